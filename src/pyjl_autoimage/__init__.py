@@ -1,0 +1,81 @@
+"""Julia in Python, started as if its code had been compiled ahead of time.
+
+``from pyjl_autoimage import jl`` gives ``juliacall.Main``, started on the newest valid system image of this
+environment, and records what the process compiles; ``rebuild()`` (or ``python -m pyjl_autoimage build``)
+makes the next image of it. Importing this package starts nothing.
+"""
+
+from __future__ import annotations
+
+from ._version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .builder import Build as Build
+    from .builder import rebuild as rebuild
+    from .errors import AutoimageError as AutoimageError
+    from .errors import BuildError as BuildError
+    from .errors import JuliaNotFoundError as JuliaNotFoundError
+    from .errors import SettingsError as SettingsError
+    from .errors import StoreError as StoreError
+    from .report import status as status
+    from .runtime import attach as attach
+    from .runtime import detach as detach
+    from .runtime import start as start
+    from .settings import Settings as Settings
+
+    jl: Any
+
+__all__ = [
+    "AutoimageError",
+    "Build",
+    "BuildError",
+    "JuliaNotFoundError",
+    "Settings",
+    "SettingsError",
+    "StoreError",
+    "__version__",
+    "attach",
+    "detach",
+    "jl",
+    "rebuild",
+    "start",
+    "status",
+]
+
+_HOMES = {
+    "AutoimageError": "errors",
+    "Build": "builder",
+    "BuildError": "errors",
+    "JuliaNotFoundError": "errors",
+    "Settings": "settings",
+    "SettingsError": "errors",
+    "StoreError": "errors",
+    "attach": "runtime",
+    "detach": "runtime",
+    "rebuild": "builder",
+    "start": "runtime",
+    "status": "report",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load public names when they are first used; `jl` starts Julia."""
+    if name == "jl":
+        from .runtime import start
+
+        return start()
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,569 @@
+"""The build, top to bottom: profile, snapshot, Julia, proof, publication.
+
+`rebuild` starts it as a process of its own and returns a handle; `build` is what that process does.
+Nothing is visible to a start-up before the last step, one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import IO, Any
+
+from . import jobs, launch, profile, recipe, runtime, settings, verify
+from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
+from .errors import AutoimageError, BuildError
+from .image import Image
+from .jobs import Build, State
+from .processes import name_of_this_process
+from .profile import Profile
+from .recipe import Recipe
+from .recording import RECORDER, julia_string
+from .settings import Settings
+from .store import Store, file_sha256, library_name
+
+__all__ = ["Build", "build", "rebuild"]
+
+PACKAGECOMPILER_UUID = "9b87118b-4619-50d2-8e1e-99f35a4d4d9d"
+
+# Measured with a 300 MB image: 5.5 GB with one compiling thread, 7.7 GB with two.
+GIGABYTES_FIRST_THREAD = 5.5
+GIGABYTES_PER_THREAD = 2.2
+
+# The targets of Julia's own binaries (julialang.org/downloads; base/Makefile of its build farm).
+PORTABLE_TARGETS = {
+    "x86_64": "generic;sandybridge,-xsaveopt,clone_all;haswell,-rdrnd,base(1);x86-64-v4,-rdrnd,base(1)",
+    "amd64": "generic;sandybridge,-xsaveopt,clone_all;haswell,-rdrnd,base(1);x86-64-v4,-rdrnd,base(1)",
+    "aarch64": "generic;cortex-a57;thunderx2t99;carmel,clone_all;apple-m1,base(3);neoverse-512tvb,base(3)",
+    "arm64": "generic;apple-m1,clone_all",
+}
+
+
+def rebuild(wait: bool = True, **keywords: Any) -> Build:
+    """Build an image of what this environment's processes have recorded, for the next Python process.
+
+    The build is a process of its own and goes on if this one ends. If a build of this environment runs
+    already, that one is joined.
+
+    Args:
+        wait: return when the build has ended; False returns at once.
+        keywords: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
+
+    Returns:
+        The handle of the build.
+
+    Raises:
+        BuildError: (with `wait`) it failed; the message holds its last lines and the log's place.
+        JuliaNotFoundError: there is no usable Julia, or its project cannot be set up.
+        SettingsError: a setting has an unknown name or a bad value.
+        StoreError: the store cannot be written.
+    """
+    settled = settings.from_everywhere(keywords, pyproject=settings.find_pyproject(launch.script_directory()))
+    options = runtime.user_options()
+    environment = locate(options, check_bounds=options.get("check_bounds"))
+    handle = begin(environment, settled, runtime.code_flags(options))
+    if wait:
+        handle.wait()
+    return handle
+
+
+def begin(environment: Environment, settled: Settings, flags: Mapping[str, str]) -> Build:
+    """Start the build process of an environment, or join the one that runs.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    store = Store(settled.home)
+    running = State.read(store, environment.id)
+    if running is not None and running.state == "running":
+        return Build(store, environment.id, running.token, None)
+    store.ensure(store.environment(environment.id))
+    token = os.urandom(8).hex()
+    request = {
+        "token": token,
+        "home": store.home,
+        "environment": asdict(environment),
+        "settings": {k: v for k, v in asdict(settled).items() if k != "origins"},
+        "flags": dict(flags),
+        "directory": os.getcwd(),
+    }
+    log = store.build_log(environment.id)
+    detached: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        flags_of_process = subprocess.DETACHED_PROCESS | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        detached = {"creationflags": flags_of_process | subprocess.CREATE_NEW_PROCESS_GROUP}
+    with open(f"{log}.err", "wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pyjl_autoimage", "_build", json.dumps(request)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            cwd=store.environment(environment.id),
+            env={**os.environ, "PYTHONPATH": _python_path()},
+            **detached,
+        )
+    return Build(store, environment.id, token, process)
+
+
+def _python_path() -> str:
+    """So that the build process imports this very package, wherever this process found it."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    others = os.environ.get("PYTHONPATH", "")
+    if ours in others.split(os.pathsep) or "site-packages" in ours:
+        return others
+    return f"{ours}{os.pathsep}{others}" if others else ours
+
+
+# -- in the build process ------------------------------------------------------------------------------
+
+
+def main(request: str) -> int:
+    """What ``python -m pyjl_autoimage _build`` does: hold the lock, build, write how it ended."""
+    from filelock import FileLock, Timeout
+
+    asked = json.loads(request)
+    store = Store(asked["home"])
+    environment = Environment(**asked["environment"])
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in asked["settings"].items()}
+    settled = Settings(**values)
+    if hasattr(os, "nice"):
+        os.nice(10)
+    signal.signal(signal.SIGTERM, _cancelled)
+    try:
+        with FileLock(store.build_lock(environment.id), timeout=0):
+            return _locked_build(store, environment, settled, asked)
+    except Timeout:
+        return jobs.JOINED
+
+
+class _Cancelled(BaseException):
+    """Somebody asked the build to stop."""
+
+
+def _cancelled(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Cancelled
+
+
+def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+    last = State.read(store, environment.id)
+    state = State(asked["token"], name_of_this_process(), started=time.time(), phase_started=time.time())
+    if last is not None:
+        state.usual = last.seconds if last.state == "done" else last.usual
+    shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
+    directory = os.path.join(store.build_directory(environment.id), state.token)
+    with open(store.build_log(environment.id), "w", encoding="utf-8", errors="replace") as log:
+        state.write(store, environment.id)
+        work = Work(
+            store, environment, settled, dict(asked["flags"]), asked["directory"], directory, state, log
+        )
+        try:
+            os.makedirs(os.path.join(directory, "tmp"), mode=0o700)
+            image = build(work)
+            state.state, state.image = "done", image.id
+        except _Cancelled:
+            state.state, state.error = "cancelled", "the build was cancelled"
+        except AutoimageError as error:
+            state.state, state.error = "failed", str(error)
+        except OSError as error:
+            state.state, state.error = (
+                "failed",
+                f"{error.strerror or error}: {error.filename or ''}".rstrip(": "),
+            )
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc(file=log)
+            state.state, state.error = "failed", f"{type(error).__name__}: {error}"
+        work.say(f"{state.state}: {state.image or state.error}")
+        state.finished = time.time()
+        shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)
+        state.write(store, environment.id)
+    return 0 if state.state == "done" else 1
+
+
+class Work:
+    """What one build carries along: where it reads and writes, and how it tells of itself."""
+
+    def __init__(
+        self,
+        store: Store,
+        environment: Environment,
+        settled: Settings,
+        flags: dict[str, str],
+        caller_directory: str,
+        directory: str,
+        state: State,
+        log: IO[str],
+    ) -> None:
+        self.store = store
+        self.environment = environment
+        self.settings = settled
+        self.flags = flags
+        self.caller_directory = caller_directory
+        self.directory = directory
+        self.state = state
+        self.log = log
+
+    def place(self, *names: str) -> str:
+        """A path among the build's own files."""
+        return os.path.join(self.directory, *names)
+
+    def say(self, text: str) -> None:
+        """A line in the log."""
+        self.log.write(f"[autoimage] {text}\n")
+        self.log.flush()
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        state, now = self.state, time.time()
+        if phase != state.phase:
+            state.seconds[state.phase] = round(now - state.phase_started, 2)
+            state.phase, state.phase_started = phase, now
+            self.say(f"phase: {phase}")
+        state.detail = ""
+        state.write(self.store, self.environment.id)
+
+    def detail(self, text: str) -> None:
+        """What the phase is at."""
+        self.state.detail = text
+        self.state.write(self.store, self.environment.id)
+
+
+def build(work: Work) -> Image:
+    """Build, prove and publish one image.
+
+    Raises:
+        AutoimageError: it could not be built; nothing was published.
+        OSError: the store cannot be written; nothing was published.
+    """
+    work.enter("prepare")
+    _check_compiler()
+    facts = runtime.julia_facts(work.environment, work.store, fresh=True)
+    recorded = _recorded(work)
+    flags = recorded.flags if recorded.runs else work.flags
+    with _project_lock(work.environment):
+        situation = runtime.situation_of(work.environment, work.store, flags)
+        chosen = recipe.choose(situation, recorded, work.settings)
+        recipe.write_project(work.place("project"), chosen, situation)
+    statements = recorded.bakeable()
+    _tell(work, chosen, statements)
+
+    work.enter("builder")
+    builder = _builder_project(work, facts)
+
+    library = _run_julia(work, facts, builder, chosen, statements, flags)
+    packages, unresolved = recipe.held(work.place("report"), chosen, facts)
+    changed = recipe.unchanged(chosen, situation, facts.depots)
+    if changed:
+        raise BuildError(
+            f"the sources of {', '.join(changed)} changed while the image was built; build again"
+        )
+    if unresolved:
+        note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
+        work.state.notes.append(note)
+
+    work.enter("prove")
+    verify.prove(library, packages, work.environment, facts, work.place("proof"), flags, work.log)
+
+    work.enter("publish")
+    sha256 = file_sha256(library)
+    image = Image(
+        id=sha256[:16],
+        path=work.store.image_library(sha256[:16]),
+        bytes=os.path.getsize(library),
+        sha256=sha256,
+        built_at=round(time.time(), 3),
+        environment=work.environment.id,
+        project=work.environment.project,
+        executable=work.environment.executable,
+        julia_version=facts.version,
+        julia_commit=facts.commit,
+        word_size=facts.word_size,
+        base_build_id=facts.base_build_id,
+        cpu_target=work.settings.cpu_target,
+        cpu=cpu_identity(),
+        cpu_name=facts.cpu_name,
+        juliacall=situation.juliacall,
+        flags=flags,
+        packages=packages,
+        statements=len(statements) - len(unresolved),
+        build_seconds=round(time.time() - work.state.started, 1),
+    )
+    work.store.publish(os.path.dirname(library), image)
+    work.state.seconds["publish"] = round(time.time() - work.state.phase_started, 2)
+    return image
+
+
+def _check_compiler() -> None:
+    """The same search as PackageCompiler's, before anything else takes time."""
+    if os.environ.get("JULIA_CC") or sys.platform == "win32":
+        return
+    if not any(shutil.which(name) for name in ("gcc", "clang")):
+        raise BuildError(
+            "no C compiler: an image is linked with gcc or clang, and neither is on PATH. "
+            "Install one (Debian: gcc, macOS: xcode-select --install), or name one with JULIA_CC"
+        )
+
+
+def _recorded(work: Work) -> Profile:
+    """The merged profile. Where nothing was ever recorded, a bare start is: the import gets fast."""
+    recorded = profile.merge(work.store, work.environment.id)
+    if recorded.runs:
+        return recorded
+    work.detail("recording a first start")
+    home = {"PYJL_AUTOIMAGE_HOME": work.store.home, "PYJL_AUTOIMAGE": "1", "PYJL_AUTOIMAGE_RECORD": "1"}
+    subprocess.run(
+        [sys.executable, "-c", "import pyjl_autoimage; pyjl_autoimage.start()"],
+        cwd=work.caller_directory,
+        env={**os.environ, **home},
+        stdin=subprocess.DEVNULL,
+        stdout=work.log,
+        stderr=work.log,
+        check=False,
+    )
+    return profile.merge(work.store, work.environment.id)
+
+
+@contextmanager
+def _project_lock(environment: Environment) -> Iterator[None]:
+    """juliapkg deletes and rewrites its project's files under this lock; nobody else's projects have one."""
+    from filelock import FileLock
+
+    if not environment.managed or not os.access(environment.project, os.W_OK):
+        yield
+        return
+    with FileLock(os.path.join(environment.project, "lock.pid")):
+        yield
+
+
+def _tell(work: Work, chosen: Recipe, statements: list[str]) -> None:
+    names = ", ".join(sorted(package.name for package in chosen.packages))
+    work.say(f"packages: {names} ({len(chosen.closure)} with what they depend on)")
+    work.say(f"statements: {len(statements)}")
+    for name, why in chosen.left_out.items():
+        work.say(f"left out: {name}: {why}")
+    work.state.left_out = dict(chosen.left_out)
+
+
+def _builder_project(work: Work, facts: JuliaFacts) -> str:
+    """The Julia project that has PackageCompiler: a given one, or our own, set up by Pkg on first use."""
+    given = work.settings.builder_project
+    if given is not None:
+        if not os.path.isdir(given):
+            raise BuildError(f"PYJL_AUTOIMAGE_BUILDER_PROJECT: {given} is not a directory")
+        return given
+    minor = ".".join(facts.version.split(".")[:2])
+    project = work.store.ensure(os.path.join(work.store.builder_project, f"v{minor}"))
+    ready = os.path.join(project, "ready")
+    if not os.path.exists(ready):
+        work.detail("installing PackageCompiler")
+        code = f"""
+            using Pkg
+            Pkg.add(Pkg.PackageSpec(name = "PackageCompiler", uuid = "{PACKAGECOMPILER_UUID}", version = "2"))
+            using PackageCompiler
+            """
+        command = [work.environment.executable, f"--project={project}", "--startup-file=no", "-e", code]
+        status = _run(work, command, _julia_environment(), lambda line: None)
+        if status:
+            raise BuildError(
+                f"PackageCompiler could not be installed (Julia ended with status {status}):\n"
+                f"{_last_lines(work)}\nWithout network, name a Julia project that has it with "
+                "PYJL_AUTOIMAGE_BUILDER_PROJECT."
+            )
+        with open(ready, "w", encoding="utf-8"):
+            pass
+    return project
+
+
+def _julia_environment() -> dict[str, str]:
+    """The environment of the Julias that a build starts: the user's, less what would change the project."""
+    dropped = ("JULIA_LOAD_PATH", "JULIA_PROJECT", "JULIA_NUM_THREADS", "JULIA_IMAGE_THREADS")
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in dropped and not name.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))
+    }
+    environ["JULIA_PYTHONCALL_EXE"] = sys.executable
+    return environ
+
+
+def _run_julia(
+    work: Work,
+    facts: JuliaFacts,
+    builder: str,
+    chosen: Recipe,
+    statements: list[str],
+    flags: Mapping[str, str],
+) -> str:
+    """Run PackageCompiler; the path of the new library."""
+    with open(work.place("statements.jl"), "w", encoding="utf-8") as file:
+        file.writelines(f"{statement}\n" for statement in statements)
+    bake, names = os.path.join(JULIA_SOURCES, "bake.jl"), (work.place("statements.jl"), work.place("report"))
+    with open(work.place("bake.jl"), "w", encoding="utf-8") as file:
+        arguments = ", ".join(map(julia_string, names))
+        file.write(f"Base.include(Module(:AutoimageBake), {julia_string(bake)}).bake({arguments})\n")
+    library = work.place("image", library_name())
+    os.makedirs(os.path.dirname(library))
+    command = [
+        facts_executable(facts, work.environment),
+        f"--project={builder}",
+        "--startup-file=no",
+        os.path.join(JULIA_SOURCES, "build_image.jl"),
+        work.place("project"),
+        library,
+        work.place("bake.jl"),
+        cpu_targets(work.settings.cpu_target),
+        *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()),
+        "--",
+        *(package.name for package in chosen.packages),
+        RECORDER,
+    ]
+    environ = _julia_environment()
+    # A depot of the build's own in front: the caches that PackageCompiler makes are of no use to anybody
+    # else, and Julia, which keeps ten of a package, would drop the user's for them.
+    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((work.place("depot"), *facts.depots))
+    environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
+    environ["JULIA_DEBUG"] = "PackageCompiler"
+    environ["JULIA_IMAGE_THREADS"] = str(work.settings.image_threads or affordable_threads())
+    status = _run(work, command, environ, lambda line: _follow(work, line))
+    if status or not os.path.isfile(library):
+        raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}")
+    return library
+
+
+def facts_executable(facts: JuliaFacts, environment: Environment) -> str:
+    """The executable itself where the environment's is a launcher (juliaup) that could choose another."""
+    name = "julia.exe" if sys.platform == "win32" else "julia"
+    executable = os.path.join(facts.bindir, name)
+    return executable if os.path.exists(executable) else environment.executable
+
+
+def _ending(status: int) -> str:
+    if sys.platform != "win32" and status == -signal.SIGKILL:
+        return "Julia was killed while it built the image, as Linux does when memory runs out"
+    return f"PackageCompiler failed ({'signal ' + str(-status) if status < 0 else 'status ' + str(status)})"
+
+
+def cpu_targets(setting: str) -> str:
+    """The value of Julia's ``--cpu-target`` for our setting of that name."""
+    if setting != "portable":
+        return setting
+    import platform
+
+    return PORTABLE_TARGETS.get(platform.machine().lower(), "generic")
+
+
+def affordable_threads() -> int:
+    """How many threads may compile the image: as many as there are cores, and memory for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = available_gigabytes()
+    if available is None:
+        return min(cores, 2)
+    return max(1, min(cores, 1 + int((available - GIGABYTES_FIRST_THREAD) / GIGABYTES_PER_THREAD)))
+
+
+def available_gigabytes() -> float | None:
+    """Memory that can be had without swapping, within this control group's limit; None if unknown."""
+    limits: list[float] = []
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            limits += [int(line.split()[1]) / 2**20 for line in file if line.startswith("MemAvailable:")]
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            limit = file.read().strip()
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
+            used = int(file.read())
+        if limit != "max":
+            limits.append((int(limit) - used) / 2**30)
+    except (OSError, ValueError, IndexError):
+        pass
+    return min(limits) if limits else None
+
+
+# -- Julia's output ------------------------------------------------------------------------------------
+
+
+def _run(work: Work, command: list[str], environ: Mapping[str, str], follow: Callable[[str], None]) -> int:
+    """Run a process with its output in the log, line by line; its status."""
+    work.log.write(f"$ {' '.join(command[:4])} ...\n")
+    work.log.flush()
+    process = subprocess.Popen(
+        command,
+        env=dict(environ),
+        cwd=work.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            work.log.write(line)
+            work.log.flush()
+            follow(line)
+        return process.wait()
+    except BaseException:
+        _end_group(process)
+        raise
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End Julia and the Julias that it started: all that share this process's group, but us."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(os.getpgrp(), signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    else:
+        process.kill()
+
+
+_MARKS = (
+    (re.compile(r"ensurecompiled: running"), "precompile"),
+    (re.compile(r"writing precompile staging code|running precompilation execution script"), "load"),
+    (re.compile(r"\[autoimage\] statements (\d+/\d+)"), "statements"),
+    (re.compile(r"\[autoimage\] native code"), "native code"),
+    (re.compile(r"Debug: running .*\b-shared\b"), "link"),
+)
+
+
+def _follow(work: Work, line: str) -> None:
+    """Know the phase by what PackageCompiler (with its debug output on) and our own script print."""
+    for mark, phase in _MARKS:
+        match = mark.search(line)
+        if match:
+            if work.state.phase != phase:
+                work.enter(phase)
+            if match.groups():
+                work.detail(match.group(1))
+            return
+
+
+_NOISE = re.compile(
+    r"^(\[autoimage\]|\$ |[┌│└]\s*(Debug|@)|│\s+JULIA_|\s*@ |Stacktrace:|\s*\[\d+\]|- PackageCompiler|\s*$)"
+)
+
+
+def _last_lines(work: Work, count: int = 12) -> str:
+    """The last lines of the log that say something: no stack frames, no debug output."""
+    try:
+        with open(work.store.build_log(work.environment.id), encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip() for line in file if not _NOISE.match(line)]
+    except OSError:
+        return ""
+    errors = [number for number, line in enumerate(lines) if re.search(r"\bERROR\b|\berror:|Error:", line)]
+    start = errors[-1] if errors else max(0, len(lines) - count)
+    return "\n".join(lines[start : start + count])

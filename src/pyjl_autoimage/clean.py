@@ -1,0 +1,90 @@
+"""Remove images that no start will choose again, and say what that frees."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+from . import launch, runtime, settings
+from .environment import Environment
+from .errors import AutoimageError
+from .image import Image, Situation
+from .jobs import State
+from .store import Store, tree_size
+
+__all__ = ["clean"]
+
+
+def clean(
+    *, everything: bool = False, dry_run: bool = False
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Remove images that are not valid any more or have been superseded; never one that a process uses.
+
+    Args:
+        everything: remove valid images, recordings and profiles, too.
+        dry_run: remove nothing, only say what would be.
+
+    Returns:
+        What was removed and what was kept: name, bytes (of what was removed) and reason of each.
+
+    Raises:
+        SettingsError: a setting has an unknown name or a bad value.
+    """
+    settled = settings.from_everywhere(pyproject=settings.find_pyproject(launch.script_directory()))
+    store = Store(settled.home)
+    removed: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
+    newest: set[str] = set()
+    for image in store.all_images():
+        name = f"image {image.id}"
+        reason = "everything goes" if everything else _reason_to_go(image, newest, store)
+        users = store.users(image.id)
+        if users:
+            kept.append({"name": name, "reason": f"{len(users)} running processes use it"})
+        elif reason is None:
+            kept.append({"name": name, "reason": "the next start uses it"})
+        else:
+            directory = os.path.join(store.images, image.id)
+            size = tree_size(directory) if dry_run else store.remove_image(image.id)
+            removed.append({"name": name, "bytes": size, "reason": reason})
+    if everything:
+        for environment_id in store.environment_ids():
+            directory = store.environment(environment_id)
+            state = State.read(store, environment_id)
+            if state is not None and state.state == "running":
+                kept.append({"name": f"environment {environment_id}", "reason": "a build is running"})
+                continue
+            removed.append(_remove_tree(f"environment {environment_id}", directory, dry_run))
+        for name in ("launch", "builder", "uses"):
+            directory = os.path.join(store.root, name)
+            if os.path.isdir(directory) and not (name == "uses" and kept):
+                removed.append(_remove_tree(name, directory, dry_run))
+    return removed, kept
+
+
+def _remove_tree(name: str, directory: str, dry_run: bool) -> dict[str, Any]:
+    size = tree_size(directory)
+    if not dry_run:
+        shutil.rmtree(directory, ignore_errors=True)
+    return {"name": name, "bytes": size, "reason": "everything goes"}
+
+
+def _reason_to_go(image: Image, newest: set[str], store: Store) -> str | None:
+    """Why no start will choose this image; None if one will. Newer images come first."""
+    environment = Environment(image.executable, image.project)
+    if image.environment in newest:
+        return "a newer image of the same environment is valid"
+    try:
+        reasons = runtime.reasons_against(image, _situation(environment, image, store), store)
+    except (AutoimageError, ValueError) as error:
+        return str(error)
+    if reasons:
+        return reasons[0]
+    newest.add(image.environment)
+    return None
+
+
+def _situation(environment: Environment, image: Image, store: Store) -> Situation:
+    # Whether another start gives other code generation flags cannot be known here: the image's own count.
+    return runtime.situation_of(environment, store, image.flags)

@@ -1,0 +1,229 @@
+"""The command line. It knows about people; nothing below it does.
+
+Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ._version import __version__
+from .errors import AutoimageError, JuliaNotFoundError, SettingsError
+
+__all__ = ["main"]
+
+FAILED, USAGE, NO_JULIA = 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["_build"]:
+        from .builder import main as build_process
+
+        return build_process(arguments[1])
+    if arguments[:1] == ["run"]:
+        return _run(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except JuliaNotFoundError as error:
+        return _complain(error, NO_JULIA, options)
+    except SettingsError as error:
+        return _complain(error, USAGE, options)
+    except AutoimageError as error:
+        return _complain(error, FAILED, options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+
+
+def _complain(error: Exception, status: int, options: argparse.Namespace) -> int:
+    if getattr(options, "json", False):
+        print(json.dumps({"error": str(error), "status": status}))
+    print(f"pyjl-autoimage: {error}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyjl-autoimage",
+        description="Fast starts for Python programs that embed Julia.",
+        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia.",
+    )
+    parser.add_argument("--version", action="version", version=f"pyjl-autoimage {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser(
+        "build", help="build an image of what this environment's programs have recorded"
+    )
+    build.add_argument("--include", action="append", metavar="PACKAGE", help="bake this Julia package, too")
+    build.add_argument("--exclude", action="append", metavar="PACKAGE", help="leave this Julia package out")
+    build.add_argument("--all-direct", action="store_true", default=None, help="bake all direct dependencies")
+    build.add_argument("--dev-packages", choices=("skip", "bake"), help="packages that are tracked by path")
+    build.add_argument("--cpu-target", help="native, portable, or a list as Julia's --cpu-target takes it")
+    build.add_argument("--no-wait", action="store_true", help="start the build and return")
+    build.add_argument("--json", action="store_true", help="print one JSON object")
+    build.set_defaults(command=_build)
+
+    status = commands.add_parser("status", help="is this environment fast, and why or why not")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(command=_status)
+
+    # Parsed by hand, so that every argument behind the program is the program's. Here for --help.
+    run = commands.add_parser(
+        "run",
+        help="run a program unchanged, on the image and recorded: run [-m MODULE | SCRIPT] ARGUMENTS...",
+    )
+    run.set_defaults(command=lambda _: USAGE)
+
+    clean = commands.add_parser("clean", help="remove images that are not used, and show what that frees")
+    clean.add_argument("--all", action="store_true", help="remove valid images and recordings, too")
+    clean.add_argument("--dry-run", action="store_true", help="only show what would be removed")
+    clean.add_argument("--json", action="store_true", help="print one JSON object")
+    clean.set_defaults(command=_clean)
+
+    demo = commands.add_parser(
+        "demo", help="see it work: a real program stock, recorded, built, and run again"
+    )
+    demo.add_argument("--keep", action="store_true", help="keep the demo's image and Julia project")
+    demo.add_argument("--json", action="store_true", help="print one JSON object")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def _build(options: argparse.Namespace) -> int:
+    from .builder import rebuild
+    from .report import bytes_text, seconds_text, stdout_to_stderr, watcher
+    from .store import Store
+
+    names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target")
+    keywords = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    console = _console(stderr=options.json)
+    with stdout_to_stderr():
+        handle = rebuild(wait=False, **keywords)
+    if options.no_wait:
+        if options.json:
+            print(json.dumps({"state": "running", "log": handle.log}))
+        else:
+            console.print(f"building in the background; log: {handle.log}")
+        return 0
+    if handle.joined:
+        console.print("a build of this environment runs already; watching it")
+    try:
+        with watcher(console) as watch:
+            image_id = handle.wait(watch=watch)
+    except KeyboardInterrupt:
+        handle.cancel()
+        console.print("cancelled: the image in use stays, and nothing half done is left")
+        return 130
+    state = handle.state()
+    image = next((image for image in Store(_home(keywords)).all_images() if image.id == image_id), None)
+    if options.json:
+        facts = {"state": "done", "image": image_id, "log": handle.log, "seconds": state.seconds}
+        size = {"bytes": image.bytes, "path": image.path} if image else {}
+        print(json.dumps({**facts, **size, "left_out": state.left_out, "notes": state.notes}))
+        return 0
+    took = seconds_text(state.finished - state.started)
+    held = (
+        f"{len(image.packages)} packages, {image.statements} statements, {bytes_text(image.bytes)}"
+        if image
+        else ""
+    )
+    console.print(f"[bold green]Built[/] image [bold]{image_id}[/] in {took}: {held}.")
+    console.print("The next Python process starts on it.")
+    _print_left_out(console, state.left_out)
+    for note in state.notes:
+        console.print(f"[dim]note:[/] {note}")
+    return 0
+
+
+def _print_left_out(console: Any, left_out: dict[str, str]) -> None:
+    from rich.markup import escape
+
+    for name, why in left_out.items():
+        console.print(f"[yellow]left out[/] {escape(name)}: {escape(why)}")
+    if any("tracks it by path" in why for why in left_out.values()):
+        console.print("[dim]PYJL_AUTOIMAGE_DEV_PACKAGES=bake bakes packages that are tracked by path.[/]")
+
+
+def _home(keywords: dict[str, Any]) -> str | None:
+    from . import launch, settings
+
+    pyproject = settings.find_pyproject(launch.script_directory())
+    return settings.from_everywhere(keywords, pyproject=pyproject).home
+
+
+def _status(options: argparse.Namespace) -> int:
+    from .report import show_status, status
+
+    data = status()
+    if options.json:
+        print(json.dumps(data, indent=2))
+    else:
+        show_status(data, _console())
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a program as ``python script.py ...`` or ``python -m module ...`` would."""
+    import runpy
+
+    from . import hook
+
+    is_module = arguments[:1] == ["-m"]
+    program = arguments[1:] if is_module else arguments
+    if not program or program[0] in ("-h", "--help"):
+        print("usage: pyjl-autoimage run [-m MODULE | SCRIPT] ARGUMENTS...", file=sys.stderr)
+        return 0 if program else USAGE
+    hook.install()
+    sys.argv = program
+    if is_module:
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(program[0], run_name="__main__", alter_sys=True)
+        return 0
+    if not os.path.exists(program[0]):
+        print(f"pyjl-autoimage: can't open file {program[0]!r}: No such file or directory", file=sys.stderr)
+        return USAGE
+    sys.path.insert(0, os.path.dirname(os.path.abspath(program[0])))
+    runpy.run_path(program[0], run_name="__main__")
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from .clean import clean
+    from .report import bytes_text
+
+    removed, kept = clean(everything=options.all, dry_run=options.dry_run)
+    if options.json:
+        print(json.dumps({"removed": removed, "kept": kept, "bytes": sum(r["bytes"] for r in removed)}))
+        return 0
+    console = _console()
+    verb = "would remove" if options.dry_run else "removed"
+    for item in removed:
+        console.print(f"{verb} {item['name']} ({bytes_text(item['bytes'])}): {item['reason']}")
+    for item in kept:
+        console.print(f"[dim]kept {item['name']}: {item['reason']}[/]")
+    console.print(
+        f"[bold]{bytes_text(sum(r['bytes'] for r in removed))}[/] {'to free' if options.dry_run else 'freed'}"
+    )
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo import demo
+
+    return demo(_console(stderr=options.json), keep=options.keep, as_json=options.json)

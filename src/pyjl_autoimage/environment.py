@@ -1,0 +1,232 @@
+"""Which Julia, and which Julia project, this Python program embeds.
+
+The one place that knows juliapkg. `locate` gives the same answer as juliacall would find by itself;
+`probe` asks that Julia what an image depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .errors import JuliaNotFoundError
+
+__all__ = ["Environment", "JuliaFacts", "cpu_identity", "locate", "probe"]
+
+JULIA_SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "julia")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One Julia executable with one project."""
+
+    executable: str
+    project: str
+    libjulia: str | None = None
+    bindir: str | None = None
+    managed: bool = True
+    """Whether juliapkg manages the project (False: the user named executable and project to juliacall)."""
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that name the environment in the store."""
+        return hashlib.sha256(f"{self.executable}\0{self.project}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class JuliaFacts:
+    """What a Julia says of itself. Paths are absolute."""
+
+    version: str
+    commit: str
+    word_size: int
+    base_build_id: str
+    """Identifies the default system image: the build id of its module Base."""
+    cpu_name: str
+    bindir: str
+    base_sysimage: str
+    libjulia: str
+    depots: tuple[str, ...]
+    load_path: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, value: Any) -> JuliaFacts:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        names = set(cls.__dataclass_fields__)
+        if not isinstance(value, dict) or not names <= set(value):
+            raise ValueError("not the facts of a Julia")
+        fields = {name: value[name] for name in names}
+        for name in ("depots", "load_path"):
+            if not isinstance(fields[name], list):
+                raise ValueError(f"{name} is not a list")
+            fields[name] = tuple(str(path) for path in fields[name])
+        fields["word_size"] = int(fields["word_size"])
+        return cls(**fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+def locate(
+    options: Mapping[str, str] | None = None, *, check_bounds: str | None = None, install: bool = True
+) -> Environment:
+    """Find executable and project exactly as juliacall does.
+
+    Args:
+        options: what the user gave juliacall: any of ``exe``, ``project``, ``lib``, ``home``.
+        check_bounds: juliacall's option of that name; juliapkg precompiles with it.
+        install: let juliapkg install and resolve what is missing, as juliacall would. False asks only
+            for what is there already.
+
+    Raises:
+        JuliaNotFoundError: there is none, or (with `install` False) it has not been set up yet.
+    """
+    options = options or {}
+    exe, project = options.get("exe"), options.get("project")
+    if exe and project:
+        import shutil
+
+        found = shutil.which(exe)
+        if found is None:
+            raise JuliaNotFoundError(f"the Julia executable {exe!r}, given to juliacall, does not exist")
+        return Environment(
+            os.path.abspath(found),
+            os.path.abspath(project),
+            options.get("lib"),
+            options.get("home"),
+            managed=False,
+        )
+    if exe or project:
+        raise JuliaNotFoundError(
+            "PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT must be set together, not only one of them"
+        )
+    return _ask_juliapkg(options, check_bounds, install)
+
+
+def _ask_juliapkg(options: Mapping[str, str], check_bounds: str | None, install: bool) -> Environment:
+    import juliapkg
+
+    try:
+        if install:
+            # The same call as juliacall's own, so that what gets precompiled fits what is started.
+            arguments = [f"--check-bounds={check_bounds}"] if check_bounds else []
+            juliapkg.resolve(julia_args=arguments)
+        elif not juliapkg.resolve(dry_run=True):
+            raise JuliaNotFoundError(
+                "the Julia project has not been set up yet; the first `import juliacall` does that"
+            )
+        return Environment(
+            os.path.abspath(juliapkg.executable()),
+            os.path.abspath(juliapkg.project()),
+            options.get("lib") or juliapkg.libjulia(),
+            options.get("home") or juliapkg.bindir(),
+        )
+    except JuliaNotFoundError:
+        raise
+    except subprocess.CalledProcessError as error:
+        raise JuliaNotFoundError(
+            f"juliapkg could not set up the Julia project: Julia ended with status {error.returncode}; "
+            "its messages are above"
+        ) from error
+    except Exception as error:
+        raise JuliaNotFoundError(
+            f"{error}. Install Julia (juliaup or julialang.org), so that `julia` is on PATH, "
+            "or name one with PYTHON_JULIAPKG_EXE"
+        ) from error
+
+
+def probe(environment: Environment) -> JuliaFacts:
+    """Ask a Julia about itself; starts one Julia process (a fifth of a second).
+
+    Raises:
+        JuliaNotFoundError: it cannot be started, or is no Julia.
+    """
+    command = [
+        environment.executable,
+        f"--project={environment.project}",
+        "--startup-file=no",
+        "-O0",
+        "--compile=min",
+        os.path.join(JULIA_SOURCES, "probe.jl"),
+    ]
+    try:
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=120)
+        items = [item.partition("=") for item in result.stdout.split("\0") if item]
+        values = {key: value for key, _, value in items}
+        return JuliaFacts(
+            version=values["version"],
+            commit=values["commit"],
+            word_size=int(values["word_size"]),
+            base_build_id=values["base_build_id"],
+            cpu_name=values["cpu_name"],
+            bindir=values["bindir"],
+            base_sysimage=values["base_sysimage"],
+            libjulia=values["libjulia"],
+            depots=tuple(value for key, _, value in items if key == "depot"),
+            load_path=tuple(value for key, _, value in items if key == "load_path"),
+        )
+    except subprocess.CalledProcessError as error:
+        raise JuliaNotFoundError(
+            f"{environment.executable} ended with status {error.returncode}: {error.stderr.strip()[-500:]}"
+        ) from None
+    except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
+        raise JuliaNotFoundError(f"{environment.executable} is not a usable Julia: {error}") from None
+
+
+def cpu_identity() -> str:
+    """Identifies the CPU by what code for it depends on: its model and its instruction sets.
+
+    An image for ``native`` needs the CPU that it was built on: on one without its instructions Julia
+    aborts the process. Two machines with the same answer can share it.
+    """
+    return hashlib.sha256("\n".join(_cpu_lines()).encode()).hexdigest()[:16]
+
+
+_CPU_KEYS = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "flags",
+    "CPU implementer",
+    "CPU part",
+    "Features",
+)
+
+
+def _cpu_lines() -> list[str]:
+    lines = [sys.platform, os.uname().machine if hasattr(os, "uname") else ""]
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            head = file.read(16384)  # the first processor; the kernel writes no more than is read
+    except OSError:
+        return lines + _cpu_lines_elsewhere()
+    for line in head.decode("ascii", "replace").splitlines():
+        key, _, value = line.partition(":")
+        if not line.strip():
+            break
+        if key.strip() in _CPU_KEYS:
+            lines.append(f"{key.strip()}={' '.join(sorted(value.split()))}")
+    return lines
+
+
+def _cpu_lines_elsewhere() -> list[str]:
+    if sys.platform == "darwin":
+        result = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return [result.stdout.strip()]
+    return [os.environ.get("PROCESSOR_IDENTIFIER", "")]

@@ -1,0 +1,35 @@
+"""What this package raises, all of it under one name."""
+
+from __future__ import annotations
+
+__all__ = ["AutoimageError", "BuildError", "JuliaNotFoundError", "SettingsError", "StoreError"]
+
+
+class AutoimageError(Exception):
+    """The base of every error that this package raises."""
+
+
+class SettingsError(AutoimageError, ValueError):
+    """A setting has an unknown name or a bad value; the message names where it was set."""
+
+
+class JuliaNotFoundError(AutoimageError):
+    """No usable Julia, or no Julia project; the message says what is missing and what to set."""
+
+
+class StoreError(AutoimageError):
+    """The store cannot be used: not writable, not ours, or full."""
+
+
+class BuildError(AutoimageError):
+    """A build failed. The message holds its last meaningful lines and the place of its log.
+
+    ``log`` is the path of the whole log, or None when the build failed before it had one.
+    """
+
+    def __init__(self, message: str, log: str | None = None) -> None:
+        super().__init__(message)
+        self.log = log
+
+    def __reduce__(self) -> tuple[type[BuildError], tuple[str, str | None]]:
+        return type(self), (str(self.args[0]), self.log)

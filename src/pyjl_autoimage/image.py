@@ -1,0 +1,271 @@
+"""An image, the facts that it was built from, and whether they still hold.
+
+A sysimage silently wins over the manifest, so an image whose facts differ in the least from those of
+this start is not used. `mismatches` goes through everything an image depends on, in a fixed order, and
+gives a line for each difference: what `status` shows is what decided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .environment import JuliaFacts
+from .manifest import (
+    Manifest,
+    ManifestError,
+    Package,
+    load_manifest,
+    manifest_file,
+    preferences,
+    source_digest,
+    source_directory,
+)
+
+__all__ = ["BakedPackage", "Image", "Situation", "baked_package", "mismatches", "preferences_digest"]
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class BakedPackage:
+    """A package inside an image, and exactly which source it was."""
+
+    name: str
+    uuid: str
+    version: str | None = None
+    tree_sha1: str | None = None
+    path: str | None = None
+    digest: str | None = None
+    """SHA-256 of the sources of a package tracked by path."""
+    url: str | None = None
+    rev: str | None = None
+    source: str | None = None
+    """The directory it was loaded from; images hold absolute paths."""
+    preferences: str = ""
+    """Digest of the package's preferences; empty when it has none."""
+    in_julia: bool = False
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built system image and what it was built from. Never changed after it is published."""
+
+    id: str
+    path: str
+    """Of the shared library."""
+    bytes: int
+    sha256: str
+    built_at: float
+    """Seconds since the epoch."""
+    environment: str
+    """Id of the environment that it was built in."""
+    project: str
+    executable: str
+    julia_version: str
+    julia_commit: str
+    word_size: int
+    base_build_id: str
+    cpu_target: str
+    cpu: str
+    """Identity of the CPU that built it (see `pyjl_autoimage.environment.cpu_identity`)."""
+    cpu_name: str
+    juliacall: str
+    """juliacall's version."""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    """The code generation flags that it was built with."""
+    packages: tuple[BakedPackage, ...] = ()
+    statements: int = 0
+    """How many precompile statements it holds."""
+    build_seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; the path is the store's business."""
+        data = asdict(self)
+        del data["path"]
+        return {"schema": SCHEMA, **data}
+
+    @classmethod
+    def from_json(cls, text: str, path: str) -> Image:
+        """Read an ``image.json``, as data from strangers.
+
+        Raises:
+            ValueError: it is not one that this version can read.
+        """
+        data = json.loads(text)
+        if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+            raise ValueError("not an image of this schema")
+        names = set(cls.__dataclass_fields__) - {"path"}
+        if (
+            set(data) != names
+            or not isinstance(data["packages"], list)
+            or not isinstance(data["flags"], dict)
+        ):
+            raise ValueError("not the facts of an image")
+        try:
+            packages = tuple(BakedPackage(**package) for package in data.pop("packages"))
+            image = cls(path=path, packages=packages, **data)
+            numbers = (image.bytes, image.built_at, image.word_size, image.statements, image.build_seconds)
+            if not all(isinstance(n, (int, float)) for n in numbers):
+                raise ValueError("not the facts of an image")
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        return image
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that decides whether an image is valid here and now."""
+
+    facts: JuliaFacts
+    project: str
+    manifest: Manifest
+    preferences: Mapping[str, Mapping[str, Any]]
+    """uuid -> preferences."""
+    juliacall: str
+    flags: Mapping[str, str]
+    cpu: str
+
+    @classmethod
+    def of(
+        cls, facts: JuliaFacts, project: str, *, juliacall: str, flags: Mapping[str, str], cpu: str
+    ) -> Situation:
+        """Read the project's files as they are now.
+
+        Raises:
+            ManifestError: there is no manifest, or it cannot be parsed.
+        """
+        path = manifest_file(project, facts.version)
+        if path is None:
+            raise ManifestError(f"{project} has no manifest")
+        manifest = load_manifest(path)
+        return cls(
+            facts,
+            project,
+            manifest,
+            preferences(preference_projects(project, facts), manifest.packages),
+            juliacall,
+            dict(flags),
+            cpu,
+        )
+
+
+def preference_projects(project: str, facts: JuliaFacts) -> list[str]:
+    """The projects whose preferences count, in the order of Julia's load path."""
+    return [project, *(path for path in facts.load_path if os.path.dirname(path) != os.path.abspath(project))]
+
+
+def preferences_digest(values: Mapping[str, Any]) -> str:
+    """A digest that is the same for equal preferences, empty for none."""
+    if not values:
+        return ""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def baked_package(
+    package: Package, depots: Sequence[str], package_preferences: Mapping[str, Any]
+) -> BakedPackage:
+    """The identity of a package as the manifest has it now.
+
+    Raises:
+        OSError: the sources of a package tracked by path cannot be read.
+    """
+    return BakedPackage(
+        name=package.name,
+        uuid=package.uuid,
+        version=package.version,
+        tree_sha1=package.tree_sha1,
+        path=package.path,
+        digest=source_digest(package.path) if package.path is not None else None,
+        url=package.url,
+        rev=package.rev,
+        source=source_directory(package, depots),
+        preferences=preferences_digest(package_preferences),
+        in_julia=package.in_julia,
+    )
+
+
+def mismatches(image: Image, now: Situation) -> list[str]:
+    """Why this image must not be used now, one line each; empty when it is valid."""
+    return [*_julia(image, now), *_cpu(image, now), *_flags(image, now), *_packages(image, now)]
+
+
+def _julia(image: Image, now: Situation) -> Iterator[str]:
+    facts = now.facts
+    if image.julia_version != facts.version:
+        yield f"built for Julia {image.julia_version}, this is Julia {facts.version}"
+    elif image.julia_commit != facts.commit:
+        yield f"built for another build of Julia {facts.version} ({image.julia_commit[:10] or 'unknown'})"
+    elif image.base_build_id != facts.base_build_id:
+        yield "built on top of another default system image"
+    if image.word_size != facts.word_size:
+        yield f"built for {image.word_size} bits, this Julia has {facts.word_size}"
+    if image.juliacall != now.juliacall:
+        yield f"juliacall {image.juliacall} in the image, {now.juliacall} installed"
+    path = facts.load_path[0] if facts.load_path else ""
+    if os.path.realpath(os.path.dirname(path)) != os.path.realpath(_directory(now.project)):
+        yield "JULIA_LOAD_PATH does not begin with the project"
+
+
+def _directory(project: str) -> str:
+    return os.path.dirname(project) if os.path.isfile(project) else project
+
+
+def _cpu(image: Image, now: Situation) -> Iterator[str]:
+    if image.cpu_target == "native" and image.cpu != now.cpu:
+        yield f"built for another CPU ({image.cpu_name}), this is {now.facts.cpu_name}"
+
+
+def _flags(image: Image, now: Situation) -> Iterator[str]:
+    for name in sorted({*image.flags, *now.flags}):
+        built, given = image.flags.get(name), now.flags.get(name)
+        if built != given:
+            yield f"--{name.replace('_', '-')} is {given or 'default'}, {built or 'default'} in the image"
+
+
+def _packages(image: Image, now: Situation) -> Iterator[str]:
+    for baked in image.packages:
+        current = now.manifest.packages.get(baked.uuid)
+        if current is None:
+            # A standard library that is part of Julia's own image need not be in a manifest.
+            if not baked.in_julia:
+                yield f"{baked.name} is in the image, not in the manifest"
+            continue
+        yield from _package(baked, current, now)
+
+
+def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[str]:
+    name = baked.name
+    if baked.version != current.version:
+        yield f"{name} {baked.version or '?'} in the image, {current.version or '?'} in the manifest"
+    elif baked.path != current.path:
+        before, after = baked.path or "a registry", current.path or "a registry"
+        yield f"{name} comes from {before} in the image, from {after} now"
+    elif (baked.url, baked.rev) != (current.url, current.rev):
+        yield f"{name} comes from {baked.url} at {baked.rev} in the image, {current.url} at {current.rev} now"
+    elif baked.tree_sha1 != current.tree_sha1:
+        yield f"{name} {baked.version or ''} has another source in the manifest (git-tree-sha1)"
+    elif not baked.in_julia:
+        source = source_directory(current, now.facts.depots)
+        if source is None:
+            yield f"the source of {name} is not installed"
+        elif baked.source is None or not _same_place(source, baked.source):
+            yield f"{name} was at {baked.source} when the image was built, is at {source} now"
+        elif baked.digest is not None:
+            try:
+                digest = source_digest(source)
+            except OSError as error:
+                yield f"the source of {name} cannot be read: {error}"
+            else:
+                if digest != baked.digest:
+                    yield f"the source of {name} in {source} has changed"
+    if baked.preferences != preferences_digest(now.preferences.get(baked.uuid, {})):
+        yield f"the preferences of {name} have changed"
+
+
+def _same_place(one: str, other: str) -> bool:
+    return one == other or os.path.realpath(one) == os.path.realpath(other)

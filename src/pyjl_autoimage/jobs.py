@@ -1,0 +1,231 @@
+"""A build as seen from outside: the state that it writes, and the handle that watches it.
+
+The build itself is a detached process; a handle only reads ``build.json``. It can be dropped, the caller may
+exit, another process may watch the same build.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import BuildError
+from .processes import is_alive
+from .store import Store, read_json, write_json
+
+__all__ = ["PHASES", "Build", "Progress", "State"]
+
+# Phases of a build, with their usual shares of its time until a build of this environment has been measured.
+PHASES = {
+    "prepare": 0.02,
+    "builder": 0.01,
+    "precompile": 0.30,
+    "load": 0.04,
+    "statements": 0.10,
+    "native code": 0.43,
+    "link": 0.03,
+    "prove": 0.05,
+    "publish": 0.02,
+}
+USUAL_SECONDS = 300.0
+
+JOINED = 75
+"""Exit status of a build process that found another build of its environment running (EX_TEMPFAIL)."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a build stands."""
+
+    state: str
+    """``starting``, ``running``, ``done``, ``failed`` or ``cancelled``."""
+    phase: str
+    elapsed: float
+    """Seconds since it began."""
+    expected: float
+    """Seconds that it is expected to take in all, from the last build of this environment."""
+    fraction: float
+    """Share of the work that is done, 0 to 1."""
+    detail: str = ""
+
+
+@dataclass
+class State:
+    """What ``build.json`` says. Written by the build alone."""
+
+    token: str
+    """Identifies the build."""
+    process: str
+    state: str = "running"
+    phase: str = "prepare"
+    detail: str = ""
+    started: float = 0.0
+    phase_started: float = 0.0
+    finished: float = 0.0
+    error: str = ""
+    image: str | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """phase -> seconds it took in this build."""
+    usual: dict[str, float] = field(default_factory=dict)
+    """phase -> seconds it took in the last build that succeeded."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"schema": 1, **self.__dict__}
+
+    @classmethod
+    def read(cls, store: Store, environment_id: str) -> State | None:
+        """The state of the current or last build; None if there was none."""
+        data = read_json(store.build_state(environment_id))
+        if not data or data.pop("schema", None) != 1:
+            return None
+        try:
+            state = cls(**data)
+            times = (state.started, state.phase_started, state.finished, *state.usual.values())
+            if not all(isinstance(t, (int, float)) for t in (*times, *state.seconds.values())):
+                return None
+        except (TypeError, AttributeError):
+            return None
+        if state.state == "running" and not is_alive(state.process):
+            state.state = "failed"
+            state.error = f"the build was killed while it was in phase {state.phase!r}"
+        return state
+
+    def write(self, store: Store, environment_id: str) -> None:
+        """Write it; a full disk must not hide the error that a build ended with."""
+        try:
+            write_json(store.build_state(environment_id), self.to_json())
+        except OSError:
+            pass
+
+    def progress(self) -> Progress:
+        """What it amounts to."""
+        now = self.finished or time.time()
+        usual = {name: self.usual.get(name, share * USUAL_SECONDS) for name, share in PHASES.items()}
+        total = sum(usual.values())
+        if self.state == "done":
+            return Progress("done", self.phase, now - self.started, now - self.started, 1.0)
+        done = 0.0
+        for name, seconds in usual.items():
+            if name == self.phase:
+                done += min(0.95 * seconds, now - self.phase_started)
+                break
+            done += seconds
+        return Progress(
+            self.state, self.phase, now - self.started, total, min(0.99, done / total), self.detail
+        )
+
+
+class Build:
+    """A handle of a build that runs, or of the one that it joined. Made by `rebuild`."""
+
+    def __init__(
+        self, store: Store, environment_id: str, token: str, process: subprocess.Popen[bytes] | None
+    ) -> None:
+        self._store = store
+        self._environment = environment_id
+        self._token = token
+        self._process = process
+        self._joined: bool | None = None if process is not None else True
+
+    def __repr__(self) -> str:
+        progress = self.progress
+        return f"<Build of {self._environment}: {progress.state}, {progress.phase}, {progress.elapsed:.0f} s>"
+
+    @property
+    def log(self) -> str:
+        """Path of the file with the build's whole output."""
+        return self._store.build_log(self._environment)
+
+    @property
+    def joined(self) -> bool:
+        """Whether it is a build that somebody else had started."""
+        return bool(self._joined)
+
+    def state(self) -> State:
+        """Where it stands, with everything the build says of itself."""
+        state = State.read(self._store, self._environment)
+        if state is not None and state.token == self._token:
+            return state
+        exited = self._process.poll() if self._process is not None else None
+        if exited == JOINED and state is not None:
+            self._token, self._joined = state.token, True
+            return state
+        if exited is not None or self._process is None:
+            state = State.read(self._store, self._environment)  # it may have written it just now
+            if state is not None and state.token == self._token:
+                return state
+            how = "was replaced by another" if self._process is None else f"ended with status {exited}"
+            return State(
+                self._token, "", "failed", error=f"the build {how} before it began: {self._stderr()}"
+            )
+        return State(
+            self._token, "", "starting", phase="prepare", started=time.time(), phase_started=time.time()
+        )
+
+    def _stderr(self) -> str:
+        try:
+            with open(f"{self.log}.err", encoding="utf-8", errors="replace") as file:
+                return file.read().strip()[-2000:]
+        except OSError:
+            return ""
+
+    @property
+    def progress(self) -> Progress:
+        """Phase, elapsed and expected time."""
+        return self.state().progress()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.state().state not in ("running", "starting")
+
+    def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> str:
+        """Wait for its end.
+
+        Args:
+            timeout: seconds to wait at most; None waits for ever.
+            watch: called with the progress every fifth of a second.
+
+        Returns:
+            The id of the image that it published.
+
+        Raises:
+            BuildError: it failed or was cancelled; the message holds its last lines and the log's place.
+            TimeoutError: it has not ended after `timeout` seconds. It goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            state = self.state()
+            if watch is not None:
+                watch(state.progress())
+            if state.state not in ("running", "starting"):
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"the build has not ended after {timeout} s; it goes on")
+            time.sleep(0.2)
+        if self._process is not None:
+            self._process.wait()
+        if state.state != "done" or state.image is None:
+            where = f"\nThe whole log: {self.log}" if os.path.exists(self.log) else ""
+            raise BuildError(f"{state.error or 'the build was cancelled'}{where}", self.log)
+        return state.image
+
+    def cancel(self) -> None:
+        """End the build, whoever started it. The image in use stays; partial files go with the next build."""
+        state = self.state()
+        pid_text = state.process.split("-")[1] if state.process.count("-") >= 2 else ""
+        pid = int(pid_text) if pid_text.isdigit() else self._process.pid if self._process is not None else 0
+        if not pid or state.state not in ("running", "starting"):
+            return
+        try:
+            os.kill(pid, signal.SIGTERM)  # it ends its own children and says so in its state
+        except OSError:
+            pass

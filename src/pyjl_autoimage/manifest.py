@@ -1,0 +1,439 @@
+"""Julia's project files: which packages a project has, exactly which source each one is, and what is
+preferred of it.
+
+Read the way Julia's own `base/loading.jl` reads them: both manifest formats, ``JuliaProject.toml`` and
+``JuliaManifest.toml``, manifests named after a Julia version, a ``manifest = "..."`` entry, workspaces.
+Nothing here starts Julia.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "Manifest",
+    "ManifestError",
+    "Package",
+    "load_manifest",
+    "load_toml",
+    "manifest_file",
+    "preferences",
+    "project_file",
+    "source_digest",
+    "source_directory",
+]
+
+
+class ManifestError(ValueError):
+    """A project or manifest that is missing or cannot be understood; the message names the file."""
+
+
+def load_toml(path: str) -> dict[str, Any]:
+    """Parse a TOML file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not TOML, or not UTF-8.
+    """
+    with open(path, "rb") as file:
+        return tomllib.load(file)
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package of a manifest, and what identifies its source.
+
+    A registered package has a `tree_sha1`, one added by URL a `url` and `rev` too, one tracked by path a
+    `path` (absolute). A standard library has none of these: it comes with Julia.
+    """
+
+    name: str
+    uuid: str
+    version: str | None = None
+    tree_sha1: str | None = None
+    path: str | None = None
+    url: str | None = None
+    rev: str | None = None
+    subdir: str | None = None
+    deps_by_name: Mapping[str, str] = field(default_factory=dict)
+    """name -> uuid of what it depends on."""
+    weakdeps_by_name: Mapping[str, str] = field(default_factory=dict)
+    """What triggers its extensions."""
+    extensions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """extension -> the names of its triggers."""
+
+    @property
+    def deps(self) -> tuple[str, ...]:
+        """The uuids of what it depends on."""
+        return tuple(self.deps_by_name.values())
+
+    @property
+    def in_julia(self) -> bool:
+        """Whether it is a standard library, whose source comes with Julia."""
+        return self.tree_sha1 is None and self.path is None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A parsed manifest. `packages` is keyed by uuid."""
+
+    path: str
+    julia_version: str | None
+    packages: Mapping[str, Package] = field(default_factory=dict)
+
+    @property
+    def extensions(self) -> set[str]:
+        """The names of all extensions of its packages."""
+        return {name for package in self.packages.values() for name in package.extensions}
+
+    def by_name(self, name: str) -> list[Package]:
+        """Every package of that name (a manifest may hold two with different uuids)."""
+        return [package for package in self.packages.values() if package.name == name]
+
+    def closure(self, uuids: Iterable[str]) -> set[str]:
+        """Those packages and all that they depend on; uuids that the manifest lacks are passed over."""
+        return _reach(uuids, {uuid: package.deps for uuid, package in self.packages.items()})
+
+    def dependents(self, uuids: Iterable[str]) -> set[str]:
+        """Those packages and all that depends on them, however far."""
+        reverse: dict[str, list[str]] = {uuid: [] for uuid in self.packages}
+        for uuid, package in self.packages.items():
+            for dependency in package.deps:
+                reverse.setdefault(dependency, []).append(uuid)
+        return _reach(uuids, reverse)
+
+
+def _reach(starts: Iterable[str], edges: Mapping[str, Iterable[str]]) -> set[str]:
+    seen: set[str] = set()
+    frontier = [uuid for uuid in starts if uuid in edges]
+    while frontier:
+        uuid = frontier.pop()
+        if uuid not in seen:
+            seen.add(uuid)
+            frontier.extend(other for other in edges[uuid] if other in edges)
+    return seen
+
+
+PROJECT_NAMES = ("JuliaProject.toml", "Project.toml")
+_MANIFEST_NAMES = ("JuliaManifest.toml", "Manifest.toml")
+_PREFERENCES_NAMES = ("JuliaLocalPreferences.toml", "LocalPreferences.toml")
+
+
+def project_file(project: str) -> str | None:
+    """The project file of a project directory (or the file itself), None if there is none."""
+    if os.path.isfile(project):
+        return os.path.abspath(project)
+    for name in PROJECT_NAMES:
+        candidate = os.path.join(project, name)
+        if os.path.isfile(candidate):
+            return os.path.abspath(candidate)
+    return None
+
+
+def manifest_names(julia_version: str | None) -> tuple[str, ...]:
+    """The names that this Julia looks for, first match wins.
+
+    Names with a version (``Manifest-v1.11.toml``) are known since Julia 1.10.8 and 1.11
+    (`base/loading.jl`, `manifest_names`).
+    """
+    parts = _version_parts(julia_version)
+    if parts >= (1, 10, 8):
+        tag = f"-v{parts[0]}.{parts[1]}.toml"
+        return (f"JuliaManifest{tag}", f"Manifest{tag}", *_MANIFEST_NAMES)
+    return _MANIFEST_NAMES
+
+
+def _version_parts(version: str | None) -> tuple[int, ...]:
+    parts = []
+    for part in (version or "").split("-")[0].split("+")[0].split("."):
+        if not part.isdigit():
+            break
+        parts.append(int(part))
+    return tuple(parts)
+
+
+def manifest_file(project: str, julia_version: str | None = None) -> str | None:
+    """The manifest that Julia would use with this project, None if there is none."""
+    file = project_file(project)
+    directory = os.path.dirname(file) if file else os.path.abspath(project)
+    table = _table(file)
+    root = _workspace_root(directory, _version_parts(julia_version))
+    if root is not None:
+        return manifest_file(root, julia_version)
+    explicit = table.get("manifest")
+    if isinstance(explicit, str):
+        candidate = os.path.normpath(os.path.join(directory, explicit))
+        if os.path.isfile(candidate):
+            return candidate
+    for name in manifest_names(julia_version):
+        candidate = os.path.join(directory, name)
+        if os.path.isfile(candidate):
+            return candidate
+    return None
+
+
+def _workspace_root(directory: str, julia: tuple[int, ...]) -> str | None:
+    """The directory of the project whose ``[workspace]`` lists `directory` (Julia 1.12 and later)."""
+    if julia and julia < (1, 12):
+        return None
+    current = os.path.abspath(directory)
+    home = os.path.abspath(os.path.expanduser("~"))
+    started_in_home = current.startswith(home)
+    while True:
+        parent = os.path.dirname(current)
+        if parent == current or (started_in_home and not parent.startswith(home)):
+            return None
+        workspace = _table(project_file(parent)).get("workspace")
+        projects = workspace.get("projects") if isinstance(workspace, dict) else None
+        if isinstance(projects, list):
+            for member in projects:
+                path = os.path.join(parent, str(member))
+                if os.path.isdir(path) and os.path.samefile(path, directory):
+                    return parent
+        current = parent
+
+
+def _table(path: str | None) -> dict[str, Any]:
+    """The parsed file, empty when it is missing or broken."""
+    if path is None:
+        return {}
+    try:
+        return load_toml(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def load_manifest(path: str) -> Manifest:
+    """Parse a manifest of either format.
+
+    Raises:
+        ManifestError: it is missing, not TOML, or not a manifest.
+    """
+    try:
+        table = load_toml(path)
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ManifestError(f"{path}: {error}") from None
+    if "manifest_format" in table:
+        entries = table.get("deps", {})
+        julia_version = table.get("julia_version")
+    else:  # the first format: the packages are the whole file
+        entries = {name: value for name, value in table.items() if isinstance(value, list)}
+        julia_version = None
+    if not isinstance(entries, dict):
+        raise ManifestError(f"{path}: deps must be a table")
+    raw: list[tuple[str, dict[str, Any]]] = []
+    for name, items in entries.items():
+        if not isinstance(items, list):
+            raise ManifestError(f"{path}: deps.{name} must be an array of tables")
+        for item in items:
+            if not isinstance(item, dict) or not isinstance(item.get("uuid"), str):
+                raise ManifestError(f"{path}: an entry of deps.{name} has no uuid")
+            raw.append((name, item))
+    uuids: dict[str, list[str]] = {}
+    for name, item in raw:
+        uuids.setdefault(name, []).append(item["uuid"].lower())
+    base = os.path.dirname(os.path.abspath(path))
+    packages = {item["uuid"].lower(): _package(name, item, uuids, base) for name, item in raw}
+    version = julia_version if isinstance(julia_version, str) else None
+    return Manifest(os.path.abspath(path), version, packages)
+
+
+def _package(name: str, item: dict[str, Any], uuids: Mapping[str, Sequence[str]], base: str) -> Package:
+    def text(key: str) -> str | None:
+        value = item.get(key)
+        return value if isinstance(value, str) else None
+
+    path = text("path")
+    return Package(
+        name=name,
+        uuid=item["uuid"].lower(),
+        version=text("version"),
+        tree_sha1=text("git-tree-sha1"),
+        path=os.path.normpath(os.path.join(base, path)) if path is not None else None,
+        url=text("repo-url"),
+        rev=text("repo-rev"),
+        subdir=text("repo-subdir"),
+        deps_by_name=_uuids_of(item.get("deps"), uuids),
+        weakdeps_by_name=_uuids_of(item.get("weakdeps"), uuids),
+        extensions=_extensions(item.get("extensions")),
+    )
+
+
+def _uuids_of(deps: Any, uuids: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Dependencies are a list of names, or a table of names and uuids where a name is ambiguous."""
+    if isinstance(deps, dict):
+        return {str(name): str(uuid).lower() for name, uuid in deps.items()}
+    if isinstance(deps, list):
+        return {str(name): uuids[str(name)][0] for name in deps if str(name) in uuids}
+    return {}
+
+
+def _extensions(table: Any) -> dict[str, tuple[str, ...]]:
+    """An extension's trigger is one name or a list of them."""
+    if not isinstance(table, dict):
+        return {}
+    return {
+        str(name): tuple(map(str, triggers)) if isinstance(triggers, list) else (str(triggers),)
+        for name, triggers in table.items()
+    }
+
+
+# -- where a package's source is, and what is in it ----------------------------------------------------
+
+
+def source_directory(package: Package, depots: Sequence[str]) -> str | None:
+    """The directory of a package's source as this depot stack finds it.
+
+    None for a standard library, and when it is not installed. The directory's name is Julia's own
+    ``Base.version_slug`` of uuid and tree hash (`base/loading.jl`).
+    """
+    if package.path is not None:
+        return package.path if os.path.isdir(package.path) else None
+    if package.tree_sha1 is None:
+        return None
+    try:
+        content = int(package.uuid.replace("-", ""), 16).to_bytes(16, "little")
+        tree = bytes.fromhex(package.tree_sha1)
+    except (ValueError, OverflowError):
+        return None
+    crc = _crc32c(tree, _crc32c(content))
+    for depot in depots:
+        for length in (5, 4):  # four characters were used before Julia 1.3
+            directory = os.path.join(depot, "packages", package.name, _slug(crc, length))
+            if os.path.isdir(directory):
+                return directory
+    return None
+
+
+def _crc32c(data: bytes, crc: int = 0) -> int:
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+_SLUG_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def _slug(number: int, length: int) -> str:
+    characters = []
+    for _ in range(length):
+        number, digit = divmod(number, len(_SLUG_CHARACTERS))
+        characters.append(_SLUG_CHARACTERS[digit])
+    return "".join(characters)
+
+
+# Not part of what a package's code is. Everything else is: macros read data files, too.
+_NOT_SOURCE = {"test", "docs", "doc", "benchmark", "benchmarks", "node_modules", "Manifest.toml"}
+
+
+def source_files(directory: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The files that make up a package tracked by path, sorted, as (relative path, status)."""
+    for root, directories, names in os.walk(directory):
+        top = root == directory
+        directories[:] = sorted(d for d in directories if d[0] != "." and not (top and d in _NOT_SOURCE))
+        for name in sorted(names):
+            if name[0] == "." or (top and name in _NOT_SOURCE):
+                continue
+            path = os.path.join(root, name)
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield os.path.relpath(path, directory).replace(os.sep, "/"), status
+
+
+def source_digest(directory: str) -> str:
+    """A SHA-256 over names and contents of a package's source files (hexadecimal).
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for relative, _ in source_files(directory):
+        with open(os.path.join(directory, relative), "rb") as file:
+            content = hashlib.sha256(file.read()).hexdigest()
+        digest.update(f"{relative}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+# -- preferences ---------------------------------------------------------------------------------------
+
+
+def preference_files(project: str) -> tuple[str, ...]:
+    """The files of one project that can hold preferences, whether or not they exist."""
+    directory = project if os.path.isdir(project) else os.path.dirname(os.path.abspath(project))
+    return tuple(os.path.join(directory, name) for name in (*PROJECT_NAMES, *_PREFERENCES_NAMES))
+
+
+def preferences(projects: Sequence[str], uuids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The preferences of packages, merged as Julia merges them.
+
+    Args:
+        projects: directories (or project files) of the load path, first wins.
+        uuids: the packages asked for.
+
+    Returns:
+        uuid -> preferences, only for those that have any.
+    """
+    merged: dict[str, dict[str, Any]] = {uuid: {} for uuid in uuids}
+    for project in reversed(projects):
+        file = project_file(project)
+        if file is None:
+            continue
+        table = _table(file)
+        names = _names_by_uuid(table)
+        layers = [table.get("preferences")]
+        for name in _PREFERENCES_NAMES:
+            candidate = os.path.join(os.path.dirname(file), name)
+            if os.path.isfile(candidate):
+                layers.append(_table(candidate))
+                break
+        for uuid, values in merged.items():
+            for layer in layers:
+                chosen = layer.get(names.get(uuid, "")) if isinstance(layer, dict) else None
+                if isinstance(chosen, dict):
+                    merged[uuid] = values = _merge(values, chosen)
+    return {uuid: values for uuid, values in merged.items() if values}
+
+
+def _names_by_uuid(project: Mapping[str, Any]) -> dict[str, str]:
+    """Only a project's own (also weak and extra) dependencies, and itself, can have preferences in it."""
+    names: dict[str, str] = {}
+    for key in ("extras", "weakdeps", "deps"):
+        table = project.get(key)
+        if isinstance(table, dict):
+            names.update({str(uuid).lower(): str(name) for name, uuid in table.items()})
+    if isinstance(project.get("name"), str) and isinstance(project.get("uuid"), str):
+        names[project["uuid"].lower()] = project["name"]
+    return names
+
+
+def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    clear = override.get("__clear__")
+    if isinstance(clear, list):
+        for key in clear:
+            result.pop(str(key), None)
+    for key, value in override.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            value = _merge(old, value)
+        result[key] = value
+    return result

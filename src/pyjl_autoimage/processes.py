@@ -1,0 +1,73 @@
+"""Which process is which, also after its pid has been given to another one.
+
+A process is named by host, pid and start time. Start-up uses this module, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["hostname", "is_alive", "name_of_this_process"]
+
+
+def hostname() -> str:
+    """The name of this host, safe to use in a file name."""
+    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return "".join(c if c.isalnum() else "_" for c in name) or "localhost"
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in units of its system that never repeat for one pid; "0" if unknown.
+
+    From `/proc/PID/stat`, field 22 (clock ticks since boot; see proc(5)). Where there is no `/proc`, a
+    process is told apart by its pid alone.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field is the program's name in parentheses, which may hold spaces and parentheses.
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return "0"
+
+
+def name_of_this_process() -> str:
+    """``host-pid-start``, unique among the living and the dead of this host's uptime."""
+    pid = os.getpid()
+    return f"{hostname()}-{pid}-{start_time(pid)}"
+
+
+def is_alive(name: str) -> bool:
+    """Whether the process called ``host-pid-start...`` may still run. On another host: assume so."""
+    host, pid_text, start = [*name.split("-"), "", ""][:3]
+    if host != hostname():
+        return True
+    if not pid_text.isdigit():
+        return False
+    pid = int(pid_text)
+    if sys.platform == "win32":
+        return _is_alive_on_windows(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it exists and is somebody else's
+    now = start_time(pid)
+    return start == "0" or now == "0" or start == now
+
+
+def _is_alive_on_windows(pid: int) -> bool:
+    if sys.platform != "win32":  # for the type checker; os.kill(pid, 0) would end the process there
+        raise AssertionError
+    import ctypes
+
+    query_limited_information = 0x1000
+    handle = ctypes.windll.kernel32.OpenProcess(query_limited_information, False, pid)
+    if not handle:
+        return False
+    still_active = 259
+    code = ctypes.c_ulong()
+    ctypes.windll.kernel32.GetExitCodeProcess(handle, ctypes.byref(code))
+    ctypes.windll.kernel32.CloseHandle(handle)
+    return code.value == still_active

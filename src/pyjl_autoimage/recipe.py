@@ -1,0 +1,234 @@
+"""What goes into an image, and the Julia project that it is built from.
+
+PackageCompiler takes only direct dependencies, loads their whole closure, and precompiles the whole project
+that it is given. So it is given a project of ours: the user's manifest cut down to what is wanted, with the
+wanted packages as direct dependencies, and the user's preferences.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .environment import JULIA_SOURCES, JuliaFacts
+from .errors import BuildError
+from .image import BakedPackage, Situation, baked_package
+from .manifest import Manifest, Package, load_toml, project_file
+from .profile import Profile
+from .recording import RECORDER, RECORDER_UUID
+from .settings import Settings
+
+__all__ = ["Recipe", "choose", "write_project"]
+
+PYTHONCALL_UUID = "6099a3de-0909-46bc-b1f4-468b9a2dfc0d"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image will hold."""
+
+    packages: tuple[Package, ...]
+    """The wanted ones; their dependencies come along."""
+    closure: frozenset[str]
+    """The uuids of all packages of the image."""
+    left_out: Mapping[str, str]
+    """name -> why it is not in the image."""
+    expected: Mapping[str, BakedPackage]
+    """uuid -> the exact source that must be found in the image."""
+
+
+def choose(situation: Situation, profile: Profile, settings: Settings) -> Recipe:
+    """Choose the packages of an image.
+
+    Args:
+        situation: the project as it is now.
+        profile: what the recorded runs loaded.
+        settings: `include`, `exclude`, `all_direct` and `dev_packages` count.
+
+    Raises:
+        BuildError: an included package is not in the manifest, or PythonCall cannot be baked.
+    """
+    manifest = situation.manifest
+    wanted: dict[str, None] = {PYTHONCALL_UUID: None}
+    left_out: dict[str, str] = {}
+    if PYTHONCALL_UUID not in manifest.packages:
+        raise BuildError(f"PythonCall is not in {manifest.path}; `import juliacall` once sets the project up")
+    for uuid, loaded in profile.packages.items():
+        if uuid in manifest.packages:
+            wanted[uuid] = None
+        elif loaded.name not in manifest.extensions:
+            left_out[loaded.name] = "not in the project's manifest"
+    for name in settings.include:
+        found = manifest.by_name(name)
+        if not found:
+            raise BuildError(f"{name} cannot be included: it is not in {manifest.path}")
+        wanted.update((package.uuid, None) for package in found)
+    if settings.all_direct:
+        wanted.update(
+            (uuid, None) for uuid in _direct_dependencies(situation.project) if uuid in manifest.packages
+        )
+    barred = _barred(manifest, settings)
+    if PYTHONCALL_UUID in barred:
+        raise BuildError(
+            f"PythonCall cannot be left out of an image, but {barred[PYTHONCALL_UUID]}; "
+            "bake packages tracked by path with PYJL_AUTOIMAGE_DEV_PACKAGES=bake"
+        )
+    for uuid in [uuid for uuid in wanted if uuid in barred]:
+        del wanted[uuid]
+        left_out[manifest.packages[uuid].name] = barred[uuid]
+    names: dict[str, str] = {}
+    for uuid in list(wanted):
+        package = manifest.packages[uuid]
+        if names.setdefault(package.name, uuid) != uuid:  # a project names its dependencies uniquely
+            del wanted[uuid]
+            left_out[f"{package.name} ({uuid})"] = "another package has the same name"
+    closure = manifest.closure(wanted)
+    expected = {
+        uuid: baked_package(
+            manifest.packages[uuid], situation.facts.depots, situation.preferences.get(uuid, {})
+        )
+        for uuid in closure
+    }
+    missing = sorted(b.name for b in expected.values() if not b.in_julia and b.source is None)
+    if missing:
+        raise BuildError(
+            f"not installed: {', '.join(missing)}; `juliapkg resolve` (or Pkg.instantiate) does that"
+        )
+    return Recipe(
+        tuple(manifest.packages[uuid] for uuid in wanted),
+        frozenset(closure),
+        dict(sorted(left_out.items())),
+        expected,
+    )
+
+
+def _direct_dependencies(project: str) -> list[str]:
+    file = project_file(project)
+    deps = load_toml(file).get("deps", {}) if file else {}
+    return [str(uuid).lower() for uuid in deps.values()]
+
+
+def _barred(manifest: Manifest, settings: Settings) -> dict[str, str]:
+    """uuid -> why that package must not be in an image: by itself, or by what it depends on."""
+    roots: dict[str, str] = {}
+    for package in manifest.packages.values():
+        if package.name in settings.exclude:
+            roots[package.uuid] = "it is excluded"
+        elif package.path is not None and settings.dev_packages == "skip":
+            roots[package.uuid] = "the manifest tracks it by path"
+    barred = dict(roots)
+    for root, why in roots.items():
+        for uuid in manifest.dependents([root]):
+            barred.setdefault(uuid, f"it depends on {manifest.packages[root].name}: {why}")
+    return barred
+
+
+def write_project(directory: str, recipe: Recipe, situation: Situation) -> None:
+    """Write the project that PackageCompiler gets.
+
+    Raises:
+        OSError: it cannot be written.
+        ManifestError: the manifest is gone.
+    """
+    import tomlkit
+
+    os.makedirs(directory, exist_ok=True)
+    deps = {package.name: package.uuid for package in recipe.packages}
+    project: dict[str, Any] = {"deps": dict(sorted({**deps, RECORDER: RECORDER_UUID}.items()))}
+    preferred = {
+        situation.manifest.packages[uuid].name: (uuid, dict(values))
+        for uuid, values in situation.preferences.items()
+        if uuid in recipe.closure
+    }
+    if preferred:
+        # Julia hears preferences only of a project's named dependencies; "extras" names the indirect ones.
+        project["extras"] = {name: uuid for name, (uuid, _) in preferred.items() if name not in deps}
+        project["preferences"] = {name: values for name, (_, values) in preferred.items()}
+    with open(os.path.join(directory, "Project.toml"), "w", encoding="utf-8") as file:
+        tomlkit.dump(project, file)
+    with open(os.path.join(directory, "Manifest.toml"), "w", encoding="utf-8") as file:
+        tomlkit.dump(_manifest(recipe, situation), file)
+
+
+def _manifest(recipe: Recipe, situation: Situation) -> dict[str, Any]:
+    manifest = situation.manifest
+    entries: dict[str, list[dict[str, Any]]] = {}
+    for uuid in recipe.closure:
+        package = manifest.packages[uuid]
+        entry: dict[str, Any] = {"uuid": package.uuid}
+        for key, value in (
+            ("version", package.version),
+            ("git-tree-sha1", package.tree_sha1),
+            ("path", package.path),
+            ("repo-url", package.url),
+            ("repo-rev", package.rev),
+            ("repo-subdir", package.subdir),
+        ):
+            if value is not None:
+                entry[key] = value
+        # As tables of name and uuid, not as lists of names: a name may be ambiguous, or cut away.
+        entry["deps"] = dict(package.deps_by_name)
+        if package.extensions:
+            entry["weakdeps"] = dict(package.weakdeps_by_name)
+            entry["extensions"] = {
+                name: triggers[0] if len(triggers) == 1 else list(triggers)
+                for name, triggers in package.extensions.items()
+            }
+        entries.setdefault(package.name, []).append(entry)
+    recorder = os.path.join(JULIA_SOURCES, RECORDER)
+    entries[RECORDER] = [{"uuid": RECORDER_UUID, "path": recorder, "version": "1.0.0"}]
+    return {
+        "julia_version": situation.facts.version,
+        "manifest_format": "2.0",
+        "deps": dict(sorted(entries.items())),
+    }
+
+
+def held(report: str, recipe: Recipe, facts: JuliaFacts) -> tuple[tuple[BakedPackage, ...], list[int]]:
+    """Read what the building Julia reports to hold, and compare it with the snapshot.
+
+    Returns:
+        The packages of the image, and the numbers (from 1) of the statements that could not be resolved.
+
+    Raises:
+        BuildError: the report is incomplete, or a package's version or source is not what the manifest said.
+    """
+    try:
+        with open(report, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        lines = []
+    if not lines or lines[-1] != "end":
+        raise BuildError("the building Julia did not say what the image holds")
+    packages, unresolved = [], []
+    for line in lines[:-1]:
+        kind, *fields = line.split("\t")
+        if kind == "unresolved":
+            unresolved.append(int(fields[0]))
+            continue
+        uuid, name, version, source = (*fields, "", "", "")[:4]
+        wanted = recipe.expected.get(uuid)
+        if wanted is None:
+            continue  # an extension (part of its package), a standard library's extension, or our recorder
+        _compare(wanted, name, version, source)
+        packages.append(wanted)
+    return tuple(sorted(packages, key=lambda package: package.name)), unresolved
+
+
+def _compare(wanted: BakedPackage, name: str, version: str, source: str) -> None:
+    if wanted.version is not None and version and version != wanted.version and not wanted.in_julia:
+        raise BuildError(f"{name} {version} was built in, the manifest says {wanted.version}")
+    if wanted.source is not None and os.path.realpath(source) != os.path.realpath(wanted.source):
+        raise BuildError(f"{name} was built in from {source}, the manifest says {wanted.source}")
+
+
+def unchanged(recipe: Recipe, situation: Situation, depots: Sequence[str]) -> list[str]:
+    """The packages tracked by path whose sources changed while the image was built from them."""
+    return [
+        baked.name
+        for uuid, baked in recipe.expected.items()
+        if baked.path is not None
+        and baked_package(situation.manifest.packages[uuid], depots, {}).digest != baked.digest
+    ]

@@ -1,0 +1,166 @@
+"""What this process compiles, written down by Julia itself, a line at a time, from the very start.
+
+A recording is two append-only files in the environment's ``recordings/``: ``NAME.jl``, the precompile
+statements that Julia's own ``trace_compile`` writes, and ``NAME.log``, a line of facts about the process
+and then a line for each package that it loads. NAME holds host, pid and start time of the process. Nothing
+depends on a clean exit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from .processes import name_of_this_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+__all__ = ["Recording", "attach_packages", "attach_trace", "create", "detach_trace"]
+
+RECORDER_UUID = "b0f3d9c4-7a52-4f0e-9d0b-5c1c1a2e6f37"
+RECORDER = "AutoimageRecorder"
+
+
+class Recording:
+    """The two files of one process."""
+
+    __slots__ = ("log", "trace")
+
+    def __init__(self, trace: str, log: str) -> None:
+        self.trace = trace
+        self.log = log
+
+    def __repr__(self) -> str:
+        return f"Recording({self.trace!r})"
+
+    def discard(self) -> None:
+        """Remove both files: nothing will be written to them."""
+        for path in (self.trace, self.log):
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
+
+
+def create(directory: str, *, image: str | None, flags: Mapping[str, str]) -> Recording | None:
+    """Create and check the files of a recording, before Julia hears of them.
+
+    Julia opens its trace file at the first compilation and *throws into the user's call* if it cannot
+    (`src/gf.c`, `record_precompile_statement`). So a recording that cannot be written is None, and the
+    start goes on without one.
+
+    Args:
+        directory: the environment's recordings.
+        image: id of the image that the process starts on.
+        flags: code generation flags that Julia was given.
+    """
+    import json
+
+    base = os.path.join(directory, f"{name_of_this_process()}-{os.urandom(4).hex()}")
+    recording = Recording(f"{base}.jl", f"{base}.log")
+    header = {
+        "schema": 1,
+        "started": round(time.time(), 3),
+        "image": image,
+        "flags": dict(flags),
+        "program": os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else "",
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
+    line = f"{json.dumps(header)}\n".encode()
+    for _ in range(2):
+        try:
+            log = os.open(recording.log, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                written = os.write(log, line)
+            finally:
+                os.close(log)
+            os.close(os.open(recording.trace, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileNotFoundError:
+            try:
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+            except OSError:
+                return None
+            continue
+        except OSError:
+            break
+        if written == len(line):
+            return recording
+        break
+    recording.discard()
+    return None
+
+
+# -- in the running Julia ------------------------------------------------------------------------------
+
+
+def julia_string(text: str) -> str:
+    """A Julia string literal of any text. Nothing in it can end the literal or interpolate."""
+    return (
+        '"'
+        + "".join(c if (c.isascii() and c.isalnum()) or c in "/._- " else f"\\U{ord(c):08x}" for c in text)
+        + '"'
+    )
+
+
+def evaluate(juliacall: Any, code: str) -> int | None:
+    """Evaluate Julia code through the C API; the address of its value, None if it threw.
+
+    Not through PythonCall: that would compile, and record, methods that no program of the user's needs.
+    """
+    import ctypes
+
+    jl_eval_string = juliacall.CONFIG["lib"].jl_eval_string
+    jl_eval_string.argtypes = [ctypes.c_char_p]
+    jl_eval_string.restype = ctypes.c_void_p
+    address: int | None = jl_eval_string(code.encode())
+    return address
+
+
+def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | None:
+    source = os.path.join(
+        os.path.dirname(os.path.abspath(__file__)), "julia", RECORDER, "src", f"{RECORDER}.jl"
+    )
+    # Compiled in an image, evaluated into a module of its own in a stock start: in either case no name
+    # appears in Main.
+    return evaluate(
+        juliacall,
+        f"""
+        let id = Base.PkgId(Base.UUID("{RECORDER_UUID}"), "{RECORDER}")
+            recorder = get(Base.loaded_modules, id, nothing)
+            if recorder === nothing
+                for callback in Base.package_callbacks
+                    if nameof(parentmodule(callback)) === :{RECORDER}
+                        recorder = parentmodule(callback)
+                    end
+                end
+            end
+            if recorder === nothing
+                recorder = Base.include(Module(:{RECORDER}Host, false), {julia_string(source)})
+            end
+            Base.invokelatest(getfield(recorder, :{function}){", " + argument if argument else ""})
+        end
+        """,
+    )
+
+
+def attach_packages(juliacall: Any, recording: Recording) -> bool:
+    """Note the packages that the running Julia has loaded and will load. False if that failed."""
+    return _call_recorder(juliacall, "start", julia_string(recording.log)) is not None
+
+
+def attach_trace(juliacall: Any, recording: Recording) -> bool:
+    """Let the running Julia record what it compiles. False if it does not (it traces elsewhere)."""
+    _call_recorder(juliacall, "trace", julia_string(recording.trace))
+    try:
+        return os.stat(recording.trace).st_size > 0
+    except OSError:
+        return False
+
+
+def detach_trace(juliacall: Any) -> None:
+    """Stop recording what the running Julia compiles."""
+    _call_recorder(juliacall, "untrace")

@@ -1,0 +1,274 @@
+"""What people and programs get to see: the status, the progress of a build, sizes and times in words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import jobs, launch, profile, runtime, settings
+from .environment import Environment, locate
+from .errors import AutoimageError
+from .image import Situation
+from .jobs import Progress, State
+from .settings import Settings
+from .store import Store
+
+__all__ = ["bytes_text", "seconds_text", "show_status", "status", "stdout_to_stderr", "watcher"]
+
+
+def status(**keywords: Any) -> dict[str, Any]:
+    """How things stand for this program's environment. Changes nothing, installs nothing.
+
+    Args:
+        keywords: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
+
+    Returns:
+        Plain data with the keys ``environment`` (julia_version, executable, project, id), ``image`` (None, or
+        id, path, built_at, bytes, packages, statements), ``rejected`` (id and reasons of each image that is
+        not valid here), ``profile`` (statements, recordings, packages), ``build`` (state, log, ...),
+        ``session`` (what became of start-up in this process) and ``store``.
+
+    Raises:
+        JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
+        SettingsError: a setting has an unknown name or a bad value.
+    """
+    settled = settings.from_everywhere(keywords, pyproject=settings.find_pyproject(launch.script_directory()))
+    with stdout_to_stderr():
+        options = runtime.user_options()
+        environment = locate(options, check_bounds=options.get("check_bounds"), install=False)
+        return _status(settled, environment, runtime.code_flags(options))
+
+
+def _status(settled: Settings, environment: Environment, flags: dict[str, str]) -> dict[str, Any]:
+    store = Store(settled.home)
+    facts = runtime.julia_facts(environment, store)
+    recorded = profile.peek(store, environment.id)
+    chosen, rejected = _images(store, environment, flags)
+    state = State.read(store, environment.id)
+    return {
+        "environment": {
+            "id": environment.id,
+            "julia_version": facts.version,
+            "executable": environment.executable,
+            "project": environment.project,
+        },
+        "image": chosen,
+        "rejected": rejected,
+        "profile": {
+            "statements": len(recorded.statements),
+            "recordings": recorded.runs,
+            "packages": sorted(package.name for package in recorded.packages.values()),
+        },
+        "build": {
+            "state": state.state if state else "none",
+            "log": store.build_log(environment.id) if state else None,
+            "phase": state.phase if state else None,
+            "error": (state.error or None) if state else None,
+            "started": state.started if state else None,
+            "finished": (state.finished or None) if state else None,
+            "left_out": state.left_out if state else {},
+            "notes": state.notes if state else [],
+        },
+        "session": {
+            "started": runtime.session.plan is not None,
+            "on_image": runtime.session.on_image,
+            "recording": runtime.session.recording.trace if runtime.session.recording else None,
+            "notes": list(runtime.session.notes),
+        },
+        "store": store.home,
+    }
+
+
+def _images(
+    store: Store, environment: Environment, flags: dict[str, str]
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    chosen: dict[str, Any] | None = None
+    rejected = []
+    situation: Situation | AutoimageError | ValueError | None = None
+    for image in store.all_images():
+        if image.environment != environment.id:
+            reasons = [f"built for another environment ({image.project})"]
+        else:
+            if situation is None:
+                try:
+                    situation = runtime.situation_of(environment, store, flags)
+                except (AutoimageError, ValueError) as error:
+                    situation = error
+            if isinstance(situation, Situation):
+                reasons = runtime.reasons_against(image, situation, store)
+            else:
+                reasons = [str(situation)]
+        if not reasons and chosen is not None:
+            reasons = [f"a newer image is in use ({chosen['id']})"]
+        if reasons:
+            rejected.append({"id": image.id, "reasons": reasons})
+            continue
+        chosen = {
+            "id": image.id,
+            "path": image.path,
+            "built_at": image.built_at,
+            "bytes": image.bytes,
+            "packages": [{"name": package.name, "version": package.version} for package in image.packages],
+            "statements": image.statements,
+        }
+    return chosen, rejected
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """What juliapkg, and the Julias that it starts, print must not mix with what we print for programs."""
+    sys.stdout.flush()
+    try:
+        saved = os.dup(1)
+    except OSError:
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+# -- words ---------------------------------------------------------------------------------------------
+
+
+def bytes_text(number: float) -> str:
+    """A size in words: ``312 MB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def seconds_text(seconds: float) -> str:
+    """A time in words: ``4 min 05 s``, ``12 s``, ``0.31 s``."""
+    if seconds >= 60:
+        return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2f} s"
+
+
+def ago_text(moment: float) -> str:
+    """How long ago a moment was: ``3 minutes ago``."""
+    seconds = max(0.0, time.time() - moment)
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+# -- the status, for people ----------------------------------------------------------------------------
+
+
+def show_status(data: dict[str, Any], console: Any) -> None:
+    """Print a status for a person."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    environment, image, recorded, build = (data[k] for k in ("environment", "image", "profile", "build"))
+    if image:
+        console.print(f"[bold green]Fast.[/] The next start uses image [bold]{image['id']}[/].")
+    elif recorded["recordings"]:
+        console.print(
+            "[bold yellow]Slow.[/] There is no valid image; build one: [bold]pyjl-autoimage build[/]"
+        )
+    else:
+        console.print(
+            "[bold yellow]Slow.[/] Nothing has been recorded and there is no image. Run your program "
+            "([bold]pyjl-autoimage run script.py[/]), then [bold]pyjl-autoimage build[/]."
+        )
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("Julia", f"{environment['julia_version']}  {escape(environment['executable'])}")
+    table.add_row("project", escape(environment["project"]))
+    if image:
+        packages = [p["name"] for p in image["packages"]]
+        table.add_row(
+            "image",
+            f"built {ago_text(image['built_at'])}, {bytes_text(image['bytes'])}, "
+            f"{len(packages)} packages, {image['statements']} statements",
+        )
+    table.add_row(
+        "profile",
+        f"{recorded['statements']} statements from {recorded['recordings']} recorded runs"
+        + (f"; loaded: {escape(', '.join(recorded['packages'][:12]))}" if recorded["packages"] else ""),
+    )
+    table.add_row("build", _build_text(build))
+    for name, why in build["left_out"].items():
+        table.add_row("left out", f"{escape(name)}: {escape(why)}")
+    table.add_row("store", escape(data["store"]))
+    console.print(table)
+    for entry in data["rejected"]:
+        console.print(f"[dim]image {entry['id']} is not used:[/] {escape(entry['reasons'][0])}")
+        for reason in entry["reasons"][1:4]:
+            console.print(f"    {escape(reason)}")
+        if len(entry["reasons"]) > 4:
+            console.print(f"    and {len(entry['reasons']) - 4} more reasons")
+
+
+def _build_text(build: dict[str, Any]) -> str:
+    from rich.markup import escape
+
+    if build["state"] == "none":
+        return "none yet"
+    if build["state"] == "running":
+        return f"running ({build['phase']}) since {ago_text(build['started'])}; log: {escape(build['log'])}"
+    text = f"last one {build['state']} {ago_text(build['finished'] or build['started'])}"
+    if build["error"]:
+        text += f": {escape(build['error'].splitlines()[0])}; log: {escape(build['log'])}"
+    return text
+
+
+# -- the progress of a build ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def watcher(console: Any) -> Iterator[Callable[[Progress], None]]:
+    """Something to give to `Build.wait`: a bar in a terminal, a line per phase in a pipe."""
+    if not console.is_terminal:
+        yield _plain_watcher(console)
+        return
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(
+        TextColumn("[bold]{task.fields[phase]:<12}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:3.0f}%"),
+        TextColumn("[dim]{task.fields[times]}"),
+        TextColumn("[dim]{task.fields[detail]}"),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("build", total=1.0, phase="starting", times="", detail="")
+
+        def watch(progress: Progress) -> None:
+            bar.update(
+                task,
+                completed=progress.fraction,
+                phase=progress.phase,
+                times=f"{seconds_text(progress.elapsed)} of about {seconds_text(progress.expected)}",
+                detail=progress.detail,
+            )
+
+        yield watch
+
+
+def _plain_watcher(console: Any) -> Callable[[Progress], None]:
+    seen: list[str] = []
+
+    def watch(progress: Progress) -> None:
+        if progress.state == "running" and progress.phase in jobs.PHASES and progress.phase not in seen[-1:]:
+            seen.append(progress.phase)
+            console.print(f"{seconds_text(progress.elapsed):>12}  {progress.phase}")
+
+    return watch

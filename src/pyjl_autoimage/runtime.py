@@ -1,0 +1,481 @@
+"""Start-up, top to bottom: settings, environment, image, hand-over to juliacall, recording.
+
+This is the one place that knows juliacall's option names. They are set in ``sys._xoptions``, which no child
+process inherits, and taken back as soon as juliacall has read them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import RLock
+
+from . import launch, recording
+from .launch import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import ModuleType
+    from typing import Any
+
+    from .environment import Environment
+    from .image import Image, Situation
+    from .settings import Settings
+    from .store import Store
+
+__all__ = ["attach", "detach", "session", "start"]
+
+_lock = RLock()
+
+
+class Session:
+    """What became of start-up in this process."""
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+        self.recording: recording.Recording | None = None
+        self.on_image = False
+        self.tracing = False
+        self.notes: list[str] = []
+
+
+session = Session()
+
+
+def start(**settings: Any) -> Any:
+    """Start Julia on the newest valid image, or as plain ``import juliacall`` would, and return its Main.
+
+    A second call returns the running Julia.
+
+    Args:
+        settings: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
+
+    Returns:
+        ``juliacall.Main``, the very same object.
+
+    Raises:
+        SettingsError: a setting has an unknown name or a bad value.
+        Exception: whatever ``import juliacall`` raises where Julia cannot start.
+    """
+    with _lock:
+        juliacall = running()
+        if juliacall is None:
+            juliacall = _start(settings)
+        elif session.plan is None:
+            _already_running(settings)
+        return juliacall.Main
+
+
+def running() -> Any:
+    """The module juliacall if its Julia is up, else None. Being in sys.modules is not enough."""
+    juliacall = sys.modules.get("juliacall")
+    config = getattr(juliacall, "CONFIG", {})
+    # Inside Julia's own workers juliacall is imported with init=no, by a Julia that already runs.
+    up = config.get("inited") or (config.get("init") is False and hasattr(juliacall, "Main"))
+    return juliacall if up else None
+
+
+def _start(settings: Mapping[str, Any]) -> ModuleType:
+    plan = prepare(settings)
+    with _Options(plan) as options:
+        juliacall = _import_juliacall(plan, options)
+    finish(juliacall)
+    return juliacall
+
+
+def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
+    """Start-up around somebody else's ``import juliacall`` (see `pyjl_autoimage.hook`).
+
+    Only settings that are wrong, and juliacall's own errors, reach the program.
+    """
+    with _lock:
+        plan = prepare({})
+        with _Options(plan):
+            execute()
+        session.on_image = plan.image is not None
+        if running() is juliacall:
+            finish(juliacall)
+
+
+def prepare(settings: Mapping[str, Any]) -> Plan:
+    """Everything before juliacall is imported: the plan, and files to record into."""
+    plan = _plan(settings)
+    session.plan = plan
+    session.notes = plan.notes
+    if plan.image is not None:
+        _take_image(plan)
+    if plan.record and plan.environment is not None:
+        from_here = os.path.join(plan.home, "v1", "environments", plan.environment, "recordings")
+        session.recording = recording.create(from_here, image=plan.image, flags=plan.flags)
+    return plan
+
+
+def _take_image(plan: Plan) -> None:
+    """Mark the image as used and look at it once more: it may have been removed since it was chosen."""
+    from .store import Store
+
+    assert plan.image is not None and plan.image_path is not None
+    Store(plan.home).mark_use(plan.image)
+    try:
+        size = os.stat(plan.image_path).st_size
+    except OSError:
+        size = -1
+    if size != plan.image_bytes:
+        session.notes.append(f"image {plan.image} vanished or changed while Julia started; plain start")
+        plan.image = plan.image_path = None
+
+
+def finish(juliacall: ModuleType) -> None:
+    """Everything after juliacall is up: note the packages that this process loads."""
+    if session.recording is None:
+        return
+    session.tracing = juliacall.CONFIG.get("opt_trace_compile") == session.recording.trace
+    if not session.tracing or not recording.attach_packages(juliacall, session.recording):
+        session.notes.append("the packages that this process loads are not recorded")
+
+
+def _import_juliacall(plan: Plan, options: _Options) -> ModuleType:
+    try:
+        import juliacall
+    except ValueError:
+        # juliacall's own words for a path that does not exist; nothing has been started yet.
+        if plan.image_path is None or os.path.exists(plan.image_path):
+            raise
+        sys.modules.pop("juliacall", None)
+        options.drop("sysimage")
+        plan.image = plan.image_path = None
+        import juliacall
+    session.on_image = plan.image is not None
+    return juliacall  # type: ignore[no-any-return]
+
+
+class _Options:
+    """juliacall's options for this process alone: set on entry, taken back on exit."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.values: dict[str, str] = {}
+        if not plan.enabled or plan.executable is None or plan.project is None:
+            return
+        given = user_options()
+        wanted: dict[str, str | None] = {
+            "exe": plan.executable,
+            "project": plan.project,
+            "lib": plan.libjulia,
+            "home": plan.bindir,
+            "sysimage": plan.image_path,
+            "trace-compile": session.recording.trace if session.recording else None,
+        }
+        if given.get("threads", os.environ.get("JULIA_NUM_THREADS", "1")) == "1":
+            # What juliacall does anyway when nothing is set. Left unset, it asks Julia for the number of
+            # threads, in order to warn when there are several; compiling that question takes a moment.
+            wanted["handle-signals"] = "no"
+        for name, value in wanted.items():
+            if value is not None and name.replace("-", "_") not in given:
+                self.values[f"juliacall-{name}"] = value
+
+    def drop(self, name: str) -> None:
+        """Take one option back early."""
+        if self.values.pop(f"juliacall-{name}", None) is not None:
+            sys._xoptions.pop(f"juliacall-{name}", None)
+
+    def __enter__(self) -> _Options:
+        sys._xoptions.update(self.values)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in self.values:
+            sys._xoptions.pop(name, None)
+
+
+_ENVIRONMENT_NAMES = {"home": "PYTHON_JULIACALL_BINDIR"}
+_OPTION_NAMES = (
+    "exe",
+    "project",
+    "lib",
+    "home",
+    "init",
+    "sysimage",
+    "trace_compile",
+    "handle_signals",
+    "threads",
+)
+_FLAG_DEFAULTS = {
+    "check_bounds": "auto",
+    "compile": "yes",
+    "inline": "yes",
+    "min_optlevel": "0",
+    "optimize": "2",
+}
+"""juliacall's options that change which code Julia generates, with Julia's defaults."""
+
+
+def user_options() -> dict[str, str]:
+    """What the user told juliacall, by -X or environment: options by juliacall's names."""
+    found: dict[str, str] = {}
+    for name in (*_OPTION_NAMES, *_FLAG_DEFAULTS):
+        value: object = sys._xoptions.get(f"juliacall-{name.replace('_', '-')}")
+        if value is None:
+            value = os.environ.get(_ENVIRONMENT_NAMES.get(name, f"PYTHON_JULIACALL_{name.upper()}"))
+        if isinstance(value, str):
+            found[name] = value
+    return found
+
+
+def code_flags(options: Mapping[str, str]) -> dict[str, str]:
+    """The code generation flags among juliacall's options that differ from Julia's defaults."""
+    return {
+        name: options[name]
+        for name, default in _FLAG_DEFAULTS.items()
+        if options.get(name, default) != default
+    }
+
+
+# -- which plan ----------------------------------------------------------------------------------------
+
+
+def _plan(settings: Mapping[str, Any]) -> Plan:
+    """The remembered plan while it holds, else a new one."""
+    home = launch.quick_home(settings)
+    asked = launch.question(settings)
+    plan = launch.recall(home, asked)
+    return plan if plan is not None else _decide(settings, asked)
+
+
+def _decide(settings: Mapping[str, Any], asked: str) -> Plan:
+    """The slow way: ask juliapkg, read the manifest, compare images; then remember the answer."""
+    from . import settings as settings_module
+
+    pyproject = settings_module.find_pyproject(launch.script_directory())
+    settled = settings_module.from_everywhere(settings, pyproject=pyproject)
+    try:
+        return _decide_with(settled, asked, pyproject)
+    except Exception as error:
+        # Whatever is wrong, the program starts as it would have without us; juliacall says what it has to.
+        return Plan(home=settled.home or launch.quick_home({}), notes=[f"plain start: {error}"])
+
+
+def _decide_with(settings: Settings, asked: str, pyproject: str | None) -> Plan:
+    from .environment import locate
+    from .store import Store
+
+    store = Store(settings.home)
+    options = user_options()
+    if not settings.enabled or options.get("init") == "no":
+        return Plan(home=store.home, enabled=False, notes=["standing aside: plain juliacall"])
+    environment = locate(options, check_bounds=options.get("check_bounds"))
+    plan = Plan(
+        home=store.home,
+        environment=environment.id,
+        executable=environment.executable,
+        project=environment.project,
+        libjulia=environment.libjulia,
+        bindir=environment.bindir,
+        managed=environment.managed,
+        flags=code_flags(options),
+        record=settings.record,
+    )
+    if "trace_compile" in options:
+        plan.record = False
+        plan.notes.append("juliacall was told to trace elsewhere: this process records nothing")
+    files = [*_pyproject_candidates(pyproject), environment.executable, store.images]
+    if "sysimage" in options:
+        plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
+    else:
+        files += _choose_image(plan, environment, store)
+    directories: list[str] = []
+    if environment.managed:
+        more, directories = launch.witnesses_of_juliapkg(environment.project)
+        files += more
+    if environment.libjulia:
+        files.append(environment.libjulia)
+    launch.remember(plan, asked, files=files, directories=directories)
+    return plan
+
+
+def _pyproject_candidates(found: str | None) -> Iterator[str]:
+    """The file that settings came from, and every place nearer to the script where one could appear."""
+    directory = launch.script_directory()
+    while True:
+        candidate = os.path.join(directory, "pyproject.toml")
+        yield candidate
+        parent = os.path.dirname(directory)
+        if candidate == found or parent == directory:
+            return
+        directory = parent
+
+
+def _choose_image(plan: Plan, environment: Environment, store: Store) -> list[str]:
+    """Put the newest valid image into the plan; the files that the choice depended on."""
+    images = [image for image in store.all_images() if image.environment == environment.id]
+    if not images:
+        return []
+    situation = situation_of(environment, store, plan.flags)
+    for image in images:
+        if not reasons_against(image, situation, store):
+            plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
+            break
+    return _witnesses(situation, images)
+
+
+def reasons_against(image: Image, situation: Situation, store: Store) -> list[str]:
+    """Why an image of this environment is not valid now; empty when it is."""
+    from .image import mismatches
+
+    return [*store.damage(image), *mismatches(image, situation)]
+
+
+def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:
+    """What images are compared with.
+
+    Raises:
+        JuliaNotFoundError: the executable is no usable Julia.
+        ManifestError: the project has no manifest, or a broken one.
+    """
+    from importlib.metadata import version
+
+    from .environment import cpu_identity
+    from .image import Situation
+
+    return Situation.of(
+        julia_facts(environment, store),
+        environment.project,
+        juliacall=version("juliacall"),
+        flags=flags,
+        cpu=cpu_identity(),
+    )
+
+
+def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) -> Any:
+    """What this environment's Julia says of itself: remembered until its files change, else asked again."""
+    from .environment import JuliaFacts, probe
+    from .store import read_json, stat_notes, write_json
+
+    path = store.facts(environment.id)
+    asked = [os.environ.get(name, "") for name in ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME")]
+    kept = None if fresh else read_json(path)
+    if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
+        try:
+            notes = kept["witnesses"]
+            if stat_notes(note[0] for note in notes) == notes:
+                return JuliaFacts.from_json(kept["facts"])
+        except (KeyError, TypeError, ValueError, IndexError):
+            pass
+    facts = probe(environment)
+    witnesses = stat_notes([environment.executable, facts.libjulia, facts.base_sysimage])
+    try:
+        store.ensure(store.environment(environment.id))
+        write_json(path, {"schema": 1, "asked": asked, "witnesses": witnesses, "facts": facts.to_json()})
+    except Exception:
+        pass  # asked again next time
+    return facts
+
+
+def _witnesses(situation: Situation, images: list[Image]) -> list[str]:
+    """The files that the validity of images depends on."""
+    from importlib.util import find_spec
+
+    from .image import preference_projects
+    from .manifest import manifest_names, preference_files, source_files
+
+    facts = situation.facts
+    files = [facts.libjulia, facts.base_sysimage, situation.manifest.path]
+    directory = os.path.dirname(situation.manifest.path)
+    files += [os.path.join(directory, name) for name in manifest_names(facts.version)]
+    for project in preference_projects(situation.project, facts):
+        files += preference_files(project)
+    spec = find_spec("juliacall")
+    if spec and spec.origin:
+        files.append(spec.origin)
+    for image in images:
+        files.append(image.path)
+        for package in image.packages:
+            if package.source:
+                files.append(package.source)
+            if package.digest and package.path:
+                files += [os.path.join(package.path, relative) for relative, _ in source_files(package.path)]
+                files += {
+                    os.path.dirname(os.path.join(package.path, relative))
+                    for relative, _ in source_files(package.path)
+                }
+    return files
+
+
+# -- a Julia that already runs -------------------------------------------------------------------------
+
+
+def _already_running(settings: Mapping[str, Any]) -> None:
+    import warnings
+
+    session.plan = Plan(home=launch.quick_home(settings))
+    message = (
+        "juliacall was running before pyjl_autoimage started, so this process uses no image of ours. "
+        "Import jl from pyjl_autoimage before anything imports juliacall, or run the program with "
+        "`python -m pyjl_autoimage run`. pyjl_autoimage.attach() records what it compiles from now on."
+    )
+    session.notes.append("juliacall was already running")
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def attach(**settings: Any) -> bool:
+    """Record what a Julia that is already up compiles from now on, and the packages it has loaded.
+
+    Returns:
+        True when this process is being recorded (also when it already was). False, with a warning that
+        says why, when it cannot be.
+
+    Raises:
+        SettingsError: a setting has an unknown name or a bad value.
+        RuntimeError: Julia is not running in this process yet.
+    """
+    import warnings
+
+    with _lock:
+        juliacall = running()
+        if juliacall is None:
+            raise RuntimeError("Julia is not running yet; pyjl_autoimage.start() starts it and records")
+        if session.tracing:
+            return True
+        problem = _attach(juliacall, settings)
+        if problem:
+            warnings.warn(f"this process is not recorded: {problem}", RuntimeWarning, stacklevel=2)
+        return not problem
+
+
+def _attach(juliacall: Any, settings: Mapping[str, Any]) -> str | None:
+    from . import settings as settings_module
+    from .environment import Environment
+    from .store import Store
+
+    if juliacall.CONFIG.get("lib") is None:
+        return "this Python was started by Julia"
+    pyproject = settings_module.find_pyproject(launch.script_directory())
+    settled = settings_module.from_everywhere(settings, pyproject=pyproject)
+    if session.recording is None:
+        config = juliacall.CONFIG
+        environment = Environment(os.path.abspath(config["exepath"]), os.path.abspath(config["project"]))
+        flags = {name: config.get(f"opt_{name}") for name in _FLAG_DEFAULTS}
+        session.recording = recording.create(
+            Store(settled.home).recordings(environment.id),
+            image=config.get("opt_sysimage"),
+            flags=code_flags({name: str(value) for name, value in flags.items() if value is not None}),
+        )
+        if session.recording is None:
+            return f"{Store(settled.home).recordings(environment.id)} cannot be written"
+    if not recording.attach_trace(juliacall, session.recording):
+        session.recording.discard()
+        session.recording = None
+        return "this Julia already traces its compilations elsewhere (it opens its trace file once)"
+    session.tracing = True
+    if not recording.attach_packages(juliacall, session.recording):
+        session.notes.append("the packages that this process loads are not recorded")
+    return None
+
+
+def detach() -> None:
+    """Stop recording this process. What was recorded stays; `attach` goes on."""
+    with _lock:
+        juliacall = running()
+        if juliacall is not None and session.tracing and juliacall.CONFIG.get("lib") is not None:
+            recording.detach_trace(juliacall)
+            session.tracing = False

@@ -1,0 +1,307 @@
+"""The directory of images, recordings and builds. The one place that knows what lies where.
+
+Files appear by rename within one directory, so a reader sees a whole file or none. A JSON file with an
+unknown schema, or none at all, is treated as absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .errors import StoreError
+from .processes import is_alive, name_of_this_process
+
+__all__ = ["Store", "default_home", "read_json", "write_atomically"]
+
+LAYOUT = "v1"
+
+
+def default_home() -> str:
+    """The user's cache directory for this package (platformdirs)."""
+    from platformdirs import user_cache_dir
+
+    return user_cache_dir("pyjl_autoimage", appauthor=False)
+
+
+def write_atomically(path: str, content: bytes, *, durable: bool = False) -> None:
+    """Replace a file so that every reader sees the old or the new one, whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """The object in a JSON file; None when it is missing, unreadable or not an object."""
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_json(path: str, value: Any, *, durable: bool = False) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomically(path, json.dumps(value, separators=(",", ":")).encode(), durable=durable)
+
+
+class Store:
+    """A store at `home`. Creating the object touches nothing on disk."""
+
+    def __init__(self, home: str | None = None) -> None:
+        self.home = home or default_home()
+        self.root = os.path.join(self.home, LAYOUT)
+
+    def __repr__(self) -> str:
+        return f"Store({self.home!r})"
+
+    # -- places ----------------------------------------------------------------------------------------
+
+    @property
+    def launches(self) -> str:
+        """Directory of cached start-up answers."""
+        return os.path.join(self.root, "launch")
+
+    @property
+    def images(self) -> str:
+        """Directory of published images."""
+        return os.path.join(self.root, "images")
+
+    @property
+    def builder_project(self) -> str:
+        """The Julia project that holds PackageCompiler."""
+        return os.path.join(self.root, "builder")
+
+    def environment(self, environment_id: str) -> str:
+        """The directory of one environment."""
+        return os.path.join(self.root, "environments", environment_id)
+
+    def recordings(self, environment_id: str) -> str:
+        """Directory of an environment's recordings."""
+        return os.path.join(self.environment(environment_id), "recordings")
+
+    def profile(self, environment_id: str) -> str:
+        """File of an environment's profile."""
+        return os.path.join(self.environment(environment_id), "profile.json")
+
+    def facts(self, environment_id: str) -> str:
+        """File with what the environment's Julia said of itself."""
+        return os.path.join(self.environment(environment_id), "julia.json")
+
+    def build_lock(self, environment_id: str) -> str:
+        """The lock that a build holds."""
+        return os.path.join(self.environment(environment_id), "build.lock")
+
+    def build_state(self, environment_id: str) -> str:
+        """File that says how the current or last build stands."""
+        return os.path.join(self.environment(environment_id), "build.json")
+
+    def build_log(self, environment_id: str) -> str:
+        """The whole output of the current or last build."""
+        return os.path.join(self.environment(environment_id), "build.log")
+
+    def build_directory(self, environment_id: str) -> str:
+        """Everything that a build writes before it publishes."""
+        return os.path.join(self.environment(environment_id), "build")
+
+    def ensure(self, directory: str) -> str:
+        """Create a directory of the store, and the store itself, readable by its owner alone.
+
+        Raises:
+            StoreError: it cannot be created.
+        """
+        try:
+            os.makedirs(self.home, mode=0o700, exist_ok=True)
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the store {self.home} cannot be written: {error.strerror}") from error
+        return directory
+
+    def environment_ids(self) -> list[str]:
+        """Every environment that the store knows."""
+        return sorted(_entries(os.path.join(self.root, "environments")))
+
+    # -- images ----------------------------------------------------------------------------------------
+
+    def image_library(self, image_id: str) -> str:
+        """The file that Julia loads."""
+        return os.path.join(self.images, image_id, library_name())
+
+    def all_images(self) -> Iterator[Any]:
+        """Every readable image, newest first. What cannot be read is passed over."""
+        from .image import Image
+
+        found = []
+        for name in _entries(self.images):
+            try:
+                with open(os.path.join(self.images, name, "image.json"), encoding="utf-8") as file:
+                    image = Image.from_json(file.read(), self.image_library(name))
+            except (OSError, ValueError, RecursionError):
+                continue
+            if image.id == name:
+                found.append(image)
+        found.sort(key=lambda image: image.built_at, reverse=True)
+        return iter(found)
+
+    def damage(self, image: Any) -> list[str]:
+        """What is wrong with an image's file, as far as a look at its size tells."""
+        try:
+            size = os.stat(image.path).st_size
+        except OSError as error:
+            return [f"its file cannot be read: {error.strerror}"]
+        if size != image.bytes:
+            return [f"its file has {size} bytes, {image.bytes} when it was published"]
+        return []
+
+    def publish(self, staging: str, image: Any) -> None:
+        """Make a proved image selectable: one rename, after everything is on disk.
+
+        Args:
+            staging: directory on the store's file system that holds the library; it becomes the image.
+            image: its facts.
+
+        Raises:
+            OSError: it cannot be written; then nothing was published.
+        """
+        library = os.path.join(staging, library_name())
+        with open(library, "rb") as file:
+            os.fsync(file.fileno())
+        write_json(os.path.join(staging, "image.json"), image.to_json(), durable=True)
+        self.ensure(self.images)
+        target = os.path.join(self.images, image.id)
+        try:
+            os.rename(staging, target)
+        except OSError:
+            if not os.path.isfile(os.path.join(target, "image.json")):
+                raise
+            # The very same image, built before: its facts are renewed.
+            os.replace(os.path.join(staging, "image.json"), os.path.join(target, "image.json"))
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def remove_image(self, image_id: str) -> int:
+        """Remove an image; the bytes that it held. It stops being selectable first."""
+        directory = os.path.join(self.images, image_id)
+        size = tree_size(directory)
+        doomed = f"{directory}.{os.urandom(4).hex()}.gone"
+        os.rename(directory, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+        return size
+
+    # -- who uses an image -----------------------------------------------------------------------------
+
+    def mark_use(self, image_id: str) -> str | None:
+        """Note that this process uses an image, so that nobody removes it; None if that cannot be noted."""
+        directory = os.path.join(self.root, "uses", image_id)
+        mark = os.path.join(directory, name_of_this_process())
+        for _ in range(2):
+            try:
+                os.close(os.open(mark, os.O_CREAT | os.O_WRONLY, 0o600))
+            except FileNotFoundError:
+                try:
+                    os.makedirs(directory, mode=0o700, exist_ok=True)
+                except OSError:
+                    return None
+            except OSError:
+                return None
+            else:
+                return mark
+        return None
+
+    def users(self, image_id: str) -> list[str]:
+        """The living processes that use an image; marks of the dead are removed."""
+        directory = os.path.join(self.root, "uses", image_id)
+        living = []
+        for name in _entries(directory):
+            if is_alive(name):
+                living.append(name)
+            else:
+                try:
+                    os.unlink(os.path.join(directory, name))
+                except OSError:
+                    pass
+        return living
+
+
+def library_name() -> str:
+    """``sys`` with the suffix of a shared library on this system."""
+    import sys
+
+    return "sys.dll" if sys.platform == "win32" else "sys.dylib" if sys.platform == "darwin" else "sys.so"
+
+
+def _entries(directory: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(directory) if not name.endswith((".tmp", ".gone"))]
+    except OSError:
+        return []
+
+
+def tree_size(path: str) -> int:
+    """Bytes of all files below a directory (or of one file)."""
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    total = 0
+    for root, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(root, name)).st_size
+            except OSError:
+                pass
+    return total
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a file's content (hexadecimal).
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def stat_notes(paths: Iterable[str]) -> list[list[Any]]:
+    """``[path, modification time, size]`` of each, or ``[path, -1, -1]`` where there is none."""
+    return [stat_note(path) for path in paths]
+
+
+def stat_note(path: str) -> list[Any]:
+    """Enough of a file's status to notice that it was touched."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [path, -1, -1]
+    return [path, status.st_mtime_ns, status.st_size]
+
+
+def seconds_since(moment: float) -> float:
+    """Seconds from a moment (since the epoch) until now, never negative."""
+    return max(0.0, time.time() - moment)
