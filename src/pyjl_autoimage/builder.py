@@ -263,7 +263,7 @@ def build(work: Work) -> Image:
 
     library = _run_julia(work, facts, builder, chosen, statements, flags)
     packages, unresolved = recipe.held(work.place("report"), chosen, facts)
-    changed = recipe.unchanged(chosen, situation, facts.depots)
+    changed = recipe.changed_sources(chosen, situation, facts.depots)
     if changed:
         raise BuildError(
             f"the sources of {', '.join(changed)} changed while the image was built; build again"

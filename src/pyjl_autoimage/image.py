@@ -100,21 +100,35 @@ class Image:
         if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
             raise ValueError("not an image of this schema")
         names = set(cls.__dataclass_fields__) - {"path"}
-        if (
-            set(data) != names
-            or not isinstance(data["packages"], list)
-            or not isinstance(data["flags"], dict)
-        ):
+        if set(data) != names or not isinstance(data["packages"], list) or not isinstance(data["flags"], dict):
             raise ValueError("not the facts of an image")
-        try:
-            packages = tuple(BakedPackage(**package) for package in data.pop("packages"))
-            image = cls(path=path, packages=packages, **data)
-            numbers = (image.bytes, image.built_at, image.word_size, image.statements, image.build_seconds)
-            if not all(isinstance(n, (int, float)) for n in numbers):
-                raise ValueError("not the facts of an image")
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        packages = tuple(_read_package(package) for package in data.pop("packages"))
+        flags = {str(name): str(value) for name, value in data.pop("flags").items()}
+        for name, value in data.items():
+            expected = _NUMBERS.get(name, str)
+            if not isinstance(value, expected) or isinstance(value, bool):
+                raise ValueError(f"{name} of an image is not {value!r}")
+        image = cls(path=path, packages=packages, flags=flags, **data)
         return image
+
+
+_NUMBERS: dict[str, Any] = {
+    "bytes": int,
+    "word_size": int,
+    "statements": int,
+    "built_at": (int, float),
+    "build_seconds": (int, float),
+}
+
+
+def _read_package(data: Any) -> BakedPackage:
+    if not isinstance(data, dict) or set(data) != set(BakedPackage.__dataclass_fields__):
+        raise ValueError("not a package of an image")
+    for name, value in data.items():
+        optional = name not in ("name", "uuid", "preferences", "in_julia")
+        if not isinstance(value, bool if name == "in_julia" else str) and not (optional and value is None):
+            raise ValueError(f"{name} of a package is not {value!r}")
+    return BakedPackage(**data)
 
 
 @dataclass(frozen=True)

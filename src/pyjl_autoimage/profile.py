@@ -165,6 +165,8 @@ def merge(store: Store, environment_id: str) -> Profile:
         profile = load(store, environment_id)
         directory = store.recordings(environment_id)
         names = _recordings(directory)
+        # Who is dead now writes nothing any more; who dies while we read may have written since.
+        dead = [name for name in names if not is_alive(name)]
         for name in names:
             _consume(profile, directory, name)
         for name in set(profile.consumed).difference(names):
@@ -173,9 +175,8 @@ def merge(store: Store, environment_id: str) -> Profile:
             write_json(store.profile(environment_id), profile.to_json(), durable=True)
         except OSError as error:
             raise StoreError(f"the profile cannot be written: {error.strerror or error}") from error
-        for name in names:
-            if not is_alive(name):
-                _remove(directory, name)
+        for name in dead:
+            _remove(directory, name)
         return profile
 
 
@@ -223,7 +224,7 @@ def _consume(profile: Profile, directory: str, name: str) -> None:
     path = os.path.join(directory, name)
     log, log_end = _new_lines(f"{path}.log", log_end)
     lines, statements_end = _new_lines(f"{path}.jl", statements_end)
-    now = time.time()
+    now = float(round(time.time()))
     started = now
     for line in log:
         if line.startswith("{"):

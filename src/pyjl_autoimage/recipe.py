@@ -224,7 +224,7 @@ def _compare(wanted: BakedPackage, name: str, version: str, source: str) -> None
         raise BuildError(f"{name} was built in from {source}, the manifest says {wanted.source}")
 
 
-def unchanged(recipe: Recipe, situation: Situation, depots: Sequence[str]) -> list[str]:
+def changed_sources(recipe: Recipe, situation: Situation, depots: Sequence[str]) -> list[str]:
     """The packages tracked by path whose sources changed while the image was built from them."""
     return [
         baked.name

@@ -6,16 +6,17 @@ unknown schema, or none at all, is treated as absent.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
-import time
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 from .errors import StoreError
 from .processes import is_alive, name_of_this_process
+
+# Start-up comes here to mark the image that it uses: what costs time to import waits until it is needed.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 __all__ = ["Store", "default_home", "read_json", "write_atomically"]
 
@@ -201,7 +202,7 @@ class Store:
                 raise
             # The very same image, built before: its facts are renewed.
             os.replace(os.path.join(staging, "image.json"), os.path.join(target, "image.json"))
-            shutil.rmtree(staging, ignore_errors=True)
+            remove_tree(staging)
 
     def remove_image(self, image_id: str) -> int:
         """Remove an image; the bytes that it held. It stops being selectable first."""
@@ -209,7 +210,7 @@ class Store:
         size = tree_size(directory)
         doomed = f"{directory}.{os.urandom(4).hex()}.gone"
         os.rename(directory, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_tree(doomed)
         return size
 
     # -- who uses an image -----------------------------------------------------------------------------
@@ -261,6 +262,13 @@ def _entries(directory: str) -> list[str]:
         return []
 
 
+def remove_tree(path: str) -> None:
+    """Remove a directory and all below it, as far as that is possible."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def tree_size(path: str) -> int:
     """Bytes of all files below a directory (or of one file)."""
     if os.path.isfile(path):
@@ -281,6 +289,8 @@ def file_sha256(path: str) -> str:
     Raises:
         OSError: it cannot be read.
     """
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -300,8 +310,3 @@ def stat_note(path: str) -> list[Any]:
     except OSError:
         return [path, -1, -1]
     return [path, status.st_mtime_ns, status.st_size]
-
-
-def seconds_since(moment: float) -> float:
-    """Seconds from a moment (since the epoch) until now, never negative."""
-    return max(0.0, time.time() - moment)

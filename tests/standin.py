@@ -1,0 +1,215 @@
+"""Stand-ins for a Julia and for juliacall, for what can be tested without the real ones.
+
+The stand-in Julia is a script that answers `--version` and our probe. The stand-in juliacall reads its options
+just as the real one does, and keeps what it was told in CONFIG.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
+from pyjl_autoimage.image import BakedPackage, Image
+from pyjl_autoimage.store import Store, file_sha256, library_name
+
+EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
+EXAMPLE_TREE = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
+
+JULIACALL = '''
+import os, sys
+__version__ = "0.9.37"
+def option(name):
+    value = sys._xoptions.get("juliacall-" + name.replace("_", "-"))
+    variable = "PYTHON_JULIACALL_" + ("BINDIR" if name == "home" else name.upper())
+    return value if value is not None else os.environ.get(variable)
+CONFIG = {"inited": False, "init": option("init") != "no"}
+for name in ("exe", "project", "lib", "home", "sysimage", "trace_compile", "handle_signals", "threads"):
+    CONFIG[name] = option(name)
+CONFIG["opt_trace_compile"] = CONFIG["trace_compile"]
+CONFIG["opt_sysimage"] = CONFIG["sysimage"]
+CONFIG["exepath"] = CONFIG["exe"]
+if CONFIG["sysimage"] and not os.path.exists(CONFIG["sysimage"]):
+    raise ValueError("path does not exist")
+CONFIG["environ"] = dict(os.environ)
+CONFIG["evaluated"] = []
+class Main: pass
+Main = Main()
+class Lib:
+    def __init__(self):
+        def jl_eval_string(code):
+            CONFIG["evaluated"].append(code.decode())
+            return 1
+        self.jl_eval_string = jl_eval_string
+CONFIG["lib_object"] = CONFIG["lib"]
+CONFIG["lib"] = Lib()
+CONFIG["inited"] = CONFIG["init"]
+'''
+
+
+class World:
+    """A project, a depot with one package, a stand-in Julia and juliacall, and a store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.project = root / "project"
+        self.depot = root / "depot"
+        self.source = self.depot / "packages" / "Example" / "aqsx3"
+        self.store = Store(str(root / "store"))
+        self.site = root / "site"
+        for directory in (self.project, self.source / "src", root / "julia" / "bin", self.site / "juliacall"):
+            directory.mkdir(parents=True)
+        (self.source / "src" / "Example.jl").write_text("module Example end")
+        (self.site / "juliacall" / "__init__.py").write_text(JULIACALL)
+        metadata = self.site / "juliacall-0.9.37.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: juliacall\nVersion: 0.9.37\n")
+        self.executable = root / "julia" / "bin" / "julia"
+        self.libjulia = root / "julia" / "libjulia.so"
+        self.libjulia.write_text("lib")
+        (root / "julia" / "sys.so").write_text("sys")
+        (self.project / "Project.toml").write_text(f'[deps]\nExample = "{EXAMPLE_UUID}"\n')
+        self.write_manifest()
+        self.facts = JuliaFacts(
+            version="1.10.4",
+            commit="48d4fd48430af58502699fdf3504b90589df3852",
+            word_size=64,
+            base_build_id="1234",
+            cpu_name="znver3",
+            bindir=str(root / "julia" / "bin"),
+            base_sysimage=str(root / "julia" / "sys.so"),
+            libjulia=str(self.libjulia),
+            depots=(str(self.depot),),
+            load_path=(str(self.project / "Project.toml"),),
+        )
+        self.write_julia(self.facts)
+
+    def write_julia(self, facts: JuliaFacts) -> None:
+        """A script that counts how often it is started, and answers like Julia."""
+        self.facts = facts
+        items = []
+        for name, value in facts.to_json().items():
+            if name in ("depots", "load_path"):
+                items += [f"{'depot' if name == 'depots' else name}={path}" for path in value]
+            else:
+                items.append(f"{name}={value}")
+        answer = self.root / "julia" / "answer"
+        answer.write_bytes(b"".join(item.encode() + b"\0" for item in items))
+        self.executable.write_text(
+            f'#!/bin/sh\necho "$@" >> "{self.root}/julia/started"\n'
+            f'case "$*" in *--version*) echo "julia version {facts.version}";; *) cat "{answer}";; esac\n'
+        )
+        self.executable.chmod(self.executable.stat().st_mode | stat.S_IXUSR)
+
+    def times_started(self) -> int:
+        try:
+            return len((self.root / "julia" / "started").read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+
+    def write_manifest(self, version: str = "0.5.3", tree: str = EXAMPLE_TREE, extra: str = "") -> None:
+        (self.project / "Manifest.toml").write_text(
+            f'julia_version = "1.10.4"\nmanifest_format = "2.0"\n'
+            f'[[deps.Example]]\ngit-tree-sha1 = "{tree}"\nuuid = "{EXAMPLE_UUID}"\nversion = "{version}"\n{extra}'
+        )
+
+    @property
+    def environment(self) -> Environment:
+        return Environment(str(self.executable), str(self.project), managed=False)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """For a Python process that lives in this world."""
+        ours = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIA", "JULIA_", "PYJL_"))}
+        source = str(Path(__file__).parent.parent / "src")
+        return {
+            **ours,
+            "PYTHONPATH": os.pathsep.join([str(self.site), source]),
+            "PYTHON_JULIACALL_EXE": str(self.executable),
+            "PYTHON_JULIACALL_PROJECT": str(self.project),
+            "PYJL_AUTOIMAGE_HOME": self.store.home,
+        }
+
+    def image(self, **changes: object) -> Image:
+        """The facts of an image that is valid here."""
+        package = BakedPackage(
+            "Example", EXAMPLE_UUID, "0.5.3", tree_sha1=EXAMPLE_TREE, source=str(self.source)
+        )
+        facts = self.facts
+        image = Image(
+            id="0" * 16,
+            path="",
+            bytes=0,
+            sha256="",
+            built_at=1000.0,
+            environment=self.environment.id,
+            project=str(self.project),
+            executable=str(self.executable),
+            julia_version=facts.version,
+            julia_commit=facts.commit,
+            word_size=facts.word_size,
+            base_build_id=facts.base_build_id,
+            cpu_target="native",
+            cpu=cpu_identity(),
+            cpu_name=facts.cpu_name,
+            juliacall="0.9.37",
+            packages=(package,),
+            statements=7,
+        )
+        return replace(image, **changes)  # type: ignore[arg-type]
+
+    def publish(self, content: bytes = b"an image", **changes: object) -> Image:
+        """Put an image into the store."""
+        staging = Path(self.store.environment("staging")) / "image"
+        staging.mkdir(parents=True)
+        library = staging / library_name()
+        library.write_bytes(content)
+        sha256 = file_sha256(str(library))
+        image = self.image(
+            **{
+                "id": sha256[:16],
+                "sha256": sha256,
+                "bytes": len(content),
+                "path": self.store.image_library(sha256[:16]),
+                **changes,
+            }
+        )
+        self.store.publish(str(staging), image)
+        return image
+
+
+def age(*paths: Path | str) -> None:
+    """Make files look older than the clock's grain, as they are in real life."""
+    for top in paths:
+        for root, directories, names in os.walk(top):
+            for name in [*directories, *names, ""]:
+                path = os.path.join(root, name)
+                status = os.lstat(path)
+                os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 10_000_000_000), follow_symlinks=False)
+
+
+REPORT = (
+    "import json, juliacall; from pyjl_autoimage.runtime import session; c = juliacall.CONFIG; "
+    "print(json.dumps({k: c[k] for k in ('exe', 'project', 'lib_object', 'home', 'sysimage', 'trace_compile', "
+    "'handle_signals', 'environ', 'evaluated')} | {'notes': session.notes, 'on_image': session.on_image}))"
+)
+
+
+def start_in(world: World, *arguments: str, code: str = "", **environ: str) -> dict:
+    """Start a Python process there, and read what its juliacall was told."""
+    import subprocess
+
+    result = subprocess.run(
+        [sys.executable, *arguments, "-c", f"{code}\nfrom pyjl_autoimage import jl\n{REPORT}"],
+        env={**world.environ, **environ},
+        cwd=world.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])

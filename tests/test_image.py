@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standin import EXAMPLE_UUID, World
+
+from pyjl_autoimage.environment import cpu_identity
+from pyjl_autoimage.image import Image, Situation, baked_package, mismatches
+from pyjl_autoimage.manifest import ManifestError
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def situation(world, **changes):
+    now = Situation.of(world.facts, str(world.project), juliacall="0.9.37", flags={}, cpu=cpu_identity())
+    return replace(now, **changes)
+
+
+def test_an_image_is_valid_where_everything_is_as_it_was(world):
+    assert mismatches(world.image(), situation(world)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"julia_version": "1.9.4"}, "built for Julia 1.9.4, this is Julia 1.10.4"),
+        ({"julia_commit": "abc"}, "built for another build of Julia 1.10.4 (abc)"),
+        ({"base_build_id": "5"}, "built on top of another default system image"),
+        ({"word_size": 32}, "built for 32 bits, this Julia has 64"),
+        ({"juliacall": "0.9.35"}, "juliacall 0.9.35 in the image, 0.9.37 installed"),
+        ({"cpu": "other", "cpu_name": "skylake"}, "built for another CPU (skylake), this is znver3"),
+        ({"flags": {"check_bounds": "yes"}}, "--check-bounds is default, yes in the image"),
+    ],
+)
+def test_each_difference_is_a_reason(world, changes, reason):
+    assert mismatches(world.image(**changes), situation(world)) == [reason]
+
+
+def test_flags_that_this_start_gives(world):
+    assert mismatches(world.image(), situation(world, flags={"optimize": "3"})) == [
+        "--optimize is 3, default in the image"
+    ]
+
+
+def test_an_image_for_several_targets_does_not_need_this_cpu(world):
+    image = world.image(cpu="other", cpu_target="generic;haswell,clone_all")
+    assert mismatches(image, situation(world)) == []
+
+
+def test_all_reasons_at_once(world):
+    world.write_manifest(version="0.6.0")
+    image = world.image(juliacall="0.9.35", cpu="other")
+    assert len(mismatches(image, situation(world))) == 3
+
+
+def test_another_version_in_the_manifest(world):
+    world.write_manifest(version="0.6.0")
+    assert mismatches(world.image(), situation(world)) == ["Example 0.5.3 in the image, 0.6.0 in the manifest"]
+
+
+def test_the_same_version_from_another_source(world):
+    world.write_manifest(tree="0" * 40)
+    assert mismatches(world.image(), situation(world)) == [
+        "Example 0.5.3 has another source in the manifest (git-tree-sha1)"
+    ]
+
+
+def test_a_package_that_left_the_manifest(world):
+    (world.project / "Manifest.toml").write_text('manifest_format = "2.0"\n[deps]\n')
+    assert mismatches(world.image(), situation(world)) == ["Example is in the image, not in the manifest"]
+
+
+def test_packages_outside_the_image_come_and_go(world):
+    world.write_manifest(extra='[[deps.Other]]\nuuid = "00000000-0000-0000-0000-000000000001"\nversion = "1.0.0"\n')
+    assert mismatches(world.image(), situation(world)) == []
+
+
+def test_a_package_found_elsewhere(world, tmp_path):
+    other = tmp_path / "other depot"
+    (other / "packages" / "Example" / "aqsx3").mkdir(parents=True)
+    now = situation(world, facts=replace(world.facts, depots=(str(other), *world.facts.depots)))
+    (reason,) = mismatches(world.image(), now)
+    assert reason.startswith("Example was at ") and reason.endswith("aqsx3 now")
+
+
+def test_the_same_depot_by_another_name_is_no_difference(world, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(world.depot)
+    assert mismatches(world.image(), situation(world, facts=replace(world.facts, depots=(str(link),)))) == []
+
+
+def test_a_source_that_is_gone(world):
+    import shutil
+
+    shutil.rmtree(world.source)
+    assert mismatches(world.image(), situation(world)) == ["the source of Example is not installed"]
+
+
+def test_preferences(world):
+    (world.project / "LocalPreferences.toml").write_text("[Example]\na = 1\n")
+    assert mismatches(world.image(), situation(world)) == ["the preferences of Example have changed"]
+
+
+def test_a_load_path_that_does_not_begin_with_the_project(world):
+    facts = replace(world.facts, load_path=("/elsewhere/Project.toml", *world.facts.load_path))
+    assert "JULIA_LOAD_PATH does not begin with the project" in mismatches(world.image(), situation(world, facts=facts))
+
+
+def by_path(world):
+    source = world.root / "dev" / "Example"
+    (source / "src").mkdir(parents=True)
+    (source / "src" / "Example.jl").write_text("module Example end")
+    (world.project / "Manifest.toml").write_text(
+        f'manifest_format = "2.0"\n[[deps.Example]]\npath = "{source}"\nuuid = "{EXAMPLE_UUID}"\nversion = "0.5.3"\n'
+    )
+    now = situation(world)
+    baked = baked_package(now.manifest.packages[EXAMPLE_UUID], world.facts.depots, {})
+    return source, world.image(packages=(baked,))
+
+
+def test_a_package_tracked_by_path_is_known_by_its_sources(world):
+    source, image = by_path(world)
+    assert mismatches(image, situation(world)) == []
+    (source / "src" / "Example.jl").write_text("module Example; f() = 1; end")
+    assert mismatches(image, situation(world)) == [f"the source of Example in {source} has changed"]
+
+
+def test_from_a_registry_to_a_path(world):
+    by_path(world)
+    (reason,) = mismatches(world.image(), situation(world))
+    assert reason.startswith("Example comes from a registry in the image, from ")
+
+
+def test_no_manifest(world):
+    (world.project / "Manifest.toml").unlink()
+    with pytest.raises(ManifestError):
+        situation(world)
+
+
+def test_what_is_written_is_read_back(world):
+    image = world.image(path="/x/sys.so")
+    assert Image.from_json(json.dumps(image.to_json()), "/x/sys.so") == image
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(data=st.data())
+def test_strangers_facts_are_refused_or_harmless(tmp_path_factory, data):
+    world = World(tmp_path_factory.mktemp("world"))
+    facts = world.image().to_json()
+    for key in data.draw(st.lists(st.sampled_from(sorted(facts)), max_size=3)):
+        facts[key] = data.draw(JSON)
+    try:
+        image = Image.from_json(json.dumps(facts), "/x")
+    except ValueError:
+        return
+    mismatches(image, situation(world))
+
+
+@given(st.text(max_size=100))
+def test_noise_is_refused(text):
+    with pytest.raises(ValueError):
+        Image.from_json(text, "/x")

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyjl_autoimage import manifest
+from pyjl_autoimage.manifest import ManifestError, Package, load_manifest, manifest_file, preferences
+
+EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
+CSV_UUID = "336ed68f-0bac-5ca0-87d4-7b16caf5d00b"
+PYTHONCALL_UUID = "6099a3de-0909-46bc-b1f4-468b9a2dfc0d"
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(("version", "julia"), [("1.10", "1.10.4"), ("1.12", "1.12.5")])
+def test_real_manifests(fixtures, version, julia):
+    read = load_manifest(str(fixtures / f"julia-{version}" / "Manifest-paths.toml"))
+    assert read.julia_version == julia
+    csv = read.packages[CSV_UUID]
+    assert (csv.name, csv.version, csv.path) == ("CSV", "0.10.16", os.path.normpath("/home/me/dev/CSV"))
+    assert not csv.in_julia
+    assert read.by_name("Dates")[0].in_julia
+    names = {read.packages[uuid].name for uuid in read.closure([CSV_UUID])}
+    assert {"CSV", "Parsers", "TranscodingStreams", "Zlib_jll"} <= names
+    assert "DataFrames" not in names
+    compat = read.by_name("Compat")[0]
+    assert "DataFrames" in {read.packages[uuid].name for uuid in read.dependents([compat.uuid])}
+    assert "CompatLinearAlgebraExt" in read.extensions
+
+
+def test_the_first_format(tmp_path):
+    path = write(
+        tmp_path / "Manifest.toml",
+        f"""
+        [[Dates]]
+        uuid = "ade2ca70-3891-5945-98fb-dc099432e06a"
+        [[Example]]
+        deps = ["Dates"]
+        git-tree-sha1 = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
+        uuid = "{EXAMPLE_UUID}"
+        version = "0.5.3"
+        """,
+    )
+    read = load_manifest(path)
+    assert read.julia_version is None
+    assert read.packages[EXAMPLE_UUID].deps == ("ade2ca70-3891-5945-98fb-dc099432e06a",)
+
+
+def test_a_name_with_two_uuids(tmp_path):
+    path = write(
+        tmp_path / "Manifest.toml",
+        """
+        manifest_format = "2.0"
+        [[deps.A]]
+        uuid = "00000000-0000-0000-0000-00000000000a"
+            [deps.A.deps]
+            Twin = "00000000-0000-0000-0000-000000000002"
+        [[deps.Twin]]
+        uuid = "00000000-0000-0000-0000-000000000001"
+        [[deps.Twin]]
+        uuid = "00000000-0000-0000-0000-000000000002"
+        """,
+    )
+    read = load_manifest(path)
+    assert len(read.by_name("Twin")) == 2
+    assert read.packages["00000000-0000-0000-0000-00000000000a"].deps == ("00000000-0000-0000-0000-000000000002",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[[deps.A]]\nversion = 1", "deps = 3\nmanifest_format='2.0'", "manifest_format='2.0'\n[deps]\nA = 1", "{", "\x00"],
+)
+def test_what_is_no_manifest_is_an_error_that_names_the_file(tmp_path, text):
+    path = write(tmp_path / "Manifest.toml", text if "format" in text else f"manifest_format='2.0'\n{text}")
+    with pytest.raises(ManifestError, match=r"Manifest\.toml"):
+        load_manifest(path)
+
+
+@given(st.binary(max_size=300))
+def test_noise_never_raises_anything_else(tmp_path_factory, noise):
+    path = tmp_path_factory.mktemp("noise") / "Manifest.toml"
+    path.write_bytes(noise)
+    try:
+        load_manifest(str(path))
+    except ManifestError:
+        pass
+
+
+def test_which_manifest(tmp_path):
+    project = tmp_path / "p"
+    write(project / "Project.toml", "")
+    assert manifest_file(str(project)) is None
+    plain = write(project / "Manifest.toml", "")
+    assert manifest_file(str(project), "1.10.4") == plain
+    versioned = write(project / "Manifest-v1.11.toml", "")
+    assert manifest_file(str(project), "1.11.2") == versioned
+    assert manifest_file(str(project), "1.12.0") == plain
+    write(project / "Manifest-v1.10.toml", "")
+    assert manifest_file(str(project), "1.10.4") == plain, "known only since Julia 1.10.8"
+    julia = write(project / "JuliaManifest.toml", "")
+    assert manifest_file(str(project), "1.10.4") == julia
+
+
+def test_a_manifest_elsewhere(tmp_path):
+    shared = write(tmp_path / "shared" / "Manifest.toml", "")
+    write(tmp_path / "p" / "Project.toml", 'manifest = "../shared/Manifest.toml"')
+    assert manifest_file(str(tmp_path / "p")) == shared
+
+
+def test_a_workspace_shares_its_manifest(tmp_path):
+    write(tmp_path / "Project.toml", '[workspace]\nprojects = ["member"]')
+    shared = write(tmp_path / "Manifest.toml", "")
+    write(tmp_path / "member" / "Project.toml", "")
+    write(tmp_path / "other" / "Project.toml", "")
+    assert manifest_file(str(tmp_path / "member"), "1.12.5") == shared
+    assert manifest_file(str(tmp_path / "member"), "1.11.5") is None
+    assert manifest_file(str(tmp_path / "other"), "1.12.5") is None
+
+
+def test_source_of_a_registered_package(tmp_path):
+    package = Package("Example", EXAMPLE_UUID, "0.5.3", tree_sha1="46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc")
+    depots = [str(tmp_path / "none"), str(tmp_path / "depot")]
+    assert manifest.source_directory(package, depots) is None
+    directory = tmp_path / "depot" / "packages" / "Example" / "aqsx3"  # Julia's own slug of Example 0.5.3
+    directory.mkdir(parents=True)
+    assert manifest.source_directory(package, depots) == str(directory)
+
+
+def test_the_digest_of_sources_sees_contents_not_times(tmp_path):
+    source = tmp_path / "A"
+    write(source / "src" / "A.jl", "module A end")
+    write(source / "data" / "table.csv", "1,2")
+    write(source / "test" / "runtests.jl", "1")
+    write(source / ".git" / "HEAD", "x")
+    before = manifest.source_digest(str(source))
+    os.utime(source / "src" / "A.jl", (1, 1))
+    write(source / "test" / "runtests.jl", "2")
+    write(source / ".git" / "HEAD", "y")
+    assert manifest.source_digest(str(source)) == before
+    write(source / "data" / "table.csv", "1,3")
+    changed = manifest.source_digest(str(source))
+    assert changed != before
+    (source / "data" / "table.csv").rename(source / "data" / "table2.csv")
+    assert manifest.source_digest(str(source)) != changed
+
+
+def test_preferences_are_merged_as_julia_merges_them(tmp_path):
+    project, below = tmp_path / "project", tmp_path / "global"
+    write(
+        project / "Project.toml",
+        f"""
+        [deps]
+        Example = "{EXAMPLE_UUID}"
+        [preferences.Example]
+        a = 1
+        nested = {{ x = 1, y = 2 }}
+        [preferences.PythonCall]
+        exe = "ignored: PythonCall is no dependency of this project"
+        """,
+    )
+    write(project / "LocalPreferences.toml", "[Example]\na = 2\nnested = { y = 3 }\n__clear__ = ['c']\n")
+    write(
+        below / "Project.toml",
+        f"[extras]\nExample = '{EXAMPLE_UUID}'\n[preferences.Example]\nb = 5\nc = 6\na = 9\n",
+    )
+    found = preferences([str(project), str(below)], [EXAMPLE_UUID, PYTHONCALL_UUID])
+    assert found == {
+        EXAMPLE_UUID: {"a": 2, "b": 5, "nested": {"x": 1, "y": 3}, "__clear__": ["c"]},
+    }
+
+
+def test_julia_local_preferences_hide_the_others(tmp_path):
+    write(tmp_path / "Project.toml", f'[deps]\nExample = "{EXAMPLE_UUID}"\n')
+    write(tmp_path / "LocalPreferences.toml", "[Example]\na = 1\n")
+    write(tmp_path / "JuliaLocalPreferences.toml", "[Example]\na = 2\n")
+    assert preferences([str(tmp_path)], [EXAMPLE_UUID]) == {EXAMPLE_UUID: {"a": 2}}

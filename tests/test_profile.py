@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyjl_autoimage import profile
+from pyjl_autoimage.processes import hostname, name_of_this_process
+from pyjl_autoimage.profile import Profile, parse_statement
+
+ENVIRONMENT = "0123456789abcdef"
+DATAFRAMES = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
+
+
+def record(store, name, statements, log="", header=True):
+    directory = store.ensure(store.recordings(ENVIRONMENT))
+    with open(os.path.join(directory, f"{name}.jl"), "a", encoding="utf-8") as file:
+        file.write(statements)
+    with open(os.path.join(directory, f"{name}.log"), "a", encoding="utf-8") as file:
+        if header:
+            file.write(json.dumps({"schema": 1, "started": 1.0, "image": None, "flags": {}}) + "\n")
+        file.write(log)
+
+
+def dead(number=1):
+    return f"{hostname()}-999999{number}-1-{number:08x}"
+
+
+def living():
+    return f"{name_of_this_process()}-cafe"
+
+
+def statement(number):
+    return f"precompile(Tuple{{typeof(Base.f{number}), Int64}})"
+
+
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [
+        ("julia-1.10/trace-stock.jl", 268),
+        ("julia-1.10/trace-on-image.jl", 13),
+        ("julia-1.12/trace-stock-timed.jl", 245),
+        ("julia-1.12/trace-on-image-timed.jl", 4),
+    ],
+)
+def test_every_line_that_real_julias_printed_is_understood(fixtures, file, count):
+    lines = (fixtures / file).read_text(encoding="utf-8").splitlines()
+    parsed = [parse_statement(line) for line in lines]
+    assert None not in parsed
+    assert len(parsed) == count
+    assert all(text.startswith("precompile(Tuple{") and text.endswith("})") for text, _ in parsed)
+
+
+def test_times_are_read(fixtures):
+    lines = (fixtures / "julia-1.12" / "trace-stock-timed.jl").read_text(encoding="utf-8").splitlines()
+    times = [parse_statement(line)[1] for line in lines]
+    assert times[0] == 9.8 and max(times) == 6279.9
+    assert parse_statement("#= 59.1 ms =# precompile(Tuple{typeof(Pkg.f)}) # recompile") == (
+        "precompile(Tuple{typeof(Pkg.f)})",
+        59.1,
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "precompile(Tuple{typeof(f), In",
+        'run(`rm -rf /`); precompile(Tuple{Int})"',
+        "precompile(f, (Int,))",
+        "precompile(Tuple{typeof(AutoimageRecorder.note), Base.PkgId})",
+    ],
+)
+def test_other_lines_are_no_statements(line):
+    assert parse_statement(line) is None
+
+
+@given(st.text(max_size=200))
+def test_noise_is_parsed_or_refused(line):
+    parsed = parse_statement(line)
+    assert parsed is None or parsed[0].startswith("precompile(Tuple{")
+
+
+def test_merge_counts_each_line_once_and_removes_what_is_used_up(store):
+    record(store, dead(), f"{statement(1)}\n{statement(2)}\n", f"package {DATAFRAMES} DataFrames\n")
+    record(store, dead(2), f"{statement(2)}\n")
+    first = profile.merge(store, ENVIRONMENT)
+    assert {text: s.runs for text, s in first.statements.items()} == {statement(1): 1, statement(2): 2}
+    assert first.packages[DATAFRAMES].name == "DataFrames"
+    assert first.runs == 2
+    assert os.listdir(store.recordings(ENVIRONMENT)) == []
+    again = profile.merge(store, ENVIRONMENT)
+    assert again.statements == first.statements
+    assert again.runs == 2
+    assert again.consumed == {}
+
+
+def test_a_living_process_is_counted_as_it_goes(store):
+    record(store, living(), f"{statement(1)}\n{statement(2)[:20]}")
+    assert list(profile.merge(store, ENVIRONMENT).statements) == [statement(1)]
+    assert len(os.listdir(store.recordings(ENVIRONMENT))) == 2
+    record(store, living(), f"{statement(2)[20:]}\n{statement(3)}\n", header=False)
+    merged = profile.merge(store, ENVIRONMENT)
+    assert {text: s.runs for text, s in merged.statements.items()} == {statement(n): 1 for n in (1, 2, 3)}
+    assert merged.runs == 1
+
+
+def test_a_merge_killed_before_it_removed_counts_nothing_twice(store):
+    record(store, dead(), f"{statement(1)}\n")
+    directory = store.recordings(ENVIRONMENT)
+    saved = {name: open(os.path.join(directory, name), "rb").read() for name in os.listdir(directory)}
+    once = profile.merge(store, ENVIRONMENT)
+    raw = json.loads(open(store.profile(ENVIRONMENT), "rb").read())
+    raw["consumed"] = once.consumed
+    for name, content in saved.items():  # as if the process had died between writing and removing
+        with open(os.path.join(directory, name), "wb") as file:
+            file.write(content)
+    with open(store.profile(ENVIRONMENT), "w", encoding="utf-8") as file:
+        json.dump(raw, file)
+    again = profile.merge(store, ENVIRONMENT)
+    assert again.statements[statement(1)].runs == 1
+    assert again.runs == 1
+    assert os.listdir(directory) == []
+
+
+def test_peek_writes_nothing(store):
+    record(store, dead(), f"{statement(1)}\n")
+    assert list(profile.peek(store, ENVIRONMENT).statements) == [statement(1)]
+    assert not os.path.exists(store.profile(ENVIRONMENT))
+    assert len(os.listdir(store.recordings(ENVIRONMENT))) == 2
+
+
+def test_statements_of_main_cannot_be_baked():
+    read = Profile()
+    for text in (
+        'precompile(Tuple{Main.var"#1#2", String})',
+        "precompile(Tuple{typeof(PythonCall.f), Main.T})",
+        "precompile(Tuple{typeof(MyMain.f)})",
+        "precompile(Tuple{typeof(Base.Mainline)})",
+    ):
+        read.statements[text] = profile.Statement(1)
+    assert read.bakeable() == ["precompile(Tuple{typeof(MyMain.f)})", "precompile(Tuple{typeof(Base.Mainline)})"]
+
+
+def test_flags_of_the_latest_recording_count(store):
+    for number, (started, flags) in enumerate([(5.0, {"optimize": "3"}), (2.0, {}), (4.0, {"inline": "no"})]):
+        line = json.dumps({"schema": 1, "started": started, "flags": flags}) + "\n"
+        record(store, dead(number), "", line, header=False)
+    assert profile.merge(store, ENVIRONMENT).flags == {"optimize": "3"}
+
+
+@given(st.binary(max_size=400))
+def test_a_broken_profile_is_an_empty_one(tmp_path_factory, noise):
+    from pyjl_autoimage.store import Store
+
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    store.ensure(store.environment(ENVIRONMENT))
+    with open(store.profile(ENVIRONMENT), "wb") as file:
+        file.write(noise)
+    assert profile.load(store, ENVIRONMENT) == Profile()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=10,
+    )
+)
+def test_any_json_is_a_profile_or_an_empty_one(value):
+    Profile.from_json({"schema": 1, "statements": value, "packages": {}, "consumed": {}, "flags": {}})
+    Profile.from_json({"schema": 1, "statements": {}, "packages": value, "consumed": value, "flags": value})
+
+
+def test_what_is_written_is_read_back(store):
+    record(store, dead(), f"#= 3.5 ms =# {statement(1)}\n", f"package {DATAFRAMES} DataFrames\n")
+    merged = profile.merge(store, ENVIRONMENT)
+    read = profile.load(store, ENVIRONMENT)
+    assert read.statements[statement(1)].milliseconds == 3.5
+    assert read.to_json() == merged.to_json() | {"consumed": read.consumed}
+
+
+WRITER = """
+import os, sys, random
+sys.path[:0] = {path!r}
+from pyjl_autoimage import recording, profile
+from pyjl_autoimage.store import Store
+store = Store({home!r})
+number = int(sys.argv[1])
+written = recording.create(store.recordings({environment!r}), image=None, flags={{}})
+with open(written.trace, "ab", buffering=0) as file:
+    for line in range(40):
+        text = "precompile(Tuple{{typeof(Base.f%d_%d), Int64}})\\n" % (number, line)
+        cut = random.randrange(len(text))
+        file.write(text[:cut].encode()); file.write(text[cut:].encode())
+        if line % 10 == number % 10:
+            profile.merge(store, {environment!r})
+    file.write(b"precompile(Tuple{{torn")
+os._exit(0)
+"""
+
+
+def test_twenty_processes_record_and_merge_at_once(store):
+    code = WRITER.format(path=sys.path, home=store.home, environment=ENVIRONMENT)
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(20)]
+    assert [process.wait(120) for process in processes] == [0] * 20
+    merged = profile.merge(store, ENVIRONMENT)
+    assert len(merged.statements) == 20 * 40
+    assert {s.runs for s in merged.statements.values()} == {1}
+    assert merged.runs == 20
+    assert os.listdir(store.recordings(ENVIRONMENT)) == []
+
+
+def test_random_interleavings_of_writing_and_merging(store):
+    """Whatever is merged when, and however lines are cut, each complete line counts once."""
+    source = random.Random(3)
+    written = 0
+    for name in (dead(n) for n in range(5)):
+        text = "".join(f"{statement(written + n)}\n" for n in range(10))
+        written += 10
+        while text:
+            cut = source.randrange(1, 60)
+            record(store, f"{living()}{name[-8:]}", text[:cut], header=False)
+            text = text[cut:]
+            if source.random() < 0.3:
+                profile.merge(store, ENVIRONMENT)
+    merged = profile.merge(store, ENVIRONMENT)
+    assert len(merged.statements) == written
+    assert {s.runs for s in merged.statements.values()} == {1}

@@ -1,0 +1,158 @@
+"""Which packages go into an image, and the project that PackageCompiler gets, on real manifests."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from pyjl_autoimage import recipe
+from pyjl_autoimage.environment import JuliaFacts
+from pyjl_autoimage.errors import BuildError
+from pyjl_autoimage.image import Situation
+from pyjl_autoimage.manifest import load_manifest, load_toml
+from pyjl_autoimage.profile import LoadedPackage, Profile
+from pyjl_autoimage.settings import Settings
+
+DATAFRAMES = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
+CSV = "336ed68f-0bac-5ca0-87d4-7b16caf5d00b"
+FACTS = JuliaFacts("1.10.4", "c", 64, "1", "znver3", "/j/bin", "/j/sys.so", "/j/libjulia.so", ("/depot",), ())
+
+
+@pytest.fixture
+def situation(fixtures, tmp_path):
+    """The real manifest, with every package where its path says."""
+    text = (fixtures / "julia-1.10" / "Manifest-paths.toml").read_text(encoding="utf-8")
+    (tmp_path / "p").mkdir()
+    path = tmp_path / "p" / "Manifest.toml"
+    path.write_text(text.replace("/home/me/dev", str(tmp_path / "dev")), encoding="utf-8")
+    manifest = load_manifest(str(path))
+    for package in manifest.packages.values():
+        if package.path:
+            os.makedirs(os.path.join(package.path, "src"))
+    (tmp_path / "p" / "Project.toml").write_text(f'[deps]\nDataFrames = "{DATAFRAMES}"\n')
+    return Situation(FACTS, str(tmp_path / "p"), manifest, {}, "0.9.37", {}, "cpu")
+
+
+def loaded(situation, *names):
+    packages = {situation.manifest.by_name(name)[0].uuid: LoadedPackage(name, 1) for name in names}
+    return Profile(packages=packages)
+
+
+def names(chosen):
+    return {package.name for package in chosen.packages}
+
+
+BAKE = Settings(dev_packages="bake")
+
+
+def test_pythoncall_and_what_runs_loaded(situation):
+    chosen = recipe.choose(situation, loaded(situation, "DataFrames", "Tables"), BAKE)
+    assert names(chosen) == {"PythonCall", "DataFrames", "Tables"}
+    assert chosen.left_out == {}
+    everything = {situation.manifest.packages[uuid].name for uuid in chosen.closure}
+    assert {"CondaPkg", "Compat", "Statistics"} <= everything and "CSV" not in everything
+    assert set(chosen.expected) == set(chosen.closure)
+
+
+def test_packages_tracked_by_path_are_left_out_and_named_with_what_depends_on_them(situation):
+    packages = {
+        uuid: replace(package, path=None, tree_sha1="0" * 40) if package.path and package.name != "Tables" else package
+        for uuid, package in situation.manifest.packages.items()
+    }
+    only_tables = replace(situation, manifest=replace(situation.manifest, packages=packages))
+    with pytest.raises(BuildError, match="depends on Tables"):
+        recipe.choose(only_tables, Profile(), Settings())  # PythonCall depends on Tables
+    packages[situation.manifest.by_name("Tables")[0].uuid] = replace(
+        situation.manifest.by_name("Tables")[0], path=None, tree_sha1="0" * 40
+    )
+    csv = situation.manifest.by_name("CSV")[0]
+    packages[csv.uuid] = csv
+    only_csv = replace(situation, manifest=replace(situation.manifest, packages=packages))
+    with pytest.raises(BuildError, match="not installed"):
+        recipe.choose(only_csv, loaded(situation, "CSV", "DataFrames"), Settings())
+
+
+def test_why_something_is_left_out(situation):
+    profile = loaded(situation, "DataFrames", "CSV", "Tables")
+    profile.packages["00000000-0000-0000-0000-000000000001"] = LoadedPackage("Plots", 1)
+    profile.packages["00000000-0000-0000-0000-000000000002"] = LoadedPackage("CompatLinearAlgebraExt", 1)
+    chosen = recipe.choose(situation, profile, BAKE.with_values(exclude=["InlineStrings"]))
+    assert names(chosen) == {"PythonCall", "Tables"}
+    assert chosen.left_out == {
+        "CSV": "it depends on InlineStrings: it is excluded",
+        "DataFrames": "it depends on InlineStrings: it is excluded",
+        "Plots": "not in the project's manifest",
+    }
+
+
+def test_included_and_direct_packages(situation):
+    chosen = recipe.choose(situation, Profile(), BAKE.with_values(include=["CSV"]))
+    assert names(chosen) == {"PythonCall", "CSV"}
+    chosen = recipe.choose(situation, Profile(), BAKE.with_values(all_direct=True))
+    assert names(chosen) == {"PythonCall", "DataFrames"}
+    with pytest.raises(BuildError, match="Nowhere cannot be included"):
+        recipe.choose(situation, Profile(), BAKE.with_values(include=["Nowhere"]))
+
+
+def test_the_generated_project(situation, tmp_path):
+    preferred = replace(
+        situation,
+        preferences={situation.manifest.by_name("CondaPkg")[0].uuid: {"backend": "Null", "n": {"a": [1]}}},
+    )
+    chosen = recipe.choose(preferred, loaded(situation, "DataFrames"), BAKE)
+    directory = tmp_path / "generated"
+    recipe.write_project(str(directory), chosen, preferred)
+    project = load_toml(str(directory / "Project.toml"))
+    assert set(project["deps"]) == {"PythonCall", "DataFrames", "AutoimageRecorder"}
+    assert project["preferences"] == {"CondaPkg": {"backend": "Null", "n": {"a": [1]}}}
+    assert set(project["extras"]) == {"CondaPkg"}
+    written = load_manifest(str(directory / "Manifest.toml"))
+    assert set(written.packages) == {*chosen.closure, recipe.RECORDER_UUID}
+    for uuid in chosen.closure:
+        before, after = situation.manifest.packages[uuid], written.packages[uuid]
+        assert (after.path, after.version, after.deps) == (before.path, before.version, before.deps)
+        assert after.weakdeps_by_name == (before.weakdeps_by_name if before.extensions else {})
+        assert after.extensions == before.extensions
+    recorder = written.packages[recipe.RECORDER_UUID]
+    assert os.path.isfile(os.path.join(recorder.path, "src", "AutoimageRecorder.jl"))
+
+
+def write_report(tmp_path, *lines):
+    path = tmp_path / "report"
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def test_what_the_image_really_holds(situation, tmp_path):
+    chosen = recipe.choose(situation, Profile(), BAKE)
+    lines = [
+        "\t".join(("loaded", b.uuid, b.name, b.version or "", b.source or "/stdlib")) for b in chosen.expected.values()
+    ]
+    report = write_report(tmp_path, "unresolved\t3", *lines, "loaded\t0-0\tSomeExt\t\t", "end")
+    packages, unresolved = recipe.held(report, chosen, FACTS)
+    assert {package.uuid for package in packages} == set(chosen.closure)
+    assert unresolved == [3]
+
+
+def test_an_image_never_claims_what_it_does_not_hold(situation, tmp_path):
+    chosen = recipe.choose(situation, Profile(), BAKE)
+    (tables,) = (b for b in chosen.expected.values() if b.name == "Tables")
+    for version, source in (("0.0.1", tables.source), (tables.version, "/elsewhere")):
+        report = write_report(tmp_path, f"loaded\t{tables.uuid}\tTables\t{version}\t{source}", "end")
+        with pytest.raises(BuildError, match="the manifest says"):
+            recipe.held(report, chosen, FACTS)
+    with pytest.raises(BuildError, match="did not say"):
+        recipe.held(write_report(tmp_path, "unresolved\t1"), chosen, FACTS)
+    with pytest.raises(BuildError, match="did not say"):
+        recipe.held(str(tmp_path / "none"), chosen, FACTS)
+
+
+def test_sources_that_change_during_a_build(situation):
+    chosen = recipe.choose(situation, Profile(), BAKE)
+    assert recipe.changed_sources(chosen, situation, FACTS.depots) == []
+    path = situation.manifest.by_name("Tables")[0].path
+    with open(os.path.join(path, "src", "Tables.jl"), "w", encoding="utf-8") as file:
+        file.write("changed")
+    assert recipe.changed_sources(chosen, situation, FACTS.depots) == ["Tables"]

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from standin import World
+
+from pyjl_autoimage.processes import hostname, is_alive, name_of_this_process
+from pyjl_autoimage.store import Store, read_json, write_atomically
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_making_a_store_touches_nothing(tmp_path):
+    Store(str(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_only_its_owner_can_read_it(store):
+    store.ensure(store.images)
+    assert os.stat(store.home).st_mode & 0o777 == 0o700
+
+
+def test_published_images_newest_first(world):
+    world.publish(b"a", built_at=1.0)
+    world.publish(b"b", built_at=3.0)
+    world.publish(b"c", built_at=2.0)
+    assert [image.built_at for image in world.store.all_images()] == [3.0, 2.0, 1.0]
+
+
+def test_publishing_the_same_content_again_renews_its_facts(world):
+    first = world.publish(b"same", built_at=1.0)
+    second = world.publish(b"same", built_at=2.0)
+    assert first.id == second.id
+    (only,) = world.store.all_images()
+    assert only.built_at == 2.0
+    assert world.store.damage(only) == []
+
+
+def test_what_cannot_be_read_is_passed_over(world):
+    image = world.publish()
+    directory = Path(world.store.images)
+    (directory / "empty").mkdir()
+    (directory / "broken").mkdir()
+    (directory / "broken" / "image.json").write_text("{")
+    (directory / "a-copy").mkdir()
+    (directory / "a-copy" / "image.json").write_text(json.dumps(image.to_json()))
+    (directory / "file").write_text("")
+    assert [found.id for found in world.store.all_images()] == [image.id]
+
+
+def test_a_truncated_image_is_seen(world):
+    image = world.publish(b"0123456789")
+    os.truncate(image.path, 4)
+    assert world.store.damage(image) == ["its file has 4 bytes, 10 when it was published"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(str(path), b"old")
+    with pytest.raises(TypeError):
+        write_atomically(str(path), "text")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_object_is_absent(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    assert read_json(str(tmp_path / "x.json")) is None
+    assert read_json(str(tmp_path / "none.json")) is None
+
+
+def test_uses_of_the_living_and_the_dead(world):
+    image = world.publish()
+    mark = world.store.mark_use(image.id)
+    assert mark is not None
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "from pyjl_autoimage.store import Store\n"
+        f"print(Store({world.store.home!r}).mark_use({image.id!r}))"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert os.path.exists(child.stdout.strip())
+    assert world.store.users(image.id) == [name_of_this_process()]
+    assert not os.path.exists(child.stdout.strip())
+
+
+def test_removing_an_image_frees_its_bytes(world):
+    image = world.publish(b"x" * 1000)
+    assert world.store.remove_image(image.id) > 1000
+    assert list(world.store.all_images()) == []
+    assert os.listdir(world.store.images) == []
+
+
+def test_a_process_is_not_taken_for_another_with_its_pid():
+    host, pid, start = name_of_this_process().split("-")
+    assert is_alive(f"{host}-{pid}-{start}")
+    assert not is_alive(f"{host}-{pid}-{int(start) + 1}")
+    assert is_alive(f"elsewhere-{pid}-1"), "nobody can know from here"
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert not is_alive(f"{hostname()}-{process.pid}-1")
+    assert not is_alive(f"{hostname()}-nonsense-1")
