@@ -20,7 +20,7 @@ from pyjl_autoimage.store import Store, file_sha256, library_name
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
 EXAMPLE_TREE = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
 
-JULIACALL = '''
+JULIACALL = """
 import os, sys
 __version__ = "0.9.37"
 def option(name):
@@ -48,7 +48,7 @@ class Lib:
 CONFIG["lib_object"] = CONFIG["lib"]
 CONFIG["lib"] = Lib()
 CONFIG["inited"] = CONFIG["init"]
-'''
+"""
 
 
 class World:
@@ -189,7 +189,9 @@ def age(*paths: Path | str) -> None:
             for name in [*directories, *names, ""]:
                 path = os.path.join(root, name)
                 status = os.lstat(path)
-                os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 10_000_000_000), follow_symlinks=False)
+                os.utime(
+                    path, ns=(status.st_atime_ns, status.st_mtime_ns - 10_000_000_000), follow_symlinks=False
+                )
 
 
 REPORT = (

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standin import EXAMPLE_UUID, World
 
 from pyjl_autoimage.environment import cpu_identity
 from pyjl_autoimage.image import Image, Situation, baked_package, mismatches
 from pyjl_autoimage.manifest import ManifestError
+from standin import EXAMPLE_UUID, World
 
 
 @pytest.fixture
@@ -63,7 +63,9 @@ def test_all_reasons_at_once(world):
 
 def test_another_version_in_the_manifest(world):
     world.write_manifest(version="0.6.0")
-    assert mismatches(world.image(), situation(world)) == ["Example 0.5.3 in the image, 0.6.0 in the manifest"]
+    assert mismatches(world.image(), situation(world)) == [
+        "Example 0.5.3 in the image, 0.6.0 in the manifest"
+    ]
 
 
 def test_the_same_version_from_another_source(world):
@@ -79,7 +81,9 @@ def test_a_package_that_left_the_manifest(world):
 
 
 def test_packages_outside_the_image_come_and_go(world):
-    world.write_manifest(extra='[[deps.Other]]\nuuid = "00000000-0000-0000-0000-000000000001"\nversion = "1.0.0"\n')
+    world.write_manifest(
+        extra='[[deps.Other]]\nuuid = "00000000-0000-0000-0000-000000000001"\nversion = "1.0.0"\n'
+    )
     assert mismatches(world.image(), situation(world)) == []
 
 
@@ -111,7 +115,9 @@ def test_preferences(world):
 
 def test_a_load_path_that_does_not_begin_with_the_project(world):
     facts = replace(world.facts, load_path=("/elsewhere/Project.toml", *world.facts.load_path))
-    assert "JULIA_LOAD_PATH does not begin with the project" in mismatches(world.image(), situation(world, facts=facts))
+    assert "JULIA_LOAD_PATH does not begin with the project" in mismatches(
+        world.image(), situation(world, facts=facts)
+    )
 
 
 def by_path(world):

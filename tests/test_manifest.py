@@ -71,12 +71,20 @@ def test_a_name_with_two_uuids(tmp_path):
     )
     read = load_manifest(path)
     assert len(read.by_name("Twin")) == 2
-    assert read.packages["00000000-0000-0000-0000-00000000000a"].deps == ("00000000-0000-0000-0000-000000000002",)
+    assert read.packages["00000000-0000-0000-0000-00000000000a"].deps == (
+        "00000000-0000-0000-0000-000000000002",
+    )
 
 
 @pytest.mark.parametrize(
     "text",
-    ["[[deps.A]]\nversion = 1", "deps = 3\nmanifest_format='2.0'", "manifest_format='2.0'\n[deps]\nA = 1", "{", "\x00"],
+    [
+        "[[deps.A]]\nversion = 1",
+        "deps = 3\nmanifest_format='2.0'",
+        "manifest_format='2.0'\n[deps]\nA = 1",
+        "{",
+        "\x00",
+    ],
 )
 def test_what_is_no_manifest_is_an_error_that_names_the_file(tmp_path, text):
     path = write(tmp_path / "Manifest.toml", text if "format" in text else f"manifest_format='2.0'\n{text}")

@@ -145,7 +145,10 @@ def test_statements_of_main_cannot_be_baked():
         "precompile(Tuple{typeof(Base.Mainline)})",
     ):
         read.statements[text] = profile.Statement(1)
-    assert read.bakeable() == ["precompile(Tuple{typeof(MyMain.f)})", "precompile(Tuple{typeof(Base.Mainline)})"]
+    assert read.bakeable() == [
+        "precompile(Tuple{typeof(MyMain.f)})",
+        "precompile(Tuple{typeof(Base.Mainline)})",
+    ]
 
 
 def test_flags_of_the_latest_recording_count(store):

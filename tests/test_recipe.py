@@ -58,7 +58,9 @@ def test_pythoncall_and_what_runs_loaded(situation):
 
 def test_packages_tracked_by_path_are_left_out_and_named_with_what_depends_on_them(situation):
     packages = {
-        uuid: replace(package, path=None, tree_sha1="0" * 40) if package.path and package.name != "Tables" else package
+        uuid: replace(package, path=None, tree_sha1="0" * 40)
+        if package.path and package.name != "Tables"
+        else package
         for uuid, package in situation.manifest.packages.items()
     }
     only_tables = replace(situation, manifest=replace(situation.manifest, packages=packages))
@@ -128,7 +130,8 @@ def write_report(tmp_path, *lines):
 def test_what_the_image_really_holds(situation, tmp_path):
     chosen = recipe.choose(situation, Profile(), BAKE)
     lines = [
-        "\t".join(("loaded", b.uuid, b.name, b.version or "", b.source or "/stdlib")) for b in chosen.expected.values()
+        "\t".join(("loaded", b.uuid, b.name, b.version or "", b.source or "/stdlib"))
+        for b in chosen.expected.values()
     ]
     report = write_report(tmp_path, "unresolved\t3", *lines, "loaded\t0-0\tSomeExt\t\t", "end")
     packages, unresolved = recipe.held(report, chosen, FACTS)

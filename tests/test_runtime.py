@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from standin import World, age, start_in
 
 from pyjl_autoimage import launch
+from standin import World, age, start_in
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def python(world, code, *arguments, **environ):
 
 
 def test_importing_the_package_starts_nothing(world):
-    code = "import sys, pyjl_autoimage; print(sorted(m for m in sys.modules if m.startswith(('julia', 'pyjl'))))"
+    code = (
+        "import sys, pyjl_autoimage; print(sorted(m for m in sys.modules if m.startswith(('julia', 'pyjl'))))"
+    )
     result = python(world, code)
     assert eval(result.stdout) == ["pyjl_autoimage", "pyjl_autoimage._version"]
 
@@ -88,7 +90,9 @@ def test_what_the_user_set_wins_and_is_reported(world, how):
     if how == "-X":
         told = start_in(world, "-X", f"juliacall-sysimage={theirs}", "-X", f"juliacall-trace-compile={trace}")
     else:
-        told = start_in(world, PYTHON_JULIACALL_SYSIMAGE=str(theirs), PYTHON_JULIACALL_TRACE_COMPILE=str(trace))
+        told = start_in(
+            world, PYTHON_JULIACALL_SYSIMAGE=str(theirs), PYTHON_JULIACALL_TRACE_COMPILE=str(trace)
+        )
     assert told["sysimage"] == str(theirs)
     assert told["trace_compile"] == str(trace)
     assert any(str(theirs) in note for note in told["notes"])
@@ -105,7 +109,8 @@ def test_standing_aside(world):
 
 def test_a_keyword_switches_recording_off(world):
     result = python(
-        world, "import pyjl_autoimage as a; a.start(record=False); import juliacall; print(juliacall.CONFIG['trace_compile'])"
+        world,
+        "import pyjl_autoimage as a; a.start(record=False); import juliacall; print(juliacall.CONFIG['trace_compile'])",
     )
     assert result.stdout == "None\n"
 
@@ -145,7 +150,9 @@ def test_juliacall_already_running(world):
 
 
 def test_attach_before_julia_is_an_error(world):
-    assert "RuntimeError: Julia is not running" in python(world, "import pyjl_autoimage as a; a.attach()").stderr
+    assert (
+        "RuntimeError: Julia is not running" in python(world, "import pyjl_autoimage as a; a.attach()").stderr
+    )
 
 
 def test_inside_a_julia_worker_we_stand_aside(world):
@@ -248,7 +255,12 @@ def test_a_removed_package_source_is_noticed(world):
 
 def test_modification_times_alone_change_nothing(world):
     image = remembered(world)
-    for path in (world.project / "Manifest.toml", world.project / "Project.toml", world.executable, image.path):
+    for path in (
+        world.project / "Manifest.toml",
+        world.project / "Project.toml",
+        world.executable,
+        image.path,
+    ):
         os.utime(path, (1, 1))
     assert start_in(world)["sysimage"] == image.path
 
@@ -330,5 +342,8 @@ def test_the_hot_path_imports_little_and_starts_no_process(world):
     ours = {m for m in imported if m.startswith("pyjl_autoimage")}
     assert ours == {
         "pyjl_autoimage",
-        *(f"pyjl_autoimage.{m}" for m in ("_version", "errors", "launch", "processes", "recording", "runtime", "store")),
+        *(
+            f"pyjl_autoimage.{m}"
+            for m in ("_version", "errors", "launch", "processes", "recording", "runtime", "store")
+        ),
     }

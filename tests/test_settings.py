@@ -60,7 +60,10 @@ def test_an_empty_variable_is_unset():
 
 
 def test_lists_from_the_environment():
-    assert from_everywhere(environ={"PYJL_AUTOIMAGE_INCLUDE": "CSV, DataFrames,CSV"}).include == ("CSV", "DataFrames")
+    assert from_everywhere(environ={"PYJL_AUTOIMAGE_INCLUDE": "CSV, DataFrames,CSV"}).include == (
+        "CSV",
+        "DataFrames",
+    )
 
 
 @pytest.mark.parametrize(

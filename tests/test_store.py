@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from standin import World
 
 from pyjl_autoimage.processes import hostname, is_alive, name_of_this_process
 from pyjl_autoimage.store import Store, read_json, write_atomically
+from standin import World
 
 
 @pytest.fixture

@@ -100,7 +100,11 @@ class Image:
         if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
             raise ValueError("not an image of this schema")
         names = set(cls.__dataclass_fields__) - {"path"}
-        if set(data) != names or not isinstance(data["packages"], list) or not isinstance(data["flags"], dict):
+        if (
+            set(data) != names
+            or not isinstance(data["packages"], list)
+            or not isinstance(data["flags"], dict)
+        ):
             raise ValueError("not the facts of an image")
         packages = tuple(_read_package(package) for package in data.pop("packages"))
         flags = {str(name): str(value) for name, value in data.pop("flags").items()}

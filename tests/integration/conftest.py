@@ -1,0 +1,183 @@
+"""A real Julia with a prepared project, found the way the product finds it; or a reason to skip.
+
+The project is a copy, so that tests may change it, and everything is recorded and built in a store of the test
+session. Images take minutes and gigabytes: tests share them, and never build two at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pyjl_autoimage.environment import Environment, JuliaFacts, probe
+from pyjl_autoimage.manifest import Manifest, load_manifest, manifest_file, source_directory
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in Path(str(item.fspath)).parents:
+            item.add_marker("julia")
+            if "built" in item.fixturenames or "built_by_path" in item.fixturenames:  # type: ignore[attr-defined]
+                item.add_marker("build")
+
+
+@dataclass
+class Place:
+    """A Julia project and a store, and how to start Python processes there."""
+
+    root: Path
+    environ: dict[str, str]
+    environment: Environment
+    facts: JuliaFacts
+    manifest: Manifest
+    history: list[dict] = field(default_factory=list)
+
+    @property
+    def store(self) -> Path:
+        return Path(self.environ["PYJL_AUTOIMAGE_HOME"])
+
+    def python(self, code: str, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run code in a fresh process."""
+        result = subprocess.run(
+            [sys.executable, *arguments, "-c", code],
+            env={**self.environ, **environ},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert not check or result.returncode == 0, result.stderr[-3000:]
+        return result
+
+    def json(self, code: str, *arguments: str, **environ: str) -> dict:
+        """Run code whose last line of output is JSON."""
+        return json.loads(self.python(code, *arguments, **environ).stdout.splitlines()[-1])
+
+    def cli(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a command."""
+        result = subprocess.run(
+            [sys.executable, "-m", "pyjl_autoimage", *arguments],
+            env={**self.environ, **environ},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=1800,
+            check=False,
+        )
+        assert not check or result.returncode == 0, result.stderr[-3000:] + self.build_log()
+        return result
+
+    def build_log(self) -> str:
+        logs = list(self.store.glob("v1/environments/*/build.log"))
+        return "".join(f"\n--- {log}:\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
+
+    def program(self, variant: str, **environ: str) -> dict:
+        """Run the example program; what it printed."""
+        return self.json(f"from pyjl_autoimage.demos import tables; tables.main({variant!r})", **environ)
+
+    @property
+    def variant(self) -> str:
+        names = {package.name for package in self.manifest.packages.values()}
+        if "DataFrames" not in names:
+            return "standard-library"
+        return "with-csv" if "CSV" in names else "without-csv"
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Path:
+    """The directory of a Julia project that has PythonCall."""
+    given = os.environ.get("PYTHON_JULIAPKG_PROJECT")
+    project = Path(given) if given else Path.home() / ".julia" / "environments" / "pyjuliapkg"
+    exe = os.environ.get("PYTHON_JULIAPKG_EXE") or shutil.which("julia")
+    if exe is None or shutil.which(exe) is None:
+        pytest.skip("no Julia: put julia on PATH, or name one with PYTHON_JULIAPKG_EXE")
+    path = manifest_file(str(project))
+    if path is None or not load_manifest(path).by_name("PythonCall"):
+        pytest.skip(f"no prepared Julia project at {project}: name one with PYTHON_JULIAPKG_PROJECT")
+    return project
+
+
+def make_place(root: Path, prepared: Path) -> Place:
+    project = root / "julia project"  # a space: paths are not to be trusted
+    shutil.copytree(prepared, project, ignore=shutil.ignore_patterns("meta.json", "lock.pid"))
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIACALL_", "PYJL_"))}
+    builder = os.environ.get("PYJL_AUTOIMAGE_BUILDER_PROJECT") or str(prepared.parent / "pyjl-builder")
+    if os.path.isdir(builder):
+        environ["PYJL_AUTOIMAGE_BUILDER_PROJECT"] = builder
+    environ |= {
+        "PYTHON_JULIAPKG_PROJECT": str(project),
+        "PYTHON_JULIAPKG_OFFLINE": "yes",
+        "JULIA_PKG_OFFLINE": "true",
+        "JULIA_CONDAPKG_BACKEND": "Null",
+        "PYJL_AUTOIMAGE_HOME": str(root / "store"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE.parent.parent / "src"), os.environ.get("PYTHONPATH")))),
+    }
+    exe = shutil.which(os.environ.get("PYTHON_JULIAPKG_EXE") or "julia")
+    assert exe is not None
+    environment = Environment(os.path.abspath(exe), str(project))
+    path = manifest_file(str(project))
+    assert path is not None
+    return Place(root, environ, environment, probe(environment), load_manifest(path))
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Place:
+    """A place without any image, which tests must not build in."""
+    return make_place(tmp_path_factory.mktemp("plain"), prepared)
+
+
+def build_in(place: Place, **environ: str) -> Place:
+    if shutil.which("gcc") is None and shutil.which("clang") is None and not os.environ.get("JULIA_CC"):
+        pytest.skip("no C compiler to link an image with")
+    if "PYJL_AUTOIMAGE_BUILDER_PROJECT" not in place.environ:
+        pytest.skip("no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT")
+    place.history.append(place.program(place.variant))
+    place.history.append(json.loads(place.cli("status", "--json").stdout))
+    place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))
+    return place
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Place:
+    """A place with an image of packages laid out as Pkg installs them: in a depot, with their tree hashes."""
+    place = make_place(tmp_path_factory.mktemp("registered"), prepared)
+    if any(package.path for package in place.manifest.packages.values()):
+        pytest.skip(f"{prepared} tracks packages by path")
+    return build_in(place)
+
+
+@pytest.fixture(scope="session")
+def built_by_path(tmp_path_factory: pytest.TempPathFactory, prepared: Path, built: Place) -> Place:
+    """The same with some packages tracked by path, and baked. (After `built`: never two builds at once.)"""
+    root = tmp_path_factory.mktemp("by-path")
+    place = make_place(root, prepared)
+    path = Path(place.manifest.path)
+    text = path.read_text(encoding="utf-8")
+    moved = []
+    for name in ("CSV", "DataFrames", "Tables"):
+        for package in place.manifest.by_name(name):
+            source = source_directory(package, place.facts.depots)
+            assert source is not None
+            shutil.copytree(source, root / "dev" / name)
+            subprocess.run(["chmod", "-R", "u+w", str(root / "dev" / name)], check=True)
+            line = f'git-tree-sha1 = "{package.tree_sha1}"'
+            assert text.count(line) == 1
+            text = text.replace(line, f'path = "{root / "dev" / name}"')
+            moved.append(name)
+    if not moved:
+        pytest.skip("the prepared project has none of CSV, DataFrames and Tables")
+    path.write_text(text, encoding="utf-8")
+    place.manifest = load_manifest(str(path))
+    return build_in(place, PYJL_AUTOIMAGE_DEV_PACKAGES="bake")
