@@ -125,10 +125,9 @@ class World:
     def environ(self) -> dict[str, str]:
         """For a Python process that lives in this world."""
         ours = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIA", "JULIA_", "PYJL_"))}
-        source = str(Path(__file__).parent.parent / "src")
         return {
             **ours,
-            "PYTHONPATH": os.pathsep.join([str(self.site), source]),
+            "PYTHONPATH": str(self.site),
             "PYTHON_JULIACALL_EXE": str(self.executable),
             "PYTHON_JULIACALL_PROJECT": str(self.project),
             "PYJL_AUTOIMAGE_HOME": self.store.home,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pyjl_autoimage
 from pyjl_autoimage import launch
 from standin import World, age, start_in
 
@@ -332,7 +333,7 @@ def test_the_hot_path_imports_little_and_starts_no_process(world):
         "print(sorted(set(sys.modules) - before))\n"
     )
     # -S: nothing that a virtual environment's .pth files import may hide what we import.
-    path = [str(world.site), str(Path(__file__).parent.parent / "src")]
+    path = [str(world.site), str(Path(pyjl_autoimage.__file__).parent.parent)]
     age(world.root)
     first = python(world, f"import sys; sys.path[:0] = {path!r}\n{code}", "-S")
     result = python(world, f"import sys; sys.path[:0] = {path!r}\n{code}", "-S")

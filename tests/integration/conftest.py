@@ -45,7 +45,9 @@ class Place:
     def store(self) -> Path:
         return Path(self.environ["PYJL_AUTOIMAGE_HOME"])
 
-    def python(self, code: str, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
+    def python(
+        self, code: str, *arguments: str, check: bool = True, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run code in a fresh process."""
         result = subprocess.run(
             [sys.executable, *arguments, "-c", code],
@@ -122,7 +124,6 @@ def make_place(root: Path, prepared: Path) -> Place:
         "JULIA_PKG_OFFLINE": "true",
         "JULIA_CONDAPKG_BACKEND": "Null",
         "PYJL_AUTOIMAGE_HOME": str(root / "store"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE.parent.parent / "src"), os.environ.get("PYTHONPATH")))),
     }
     exe = shutil.which(os.environ.get("PYTHON_JULIAPKG_EXE") or "julia")
     assert exe is not None
@@ -142,7 +143,9 @@ def build_in(place: Place, **environ: str) -> Place:
     if shutil.which("gcc") is None and shutil.which("clang") is None and not os.environ.get("JULIA_CC"):
         pytest.skip("no C compiler to link an image with")
     if "PYJL_AUTOIMAGE_BUILDER_PROJECT" not in place.environ:
-        pytest.skip("no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT")
+        pytest.skip(
+            "no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT"
+        )
     place.history.append(place.program(place.variant))
     place.history.append(json.loads(place.cli("status", "--json").stdout))
     place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))

@@ -1,0 +1,333 @@
+"""The command line: exit statuses, and what is said where Julia cannot be had or a build fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyjl_autoimage.cli import main
+from pyjl_autoimage.jobs import Build, State
+from pyjl_autoimage.processes import hostname, name_of_this_process
+from standin import World
+
+
+def cli(environ, *arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "pyjl_autoimage", *arguments],
+        env=environ,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["build", "demo", "status"])
+def test_without_julia_it_says_what_is_missing_and_what_to_set(no_julia_environ, tmp_path, command):
+    environ = {**no_julia_environ, "PYJL_AUTOIMAGE_HOME": str(tmp_path / "store")}
+    result = cli(environ, command)
+    assert result.returncode == 3, result.stderr
+    assert "Traceback" not in result.stderr
+    if command == "status":
+        assert "not been set up yet" in result.stderr
+    else:
+        assert "could not find Julia" in result.stderr and "PYTHON_JULIAPKG_EXE" in result.stderr
+
+
+def test_without_julia_json_is_still_one_object(no_julia_environ, tmp_path):
+    environ = {**no_julia_environ, "PYJL_AUTOIMAGE_HOME": str(tmp_path / "store")}
+    for command in ("build", "demo", "status"):
+        result = cli(environ, command, "--json")
+        assert result.returncode == 3
+        assert json.loads(result.stdout)["status"] == 3
+
+
+def test_an_executable_that_is_no_julia(world):
+    world.executable.write_text("#!/bin/sh\necho I am no Julia\n")
+    result = cli(world.environ, "status")
+    assert result.returncode == 3
+    assert f"{world.executable} is not a usable Julia" in result.stderr
+
+
+def test_juliacalls_executable_and_project_belong_together(world):
+    environ = world.environ
+    del environ["PYTHON_JULIACALL_PROJECT"]
+    result = cli(environ, "status")
+    assert result.returncode == 3
+    assert "must be set together" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["build", "--colour"], ["build", "--dev-packages", "burn"]]
+)
+def test_usage(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_a_bad_setting_is_usage(world):
+    result = cli({**world.environ, "PYJL_AUTOIMAGE_CPU_TARGET": "\n"}, "status")
+    assert result.returncode == 2
+    assert result.stderr.startswith("pyjl-autoimage: PYJL_AUTOIMAGE_CPU_TARGET=")
+
+
+def test_help_and_version(capsys):
+    for arguments in (["--help"], ["--version"], ["build", "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+    assert "status" in capsys.readouterr().out
+
+
+def test_run_without_a_program(capsys):
+    assert main(["run"]) == 2
+    assert main(["run", "--help"]) == 0
+    assert main(["run", "no such file.py"]) == 2
+    assert "no such file.py" in capsys.readouterr().err
+
+
+def test_status_of_a_world(world):
+    image = world.publish()
+    stale = world.publish(b"stale", built_at=1.0, juliacall="0.9.35")
+    result = cli(world.environ, "status", "--json")
+    assert result.returncode == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert data["image"]["id"] == image.id
+    assert data["image"]["packages"] == [{"name": "Example", "version": "0.5.3"}]
+    assert data["rejected"] == [
+        {"id": stale.id, "reasons": ["juliacall 0.9.35 in the image, 0.9.37 installed"]}
+    ]
+    text = cli(world.environ, "status").stdout
+    assert text.startswith("Fast.") and "juliacall 0.9.35 in the image" in text
+    assert "\x1b" not in text, "no colours in a pipe"
+
+
+def test_clean_removes_what_no_start_will_choose(world):
+    image = world.publish(b"new", built_at=3.0)
+    old = world.publish(b"older", built_at=2.0)
+    stale = world.publish(b"stale", built_at=4.0, juliacall="0.9.35")
+    dry = json.loads(cli(world.environ, "clean", "--dry-run", "--json").stdout)
+    assert {r["name"] for r in dry["removed"]} == {f"image {old.id}", f"image {stale.id}"}
+    assert len(list(world.store.all_images())) == 3
+    result = cli(world.environ, "clean")
+    assert "a newer image of the same environment is valid" in result.stdout
+    assert "juliacall 0.9.35 in the image" in result.stdout
+    assert [i.id for i in world.store.all_images()] == [image.id]
+    everything = cli(world.environ, "clean", "--all")
+    assert everything.returncode == 0
+    assert list(world.store.all_images()) == []
+
+
+def test_clean_never_removes_an_image_in_use(world):
+    image = world.publish(juliacall="0.9.35")
+    mark = world.store.mark_use(image.id)
+    result = cli(world.environ, "clean", "--all")
+    assert "1 running processes use it" in result.stdout
+    assert [i.id for i in world.store.all_images()] == [image.id]
+    assert mark and Path(mark).exists()
+
+
+# -- builds that fail ----------------------------------------------------------------------------------
+
+
+PYTHONCALL = (
+    '[[deps.PythonCall]]\nuuid = "6099a3de-0909-46bc-b1f4-468b9a2dfc0d"\n'
+    'git-tree-sha1 = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"\nversion = "0.9.37"\n'
+)
+
+
+@pytest.fixture
+def buildable(world):
+    """A world in which a build gets as far as starting Julia."""
+    from pyjl_autoimage.manifest import load_manifest, source_directory
+
+    world.write_manifest(extra=PYTHONCALL)
+    package = load_manifest(str(world.project / "Manifest.toml")).by_name("PythonCall")[0]
+    from pyjl_autoimage import manifest
+
+    content = int(package.uuid.replace("-", ""), 16).to_bytes(16, "little")
+    slug = manifest._slug(manifest._crc32c(bytes.fromhex(package.tree_sha1), manifest._crc32c(content)), 5)
+    (world.depot / "packages" / "PythonCall" / slug).mkdir(parents=True)
+    assert source_directory(package, [str(world.depot)])
+    (world.root / "builder").mkdir()
+    return world
+
+
+def environ_of(world, **extra):
+    return {
+        **world.environ,
+        "PYJL_AUTOIMAGE_BUILDER_PROJECT": str(world.root / "builder"),
+        "JULIA_CC": "cc",
+        **extra,
+    }
+
+
+def julia_that(world, does: str) -> None:
+    """The stand-in Julia does this when it is to build an image."""
+    text = world.executable.read_text()
+    world.executable.write_text(
+        text.replace("case ", f'case "$*" in *build_image.jl*) {does};; esac\ncase ', 1)
+    )
+
+
+def test_a_build_that_fails_shows_its_last_lines_and_the_place_of_its_log(buildable):
+    julia_that(
+        buildable, 'echo "[ Info: x"; echo "ERROR: LoadError: the sky fell" >&2; echo "Stacktrace:"; exit 1'
+    )
+    result = cli(environ_of(buildable), "build")
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "ERROR: LoadError: the sky fell" in result.stderr
+    log = Path(result.stderr.split("The whole log: ")[1].strip())
+    assert "the sky fell" in log.read_text()
+    assert list(buildable.store.all_images()) == []
+    assert not Path(buildable.store.build_directory(buildable.environment.id)).exists()
+    data = json.loads(cli(buildable.environ, "status", "--json").stdout)
+    assert data["build"]["state"] == "failed" and "the sky fell" in data["build"]["error"]
+
+
+def test_a_build_killed_for_memory_says_so(buildable):
+    julia_that(buildable, "kill -9 $$")
+    result = cli(environ_of(buildable), "build")
+    assert result.returncode == 1
+    assert "memory runs out" in result.stderr
+
+
+def test_a_build_without_a_compiler_says_so_before_it_starts_anything(buildable, tmp_path):
+    environ = environ_of(buildable, PATH=str(tmp_path / "empty"))
+    del environ["JULIA_CC"]
+    buildable.executable.write_text(buildable.executable.read_text())
+    result = cli(environ, "build")
+    assert result.returncode == 1
+    assert "no C compiler" in result.stderr and "JULIA_CC" in result.stderr
+    assert buildable.times_started() == 0
+
+
+def test_a_build_without_pythoncall_in_the_project(world):
+    result = cli(environ_of(world), "build")
+    assert result.returncode == 1
+    assert "PythonCall is not in" in result.stderr
+
+
+def test_a_library_without_a_report_is_not_published(buildable):
+    julia_that(buildable, 'for a; do case "$a" in *sys.so) echo x > "$a";; esac; done; exit 0')
+    result = cli(environ_of(buildable), "build")
+    assert result.returncode == 1
+    assert "did not say what the image holds" in result.stderr
+    assert list(buildable.store.all_images()) == []
+
+
+def test_two_builds_at_once_are_one(buildable):
+    julia_that(buildable, f"echo started >> {buildable.root}/builds; sleep 3; exit 1")
+    environ = environ_of(buildable)
+    code = "import pyjl_autoimage as a\nh = a.rebuild(wait=False)\ntry: h.wait()\nexcept a.BuildError: print(h.joined)"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    joined = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
+    assert joined == ["False"] + ["True"] * 5
+    assert (buildable.root / "builds").read_text() == "started\n"
+
+
+def test_a_handle_only_watches_and_its_process_may_go(buildable):
+    julia_that(buildable, 'sleep 2; echo "ERROR: later"; exit 1')
+    environ = environ_of(buildable)
+    code = "import pyjl_autoimage as a, os\nh = a.rebuild(wait=False); print(h.done, h.progress.state, h.log); os._exit(0)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith("False ")
+    store, environment = buildable.store, buildable.environment.id
+    import time
+
+    for _ in range(200):
+        state = State.read(store, environment)
+        if state is not None and state.state != "running":
+            break
+        time.sleep(0.1)
+    assert state is not None and state.state == "failed" and "later" in state.error
+
+
+def test_a_cancelled_build_ends_its_julia_and_leaves_nothing(buildable):
+    import time
+
+    julia_that(buildable, f"echo $$ > {buildable.root}/pid; sleep 60")
+    code = (
+        "import pyjl_autoimage as a, os, time\nh = a.rebuild(wait=False)\n"
+        f"while not os.path.exists({str(buildable.root / 'pid')!r}): time.sleep(0.05)\n"
+        "h.cancel()\ntry: h.wait(20)\nexcept a.BuildError as e: print(h.progress.state, e)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environ_of(buildable),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert result.stdout.startswith("cancelled the build was cancelled")
+    pid = int((buildable.root / "pid").read_text())
+    for _ in range(50):
+        if not Path(f"/proc/{pid}").exists():
+            break
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+    assert not Path(buildable.store.build_directory(buildable.environment.id)).exists()
+
+
+# -- the state of builds -------------------------------------------------------------------------------
+
+
+def test_a_build_whose_process_died_has_failed(store):
+    State("t", f"{hostname()}-99999999-1", phase="native code").write(
+        store, store.ensure(store.environment("e")) and "e"
+    )
+    state = State.read(store, "e")
+    assert state is not None and state.state == "failed"
+    assert "killed while it was in phase 'native code'" in state.error
+
+
+def test_progress_uses_what_the_last_build_took(store):
+    import time
+
+    store.ensure(store.environment("e"))
+    state = State(
+        "t", name_of_this_process(), phase="load", started=time.time() - 60, phase_started=time.time()
+    )
+    state.usual = {
+        "prepare": 1,
+        "builder": 1,
+        "precompile": 58,
+        "load": 10,
+        "statements": 10,
+        "native code": 100,
+    }
+    progress = state.progress()
+    assert progress.state == "running" and progress.phase == "load"
+    assert 190 < progress.expected < 260
+    assert 0.2 < progress.fraction < 0.4
+
+
+def test_a_handle_of_a_build_that_never_began(store):
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(9)"])
+    process.wait()
+    store.ensure(store.environment("e"))
+    handle = Build(store, "e", "token", process)
+    assert handle.done
+    from pyjl_autoimage import BuildError
+
+    with pytest.raises(BuildError, match="ended with status 9"):
+        handle.wait()
