@@ -224,7 +224,9 @@ def _build_text(build: dict[str, Any]) -> str:
         return f"running ({build['phase']}) since {ago_text(build['started'])}; log: {escape(build['log'])}"
     text = f"last one {build['state']} {ago_text(build['finished'] or build['started'])}"
     if build["error"]:
-        text += f": {escape(build['error'].splitlines()[0])}; log: {escape(build['log'])}"
+        lines = build["error"].splitlines()
+        said = next((line for line in lines if line.startswith("ERROR")), lines[0])
+        text += f": {escape(said)}\nlog: {escape(build['log'])}"
     return text
 
 

@@ -81,7 +81,17 @@ def _start(settings: Mapping[str, Any]) -> ModuleType:
     with _Options(plan) as options:
         juliacall = _import_juliacall(plan, options)
     finish(juliacall)
+    _report()
     return juliacall
+
+
+def _report() -> None:
+    """Say what was out of the ordinary, for who listens: the logger, and `status`."""
+    if session.notes:
+        import logging
+
+        for note in session.notes:
+            logging.getLogger("pyjl_autoimage").info(note)
 
 
 def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
@@ -96,6 +106,7 @@ def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
         session.on_image = plan.image is not None
         if running() is juliacall:
             finish(juliacall)
+        _report()
 
 
 def prepare(settings: Mapping[str, Any]) -> Plan:
