@@ -34,12 +34,8 @@ PHASES = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=7, help="measured processes of each kind")
-    parser.add_argument(
-        "--variant", default="with-csv", choices=["with-csv", "without-csv", "standard-library"]
-    )
-    parser.add_argument(
-        "--generations", type=int, default=1, help="builds, each from what runs on the last recorded"
-    )
+    parser.add_argument("--variant", default="with-csv", choices=["with-csv", "without-csv", "standard-library"])
+    parser.add_argument("--generations", type=int, default=1, help="builds, each from what runs on the last recorded")
     parser.add_argument("--store", default=str(Path(__file__).parent.parent / ".bench"))
     parser.add_argument("--dev-packages", default="skip", choices=["skip", "bake"])
     parser.add_argument("--json", dest="json_file", help="write the result here, too")
@@ -66,9 +62,7 @@ def measure(options: argparse.Namespace) -> dict:
         "PYJL_AUTOIMAGE_HOME": options.store,
         "PYJL_AUTOIMAGE_DEV_PACKAGES": options.dev_packages,
     }
-    builds = [
-        build(environ, options.variant) for _ in range(options.generations - generations_built(environ))
-    ]
+    builds = [build(environ, options.variant) for _ in range(options.generations - generations_built(environ))]
     kinds = {"stock": {"DEMO_PLAIN": "1"}, "image": {}}
     for extra in kinds.values():
         run(options.variant, {**environ, **extra})  # a first run of each reads its files from disk
@@ -80,8 +74,7 @@ def measure(options: argparse.Namespace) -> dict:
     if len(answers) != 1:
         raise SystemExit(f"the runs gave different answers: {answers}")
     medians = {
-        kind: {phase: statistics.median(s[phase] for s in runs) for phase in PHASES}
-        for kind, runs in samples.items()
+        kind: {phase: statistics.median(s[phase] for s in runs) for phase in PHASES} for kind, runs in samples.items()
     }
     status = command(["status", "--json"], environ)
     return {

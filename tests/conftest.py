@@ -20,10 +20,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees, or writes to, the store of whoever runs the tests."""
     for name in list(os.environ):
-        if (
-            name.startswith(("PYJL_AUTOIMAGE", "PYTHON_JULIACALL_"))
-            and name != "PYJL_AUTOIMAGE_BUILDER_PROJECT"
-        ):
+        if name.startswith(("PYJL_AUTOIMAGE", "PYTHON_JULIACALL_")) and name != "PYJL_AUTOIMAGE_BUILDER_PROJECT":
             monkeypatch.delenv(name)
     monkeypatch.setenv("PYJL_AUTOIMAGE_HOME", str(tmp_path / "store"))
 

@@ -135,9 +135,7 @@ class World:
 
     def image(self, **changes: object) -> Image:
         """The facts of an image that is valid here."""
-        package = BakedPackage(
-            "Example", EXAMPLE_UUID, "0.5.3", tree_sha1=EXAMPLE_TREE, source=str(self.source)
-        )
+        package = BakedPackage("Example", EXAMPLE_UUID, "0.5.3", tree_sha1=EXAMPLE_TREE, source=str(self.source))
         facts = self.facts
         image = Image(
             id="0" * 16,
@@ -188,9 +186,7 @@ def age(*paths: Path | str) -> None:
             for name in [*directories, *names, ""]:
                 path = os.path.join(root, name)
                 status = os.lstat(path)
-                os.utime(
-                    path, ns=(status.st_atime_ns, status.st_mtime_ns - 10_000_000_000), follow_symlinks=False
-                )
+                os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 10_000_000_000), follow_symlinks=False)
 
 
 REPORT = (

@@ -68,9 +68,7 @@ def test_juliacalls_executable_and_project_belong_together(world):
     assert "must be set together" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["build", "--colour"], ["build", "--dev-packages", "burn"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["build", "--colour"], ["build", "--dev-packages", "burn"]])
 def test_usage(arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -106,9 +104,7 @@ def test_status_of_a_world(world):
     data = json.loads(result.stdout)
     assert data["image"]["id"] == image.id
     assert data["image"]["packages"] == [{"name": "Example", "version": "0.5.3"}]
-    assert data["rejected"] == [
-        {"id": stale.id, "reasons": ["juliacall 0.9.35 in the image, 0.9.37 installed"]}
-    ]
+    assert data["rejected"] == [{"id": stale.id, "reasons": ["juliacall 0.9.35 in the image, 0.9.37 installed"]}]
     text = cli(world.environ, "status").stdout
     assert text.startswith("Fast.") and "juliacall 0.9.35 in the image" in text
     assert "\x1b" not in text, "no colours in a pipe"
@@ -177,15 +173,11 @@ def environ_of(world, **extra):
 def julia_that(world, does: str) -> None:
     """The stand-in Julia does this when it is to build an image."""
     text = world.executable.read_text()
-    world.executable.write_text(
-        text.replace("case ", f'case "$*" in *build_image.jl*) {does};; esac\ncase ', 1)
-    )
+    world.executable.write_text(text.replace("case ", f'case "$*" in *build_image.jl*) {does};; esac\ncase ', 1))
 
 
 def test_a_build_that_fails_shows_its_last_lines_and_the_place_of_its_log(buildable):
-    julia_that(
-        buildable, 'echo "[ Info: x"; echo "ERROR: LoadError: the sky fell" >&2; echo "Stacktrace:"; exit 1'
-    )
+    julia_that(buildable, 'echo "[ Info: x"; echo "ERROR: LoadError: the sky fell" >&2; echo "Stacktrace:"; exit 1')
     result = cli(environ_of(buildable), "build")
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
@@ -232,7 +224,9 @@ def test_a_library_without_a_report_is_not_published(buildable):
 def test_two_builds_at_once_are_one(buildable):
     julia_that(buildable, f"echo started >> {buildable.root}/builds; sleep 3; exit 1")
     environ = environ_of(buildable)
-    code = "import pyjl_autoimage as a\nh = a.rebuild(wait=False)\ntry: h.wait()\nexcept a.BuildError: print(h.joined)"
+    code = (
+        "import pyjl_autoimage as a\nh = a.rebuild(wait=False)\ntry: h.wait()\nexcept a.BuildError: print(h.joined)"
+    )
     processes = [
         subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
         for _ in range(6)
@@ -246,9 +240,7 @@ def test_a_handle_only_watches_and_its_process_may_go(buildable):
     julia_that(buildable, 'sleep 2; echo "ERROR: later"; exit 1')
     environ = environ_of(buildable)
     code = "import pyjl_autoimage as a, os\nh = a.rebuild(wait=False); print(h.done, h.progress.state, h.log); os._exit(0)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("False ")
     store, environment = buildable.store, buildable.environment.id
     import time
@@ -304,9 +296,7 @@ def test_progress_uses_what_the_last_build_took(store):
     import time
 
     store.ensure(store.environment("e"))
-    state = State(
-        "t", name_of_this_process(), phase="load", started=time.time() - 60, phase_started=time.time()
-    )
+    state = State("t", name_of_this_process(), phase="load", started=time.time() - 60, phase_started=time.time())
     state.usual = {
         "prepare": 1,
         "builder": 1,

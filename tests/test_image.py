@@ -63,9 +63,7 @@ def test_all_reasons_at_once(world):
 
 def test_another_version_in_the_manifest(world):
     world.write_manifest(version="0.6.0")
-    assert mismatches(world.image(), situation(world)) == [
-        "Example 0.5.3 in the image, 0.6.0 in the manifest"
-    ]
+    assert mismatches(world.image(), situation(world)) == ["Example 0.5.3 in the image, 0.6.0 in the manifest"]
 
 
 def test_the_same_version_from_another_source(world):
@@ -81,9 +79,7 @@ def test_a_package_that_left_the_manifest(world):
 
 
 def test_packages_outside_the_image_come_and_go(world):
-    world.write_manifest(
-        extra='[[deps.Other]]\nuuid = "00000000-0000-0000-0000-000000000001"\nversion = "1.0.0"\n'
-    )
+    world.write_manifest(extra='[[deps.Other]]\nuuid = "00000000-0000-0000-0000-000000000001"\nversion = "1.0.0"\n')
     assert mismatches(world.image(), situation(world)) == []
 
 

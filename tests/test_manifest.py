@@ -71,9 +71,7 @@ def test_a_name_with_two_uuids(tmp_path):
     )
     read = load_manifest(path)
     assert len(read.by_name("Twin")) == 2
-    assert read.packages["00000000-0000-0000-0000-00000000000a"].deps == (
-        "00000000-0000-0000-0000-000000000002",
-    )
+    assert read.packages["00000000-0000-0000-0000-00000000000a"].deps == ("00000000-0000-0000-0000-000000000002",)
 
 
 @pytest.mark.parametrize(

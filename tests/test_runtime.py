@@ -32,9 +32,7 @@ def python(world, code, *arguments, **environ):
 
 
 def test_importing_the_package_starts_nothing(world):
-    code = (
-        "import sys, pyjl_autoimage; print(sorted(m for m in sys.modules if m.startswith(('julia', 'pyjl'))))"
-    )
+    code = "import sys, pyjl_autoimage; print(sorted(m for m in sys.modules if m.startswith(('julia', 'pyjl'))))"
     result = python(world, code)
     assert eval(result.stdout) == ["pyjl_autoimage", "pyjl_autoimage._version"]
 
@@ -91,9 +89,7 @@ def test_what_the_user_set_wins_and_is_reported(world, how):
     if how == "-X":
         told = start_in(world, "-X", f"juliacall-sysimage={theirs}", "-X", f"juliacall-trace-compile={trace}")
     else:
-        told = start_in(
-            world, PYTHON_JULIACALL_SYSIMAGE=str(theirs), PYTHON_JULIACALL_TRACE_COMPILE=str(trace)
-        )
+        told = start_in(world, PYTHON_JULIACALL_SYSIMAGE=str(theirs), PYTHON_JULIACALL_TRACE_COMPILE=str(trace))
     assert told["sysimage"] == str(theirs)
     assert told["trace_compile"] == str(trace)
     assert any(str(theirs) in note for note in told["notes"])
@@ -151,9 +147,7 @@ def test_juliacall_already_running(world):
 
 
 def test_attach_before_julia_is_an_error(world):
-    assert (
-        "RuntimeError: Julia is not running" in python(world, "import pyjl_autoimage as a; a.attach()").stderr
-    )
+    assert "RuntimeError: Julia is not running" in python(world, "import pyjl_autoimage as a; a.attach()").stderr
 
 
 def test_inside_a_julia_worker_we_stand_aside(world):
@@ -345,6 +339,6 @@ def test_the_hot_path_imports_little_and_starts_no_process(world):
         "pyjl_autoimage",
         *(
             f"pyjl_autoimage.{m}"
-            for m in ("_version", "errors", "launch", "processes", "recording", "runtime", "store")
+            for m in ("_version", "errors", "guard", "launch", "processes", "recording", "runtime", "store")
         ),
     }

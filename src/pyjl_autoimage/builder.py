@@ -163,9 +163,7 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
     directory = os.path.join(store.build_directory(environment.id), state.token)
     with open(store.build_log(environment.id), "w", encoding="utf-8", errors="replace") as log:
         state.write(store, environment.id)
-        work = Work(
-            store, environment, settled, dict(asked["flags"]), asked["directory"], directory, state, log
-        )
+        work = Work(store, environment, settled, dict(asked["flags"]), asked["directory"], directory, state, log)
         try:
             os.makedirs(os.path.join(directory, "tmp"), mode=0o700)
             image = build(work)
@@ -265,9 +263,7 @@ def build(work: Work) -> Image:
     packages, unresolved = recipe.held(work.place("report"), chosen, facts)
     changed = recipe.changed_sources(chosen, situation, facts.depots)
     if changed:
-        raise BuildError(
-            f"the sources of {', '.join(changed)} changed while the image was built; build again"
-        )
+        raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
     if unresolved:
         note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
         work.state.notes.append(note)

@@ -16,9 +16,7 @@ from .store import Store, tree_size
 __all__ = ["clean"]
 
 
-def clean(
-    *, everything: bool = False, dry_run: bool = False
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Remove images that are not valid any more or have been superseded; never one that a process uses.
 
     Args:

@@ -61,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pyjl-autoimage {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    build = commands.add_parser(
-        "build", help="build an image of what this environment's programs have recorded"
-    )
+    build = commands.add_parser("build", help="build an image of what this environment's programs have recorded")
     build.add_argument("--include", action="append", metavar="PACKAGE", help="bake this Julia package, too")
     build.add_argument("--exclude", action="append", metavar="PACKAGE", help="leave this Julia package out")
     build.add_argument("--all-direct", action="store_true", default=None, help="bake all direct dependencies")
@@ -90,9 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument("--json", action="store_true", help="print one JSON object")
     clean.set_defaults(command=_clean)
 
-    demo = commands.add_parser(
-        "demo", help="see it work: a real program stock, recorded, built, and run again"
-    )
+    restore = commands.add_parser("restore", help="take back an image that was condemned because a start died of it")
+    restore.add_argument("id", help="the image's id, as status shows it")
+    restore.set_defaults(command=_restore)
+
+    demo = commands.add_parser("demo", help="see it work: a real program stock, recorded, built, and run again")
     demo.add_argument("--keep", action="store_true", help="keep the demo's image and Julia project")
     demo.add_argument("--json", action="store_true", help="print one JSON object")
     demo.set_defaults(command=_demo)
@@ -139,9 +139,7 @@ def _build(options: argparse.Namespace) -> int:
         return 0
     took = seconds_text(state.finished - state.started)
     held = (
-        f"{len(image.packages)} packages, {image.statements} statements, {bytes_text(image.bytes)}"
-        if image
-        else ""
+        f"{len(image.packages)} packages, {image.statements} statements, {bytes_text(image.bytes)}" if image else ""
     )
     console.print(f"[bold green]Built[/] image [bold]{image_id}[/] in {took}: {held}.")
     console.print("The next Python process starts on it.")
@@ -220,6 +218,21 @@ def _clean(options: argparse.Namespace) -> int:
     console.print(
         f"[bold]{bytes_text(sum(r['bytes'] for r in removed))}[/] {'to free' if options.dry_run else 'freed'}"
     )
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from .errors import StoreError
+    from .store import Store
+
+    store = Store(_home({}))
+    image = next((image for image in store.all_images() if image.id == options.id), None)
+    if image is None:
+        raise StoreError(f"there is no image {options.id} in {store.home}")
+    damage = store.damage(image, thorough=True)
+    if damage:
+        raise StoreError(f"image {options.id} stays condemned: {damage[0]}")
+    print(f"image {options.id} is restored" if store.restore(options.id) else f"image {options.id} was not condemned")
     return 0
 
 

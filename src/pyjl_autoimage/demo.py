@@ -67,9 +67,7 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
         _run(stage, home, plain=False)
     with console.status("running it on plain juliacall"):
         stock = _run(stage, home, plain=True)
-    console.print(
-        f"Plain juliacall: first result after {seconds_text(stock['first_result'])}. Building an image."
-    )
+    console.print(f"Plain juliacall: first result after {seconds_text(stock['first_result'])}. Building an image.")
     # The demo bakes whatever its project has: also packages that a prepared project tracks by path.
     wanted = settled.with_values(home=home, dev_packages="bake")
     began = time.monotonic()
@@ -84,9 +82,7 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
         raise
     took = time.monotonic() - began
     with console.status("running it on the image"):
-        _run(
-            stage, home, plain=False
-        )  # reads the new image from disk once, as every first use of a file does
+        _run(stage, home, plain=False)  # reads the new image from disk once, as every first use of a file does
         fast = _run(stage, home, plain=False)
     state = handle.state()
     if as_json:
@@ -115,9 +111,7 @@ def _set_up(home: str, settled: settings.Settings, console: Any) -> _Stage:
         with open(os.path.join(project, "pyjuliapkg", "juliapkg.json"), "w", encoding="utf-8") as file:
             json.dump(JULIAPKG_JSON, file)
         environ = {**os.environ, "PYTHON_JULIAPKG_PROJECT": project}
-        with console.status(
-            "setting up a Julia project with DataFrames and CSV (the first time takes minutes)"
-        ):
+        with console.status("setting up a Julia project with DataFrames and CSV (the first time takes minutes)"):
             found, problem = _locate_in(environ)
         if found is not None:
             return _Stage(environ, "with-csv", found)

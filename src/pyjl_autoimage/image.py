@@ -100,11 +100,7 @@ class Image:
         if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
             raise ValueError("not an image of this schema")
         names = set(cls.__dataclass_fields__) - {"path"}
-        if (
-            set(data) != names
-            or not isinstance(data["packages"], list)
-            or not isinstance(data["flags"], dict)
-        ):
+        if set(data) != names or not isinstance(data["packages"], list) or not isinstance(data["flags"], dict):
             raise ValueError("not the facts of an image")
         packages = tuple(_read_package(package) for package in data.pop("packages"))
         flags = {str(name): str(value) for name, value in data.pop("flags").items()}
@@ -149,9 +145,7 @@ class Situation:
     cpu: str
 
     @classmethod
-    def of(
-        cls, facts: JuliaFacts, project: str, *, juliacall: str, flags: Mapping[str, str], cpu: str
-    ) -> Situation:
+    def of(cls, facts: JuliaFacts, project: str, *, juliacall: str, flags: Mapping[str, str], cpu: str) -> Situation:
         """Read the project's files as they are now.
 
         Raises:
@@ -184,9 +178,7 @@ def preferences_digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def baked_package(
-    package: Package, depots: Sequence[str], package_preferences: Mapping[str, Any]
-) -> BakedPackage:
+def baked_package(package: Package, depots: Sequence[str], package_preferences: Mapping[str, Any]) -> BakedPackage:
     """The identity of a package as the manifest has it now.
 
     Raises:

@@ -118,9 +118,7 @@ class State:
                 done += min(0.95 * seconds, now - self.phase_started)
                 break
             done += seconds
-        return Progress(
-            self.state, self.phase, now - self.started, total, min(0.99, done / total), self.detail
-        )
+        return Progress(self.state, self.phase, now - self.started, total, min(0.99, done / total), self.detail)
 
 
 class Build:
@@ -163,12 +161,8 @@ class Build:
             if state is not None and state.token == self._token:
                 return state
             how = "was replaced by another" if self._process is None else f"ended with status {exited}"
-            return State(
-                self._token, "", "failed", error=f"the build {how} before it began: {self._stderr()}"
-            )
-        return State(
-            self._token, "", "starting", phase="prepare", started=time.time(), phase_started=time.time()
-        )
+            return State(self._token, "", "failed", error=f"the build {how} before it began: {self._stderr()}")
+        return State(self._token, "", "starting", phase="prepare", started=time.time(), phase_started=time.time())
 
     def _stderr(self) -> str:
         try:

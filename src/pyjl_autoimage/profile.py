@@ -70,9 +70,7 @@ class Profile:
         """As plain data."""
         return {
             "schema": SCHEMA,
-            "statements": {
-                text: [s.runs, round(s.last), s.milliseconds] for text, s in self.statements.items()
-            },
+            "statements": {text: [s.runs, round(s.last), s.milliseconds] for text, s in self.statements.items()},
             "packages": {uuid: [p.name, p.runs, round(p.last)] for uuid, p in self.packages.items()},
             "consumed": self.consumed,
             "flags": self.flags,
@@ -148,9 +146,7 @@ def locked(store: Store, environment_id: str, timeout: float = 60.0) -> Iterator
         with FileLock(os.path.join(directory, "profile.lock"), timeout=timeout):
             yield
     except Timeout:
-        raise StoreError(
-            f"another process has been merging recordings in {directory} for {timeout:.0f} s"
-        ) from None
+        raise StoreError(f"another process has been merging recordings in {directory} for {timeout:.0f} s") from None
     except OSError as error:
         raise StoreError(f"the store cannot be locked: {error}") from error
 
@@ -191,9 +187,7 @@ def peek(store: Store, environment_id: str) -> Profile:
 
 def _recordings(directory: str) -> list[str]:
     try:
-        return sorted(
-            {os.path.splitext(name)[0] for name in os.listdir(directory) if name.endswith((".jl", ".log"))}
-        )
+        return sorted({os.path.splitext(name)[0] for name in os.listdir(directory) if name.endswith((".jl", ".log"))})
     except OSError:
         return []
 

@@ -66,9 +66,7 @@ def choose(situation: Situation, profile: Profile, settings: Settings) -> Recipe
             raise BuildError(f"{name} cannot be included: it is not in {manifest.path}")
         wanted.update((package.uuid, None) for package in found)
     if settings.all_direct:
-        wanted.update(
-            (uuid, None) for uuid in _direct_dependencies(situation.project) if uuid in manifest.packages
-        )
+        wanted.update((uuid, None) for uuid in _direct_dependencies(situation.project) if uuid in manifest.packages)
     barred = _barred(manifest, settings)
     if PYTHONCALL_UUID in barred:
         raise BuildError(
@@ -86,16 +84,12 @@ def choose(situation: Situation, profile: Profile, settings: Settings) -> Recipe
             left_out[f"{package.name} ({uuid})"] = "another package has the same name"
     closure = manifest.closure(wanted)
     expected = {
-        uuid: baked_package(
-            manifest.packages[uuid], situation.facts.depots, situation.preferences.get(uuid, {})
-        )
+        uuid: baked_package(manifest.packages[uuid], situation.facts.depots, situation.preferences.get(uuid, {}))
         for uuid in closure
     }
     missing = sorted(b.name for b in expected.values() if not b.in_julia and b.source is None)
     if missing:
-        raise BuildError(
-            f"not installed: {', '.join(missing)}; `juliapkg resolve` (or Pkg.instantiate) does that"
-        )
+        raise BuildError(f"not installed: {', '.join(missing)}; `juliapkg resolve` (or Pkg.instantiate) does that")
     return Recipe(
         tuple(manifest.packages[uuid] for uuid in wanted),
         frozenset(closure),

@@ -100,9 +100,7 @@ def create(directory: str, *, image: str | None, flags: Mapping[str, str]) -> Re
 def julia_string(text: str) -> str:
     """A Julia string literal of any text. Nothing in it can end the literal or interpolate."""
     return (
-        '"'
-        + "".join(c if (c.isascii() and c.isalnum()) or c in "/._- " else f"\\U{ord(c):08x}" for c in text)
-        + '"'
+        '"' + "".join(c if (c.isascii() and c.isalnum()) or c in "/._- " else f"\\U{ord(c):08x}" for c in text) + '"'
     )
 
 
@@ -121,9 +119,7 @@ def evaluate(juliacall: Any, code: str) -> int | None:
 
 
 def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | None:
-    source = os.path.join(
-        os.path.dirname(os.path.abspath(__file__)), "julia", RECORDER, "src", f"{RECORDER}.jl"
-    )
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "julia", RECORDER, "src", f"{RECORDER}.jl")
     # Compiled in an image, evaluated into a module of its own in a stock start: in either case no name
     # appears in Main.
     return evaluate(

@@ -177,9 +177,7 @@ def show_status(data: dict[str, Any], console: Any) -> None:
     if image:
         console.print(f"[bold green]Fast.[/] The next start uses image [bold]{image['id']}[/].")
     elif recorded["recordings"]:
-        console.print(
-            "[bold yellow]Slow.[/] There is no valid image; build one: [bold]pyjl-autoimage build[/]"
-        )
+        console.print("[bold yellow]Slow.[/] There is no valid image; build one: [bold]pyjl-autoimage build[/]")
     else:
         console.print(
             "[bold yellow]Slow.[/] Nothing has been recorded and there is no image. Run your program "

@@ -10,7 +10,7 @@ import os
 import sys
 from _thread import RLock
 
-from . import launch, recording
+from . import guard, launch, recording
 from .launch import Plan
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ def running() -> Any:
 
 def _start(settings: Mapping[str, Any]) -> ModuleType:
     plan = prepare(settings)
-    with _Options(plan) as options:
+    with _guarded(plan), _Options(plan) as options:
         juliacall = _import_juliacall(plan, options)
     finish(juliacall)
     _report()
@@ -101,7 +101,7 @@ def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
     """
     with _lock:
         plan = prepare({})
-        with _Options(plan):
+        with _guarded(plan), _Options(plan):
             execute()
         session.on_image = plan.image is not None
         if running() is juliacall:
@@ -122,12 +122,23 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
     return plan
 
 
+def _guarded(plan: Plan) -> guard.Guard:
+    """What stands while Julia loads the image, if there is one."""
+    # Where Julia handles signals, our watching them would be in the way.
+    watch = user_options().get("handle_signals", "no") == "no"
+    return guard.Guard(os.path.join(plan.home, "v1", "booting"), plan.image, watch=watch)
+
+
 def _take_image(plan: Plan) -> None:
     """Mark the image as used and look at it once more: it may have been removed since it was chosen."""
     from .store import Store
 
     assert plan.image is not None and plan.image_path is not None
-    Store(plan.home).mark_use(plan.image)
+    store = Store(plan.home)
+    if _judge(store):
+        plan.image = plan.image_path = None
+        return
+    store.mark_use(plan.image)
     try:
         size = os.stat(plan.image_path).st_size
     except OSError:
@@ -135,6 +146,22 @@ def _take_image(plan: Plan) -> None:
     if size != plan.image_bytes:
         session.notes.append(f"image {plan.image} vanished or changed while Julia started; plain start")
         plan.image = plan.image_path = None
+
+
+def _judge(store: Store) -> bool:
+    """Condemn the images that earlier starts died of; whether there were any. Then this start is a plain one."""
+    guilty = list(guard.verdicts(store.booting))
+    for image_id, why in guilty:
+        store.condemn(image_id, why)
+        import warnings
+
+        message = (
+            f"system image {image_id} is not used any more: {why}. This start is a plain one; "
+            f"`python -m pyjl_autoimage restore {image_id}` takes the image back, `build` makes a new one."
+        )
+        session.notes.append(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return bool(guilty)
 
 
 def finish(juliacall: ModuleType) -> None:
@@ -235,11 +262,7 @@ def user_options() -> dict[str, str]:
 
 def code_flags(options: Mapping[str, str]) -> dict[str, str]:
     """The code generation flags among juliacall's options that differ from Julia's defaults."""
-    return {
-        name: options[name]
-        for name, default in _FLAG_DEFAULTS.items()
-        if options.get(name, default) != default
-    }
+    return {name: options[name] for name, default in _FLAG_DEFAULTS.items() if options.get(name, default) != default}
 
 
 # -- which plan ----------------------------------------------------------------------------------------
@@ -289,7 +312,7 @@ def _decide_with(settings: Settings, asked: str, pyproject: str | None) -> Plan:
     if "trace_compile" in options:
         plan.record = False
         plan.notes.append("juliacall was told to trace elsewhere: this process records nothing")
-    files = [*_pyproject_candidates(pyproject), environment.executable, store.images]
+    files = [*_pyproject_candidates(pyproject), environment.executable, store.images, store.condemnations]
     if "sysimage" in options:
         plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
     else:
@@ -322,18 +345,28 @@ def _choose_image(plan: Plan, environment: Environment, store: Store) -> list[st
     if not images:
         return []
     situation = situation_of(environment, store, plan.flags)
+    suspicious = any(store.condemned(image.id) for image in images)
     for image in images:
-        if not reasons_against(image, situation, store):
+        if not reasons_against(image, situation, store, thorough=suspicious):
             plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
             break
     return _witnesses(situation, images)
 
 
-def reasons_against(image: Image, situation: Situation, store: Store) -> list[str]:
-    """Why an image of this environment is not valid now; empty when it is."""
+def reasons_against(image: Image, situation: Situation, store: Store, *, thorough: bool = False) -> list[str]:
+    """Why an image of this environment is not valid now; empty when it is.
+
+    Args:
+        image: the image.
+        situation: what it is compared with.
+        store: where it is.
+        thorough: compare its checksum, too (a second for a few hundred megabytes).
+    """
     from .image import mismatches
 
-    return [*store.damage(image), *mismatches(image, situation)]
+    condemned = store.condemned(image.id)
+    reasons = [f"condemned: {condemned}"] if condemned else []
+    return [*reasons, *store.damage(image, thorough=thorough), *mismatches(image, situation)]
 
 
 def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:

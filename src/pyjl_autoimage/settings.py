@@ -203,8 +203,7 @@ def from_everywhere(
         key = name.replace("-", "_")
         if key in _NOT_IN_PYPROJECT:
             raise SettingsError(
-                f"{where} cannot be set there (a repository must not choose what code is loaded); "
-                f"set {env_name(key)}"
+                f"{where} cannot be set there (a repository must not choose what code is loaded); set {env_name(key)}"
             )
         values[key] = _checked(key, value, f"{where} = ")
         origins[key] = str(pyproject)

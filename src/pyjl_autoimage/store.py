@@ -94,6 +94,16 @@ class Store:
         return os.path.join(self.root, "images")
 
     @property
+    def booting(self) -> str:
+        """Directory of the marks of processes that load an image just now (see `pyjl_autoimage.guard`)."""
+        return os.path.join(self.root, "booting")
+
+    @property
+    def condemnations(self) -> str:
+        """Directory with a file for each condemned image, that of a read-only store included."""
+        return os.path.join(self.root, "condemned")
+
+    @property
     def builder_project(self) -> str:
         """The Julia project that holds PackageCompiler."""
         return os.path.join(self.root, "builder")
@@ -169,15 +179,54 @@ class Store:
         found.sort(key=lambda image: image.built_at, reverse=True)
         return iter(found)
 
-    def damage(self, image: Any) -> list[str]:
-        """What is wrong with an image's file, as far as a look at its size tells."""
+    def damage(self, image: Any, *, thorough: bool = False) -> list[str]:
+        """What is wrong with an image's file, as far as its size tells, or (`thorough`) its whole content."""
         try:
             size = os.stat(image.path).st_size
         except OSError as error:
             return [f"its file cannot be read: {error.strerror}"]
         if size != image.bytes:
             return [f"its file has {size} bytes, {image.bytes} when it was published"]
+        if thorough:
+            try:
+                intact = file_sha256(image.path) == image.sha256
+            except OSError as error:
+                return [f"its file cannot be read: {error.strerror}"]
+            if not intact:
+                return ["its file is damaged (its checksum is not the one it was published with)"]
         return []
+
+    # -- condemned images ------------------------------------------------------------------------------
+
+    def condemn(self, image_id: str, why: str) -> None:
+        """Never choose an image again, until it is restored. A store that cannot be written keeps no verdict."""
+        import time
+
+        try:
+            self.ensure(self.condemnations)
+            write_json(os.path.join(self.condemnations, image_id), {"schema": 1, "why": why, "when": time.time()})
+        except (OSError, StoreError):
+            pass
+
+    def condemned(self, image_id: str) -> str | None:
+        """Why an image is condemned; None if it is not."""
+        path = os.path.join(self.condemnations, image_id)
+        if not os.path.exists(path):
+            return None
+        record = read_json(path) or {}
+        return str(record.get("why", "it was condemned"))
+
+    def restore(self, image_id: str) -> bool:
+        """Take a condemnation back; False if there was none.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        try:
+            os.unlink(os.path.join(self.condemnations, image_id))
+        except FileNotFoundError:
+            return False
+        return True
 
     def publish(self, staging: str, image: Any) -> None:
         """Make a proved image selectable: one rename, after everything is on disk.
@@ -194,6 +243,7 @@ class Store:
             os.fsync(file.fileno())
         write_json(os.path.join(staging, "image.json"), image.to_json(), durable=True)
         self.ensure(self.images)
+        self.restore(image.id)  # it has just been proved
         target = os.path.join(self.images, image.id)
         try:
             os.rename(staging, target)

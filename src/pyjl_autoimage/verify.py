@@ -70,9 +70,7 @@ def prove(
         **{name.replace("_", "-"): value for name, value in flags.items()},
     }
     arguments = [item for name, value in options.items() for item in ("-X", f"juliacall-{name}={value}")]
-    environ = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))
-    }
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))}
     environ["PYJL_AUTOIMAGE"] = "0"
     try:
         result = subprocess.run(

@@ -143,9 +143,7 @@ def build_in(place: Place, **environ: str) -> Place:
     if shutil.which("gcc") is None and shutil.which("clang") is None and not os.environ.get("JULIA_CC"):
         pytest.skip("no C compiler to link an image with")
     if "PYJL_AUTOIMAGE_BUILDER_PROJECT" not in place.environ:
-        pytest.skip(
-            "no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT"
-        )
+        pytest.skip("no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT")
     place.history.append(place.program(place.variant))
     place.history.append(json.loads(place.cli("status", "--json").stdout))
     place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))

@@ -38,9 +38,7 @@ def _tree(path: Path) -> bytes:
         else:
             mode = b"100755" if status.st_mode & stat.S_IXUSR else b"100644"
             entries.append((child.name.encode(), mode, _blob(child.read_bytes())))
-    body = b"".join(
-        mode + b" " + name.rstrip(b"/") + b"\0" + digest for name, mode, digest in sorted(entries)
-    )
+    body = b"".join(mode + b" " + name.rstrip(b"/") + b"\0" + digest for name, mode, digest in sorted(entries))
     return hashlib.sha1(b"tree %d\0" % len(body) + body).digest()
 
 

@@ -85,9 +85,7 @@ if __name__ == "__main__":
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert (
-        json.loads(result.stdout.splitlines()[-1]) == [{"opt_sysimage": None, "opt_trace_compile": None}] * 2
-    )
+    assert json.loads(result.stdout.splitlines()[-1]) == [{"opt_sysimage": None, "opt_trace_compile": None}] * 2
 
 
 def test_options_of_the_user_win(place, tmp_path):
@@ -192,9 +190,7 @@ def test_what_was_recorded_is_in_the_image(built):
     assert image.statements > 0.8 * status["profile"]["statements"]
     names = {package.name for package in image.packages}
     assert {"PythonCall", "DataFrames", "CSV"} & {p["name"] for p in status["image"] or []} <= names
-    assert set(status["profile"]["packages"]) - {"AutoimageRecorder"} <= names | set(
-        built.history[2]["left_out"]
-    )
+    assert set(status["profile"]["packages"]) - {"AutoimageRecorder"} <= names | set(built.history[2]["left_out"])
     for package in image.packages:
         listed = built.manifest.packages[package.uuid]
         assert (package.version, package.tree_sha1) == (listed.version, listed.tree_sha1)
@@ -321,9 +317,7 @@ def test_edited_sources_of_a_baked_package_mean_a_stock_start(built_by_path):
         source.write_text(text + "\n# edited\n")
         assert not built_by_path.json(NAMES_IN_MAIN)["on_image"]
         data = json.loads(built_by_path.cli("status", "--json").stdout)
-        assert data["rejected"][0]["reasons"] == [
-            f"the source of {package.name} in {package.path} has changed"
-        ]
+        assert data["rejected"][0]["reasons"] == [f"the source of {package.name} in {package.path} has changed"]
     finally:
         source.write_text(text)
     assert built_by_path.json(NAMES_IN_MAIN)["on_image"]

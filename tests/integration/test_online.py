@@ -58,9 +58,7 @@ def fresh(root: Path, place, address: str) -> tuple[Path, dict[str, str]]:
             shutil.copytree(Path(outer) / "artifacts", depot / "artifacts", symlinks=True)
             break
     environ = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("PYTHON_JULIA", "PYJL_", "JULIA_", "VIRTUAL"))
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIA", "PYJL_", "JULIA_", "VIRTUAL"))
     }
     system = os.pathsep.join(place.facts.depots[1:])
     return root / "venv" / "bin" / "python", environ | {

@@ -1,0 +1,168 @@
+"""The mark that a start-up leaves while Julia loads an image; what a dead mark says condemns the image.
+
+A damaged image kills the process before Python can say a word, so the next start must find out. But a process
+may also die while Julia starts because somebody killed it, pressed Ctrl-C, or the machine lost power, and then
+the image is good. The two are told apart by what is left behind:
+
+- A *fatal signal* (SIGBUS, SIGSEGV, SIGILL, SIGABRT, SIGFPE), which only the process brings upon itself: the mark
+  holds the words of `faulthandler`, which writes them from within the signal handler.
+- An *exit* (Julia prints a line and calls ``exit(1)``): the C library removes the file ``MARK.alive`` at any exit,
+  because we asked it to; nothing of Python runs then.
+- A *kill* (SIGKILL, SIGTERM, the memory killer): the mark is empty and ``MARK.alive`` is there. No verdict.
+- A *power loss*: the mark is from another boot of this host. No verdict.
+- A Python exception, Ctrl-C among them: the mark is removed on the way out.
+
+Where signals cannot be watched (Julia was told to handle them, or somebody else uses `faulthandler`) a crash looks
+like a kill. There the image is condemned at the second such death in a row.
+
+Start-up uses this module: it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .processes import hostname, is_alive, name_of_this_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Guard", "verdicts"]
+
+_FATAL = b"Fatal Python error"
+_UNWATCHED = b"unwatched"
+_SUSPICION = ".once"
+
+
+class Guard:
+    """Stands while Julia loads an image: a context manager. Without an image it does nothing."""
+
+    def __init__(self, directory: str, image_id: str | None, *, watch: bool = True) -> None:
+        self._image = image_id
+        self._suspicion = os.path.join(directory, f"{image_id}{_SUSPICION}")
+        self._may_watch = watch
+        self._mark = os.path.join(directory, f"{name_of_this_process()}-{image_id}-{boot_id()}")
+        self._descriptor = -1
+        self._watches_signals = False
+
+    def __enter__(self) -> Guard:
+        if self._image is None:
+            return self
+        try:
+            self._descriptor = _create(self._mark)
+            os.close(_create(f"{self._mark}.alive"))
+        except OSError:
+            return self  # a store that cannot be written: unguarded, as plain juliacall is
+        _remove_at_c_exit(f"{self._mark}.alive")
+        import faulthandler
+
+        if self._may_watch and not faulthandler.is_enabled():  # else its words go elsewhere
+            faulthandler.enable(self._descriptor, all_threads=False)
+            self._watches_signals = True
+        else:
+            os.write(self._descriptor, _UNWATCHED)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._watches_signals:
+            import faulthandler
+
+            faulthandler.disable()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            _remove(self._mark)
+            if not self._watches_signals and kind is None:
+                _unlink(self._suspicion)
+
+
+def _create(path: str) -> int:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
+def _remove(mark: str) -> None:
+    _unlink(mark)
+    _unlink(f"{mark}.alive")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def _remove_at_c_exit(path: str) -> None:
+    """Ask the C library to remove a file when the process exits, whoever calls ``exit``.
+
+    The callback is `unlink` itself, and its argument is never freed: it may run when Python is gone.
+    """
+    if sys.platform == "win32":
+        return  # unlink is not a function of one pointer there that another library could call
+    import ctypes
+
+    try:
+        library = ctypes.CDLL(None)
+        copy = library.strdup
+        copy.restype = ctypes.c_void_p
+        copy.argtypes = [ctypes.c_char_p]
+        register = library.__cxa_atexit
+        register.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+        register(ctypes.cast(library.unlink, ctypes.c_void_p), copy(os.fsencode(path)), None)
+    except (OSError, AttributeError):
+        pass
+
+
+def boot_id() -> str:
+    """Names this boot of this host; empty where that is not known."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip().replace("-", "")[:12]
+    except OSError:
+        return ""
+
+
+def verdicts(directory: str) -> Iterator[tuple[str, str]]:
+    """Judge the marks of dead processes, and remove them: (image id, what happened) of each guilty image."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        if name.endswith((".alive", _SUSPICION)) or is_alive(name):
+            continue
+        mark = os.path.join(directory, name)
+        parts = name.split("-")
+        ours = len(parts) == 5 and parts[0] == hostname() and parts[4] == boot_id()
+        guilty = _judge(mark, os.path.join(directory, f"{parts[3]}{_SUSPICION}")) if ours else None
+        _remove(mark)
+        if guilty:
+            yield parts[3], guilty
+
+
+def _judge(mark: str, suspicion: str) -> str | None:
+    try:
+        with open(mark, "rb") as file:
+            words = file.read(200)
+    except OSError:
+        return None
+    if words.startswith(_FATAL):
+        line = words.splitlines()[0].decode("ascii", "replace")
+        return f"a process died while it loaded the image ({line.partition(': ')[2] or line})"
+    if sys.platform != "win32" and not os.path.exists(f"{mark}.alive"):
+        return "Julia ended the process while it loaded the image"
+    if words.startswith(_UNWATCHED):
+        try:
+            os.close(os.open(suspicion, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            _unlink(suspicion)
+            return "two processes in a row died while they loaded the image"
+        except OSError:
+            pass
+    return None
