@@ -12,6 +12,7 @@ import pytest
 from pyjl_autoimage.cli import main
 from pyjl_autoimage.jobs import Build, State
 from pyjl_autoimage.processes import hostname, name_of_this_process
+
 from standin import World
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyjl_autoimage.environment import cpu_identity
 from pyjl_autoimage.image import Image, Situation, baked_package, mismatches
 from pyjl_autoimage.manifest import ManifestError
+
 from standin import EXAMPLE_UUID, World
 
 

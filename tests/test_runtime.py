@@ -12,6 +12,7 @@ import pytest
 
 import pyjl_autoimage
 from pyjl_autoimage import launch
+
 from standin import World, age, start_in
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pyjl_autoimage.processes import hostname, is_alive, name_of_this_process
 from pyjl_autoimage.store import Store, read_json, write_atomically
+
 from standin import World
 
 

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from standin import World, start_in
 
 from pyjl_autoimage import guard
+
+from standin import World, start_in
 
 DIE = """
 import os, sys, signal, ctypes

@@ -16,9 +16,10 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from pkgserver import PkgServer
 
 from pyjl_autoimage.manifest import load_manifest, manifest_file
+
+from pkgserver import PkgServer
 
 pytestmark = pytest.mark.build
 
