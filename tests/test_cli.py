@@ -322,3 +322,27 @@ def test_a_handle_of_a_build_that_never_began(store):
 
     with pytest.raises(BuildError, match="ended with status 9"):
         handle.wait()
+
+
+def test_phases_are_known_by_what_packagecompiler_prints(fixtures):
+    """On the output of a real build (Julia 1.12) with our own script's lines between."""
+    from pyjl_autoimage import builder
+
+    entered = []
+
+    class Work:
+        state = State("t", "p")
+
+        def enter(self, phase):
+            self.state.phase = phase
+            entered.append(phase)
+
+        def detail(self, text):
+            pass
+
+    lines = (fixtures / "julia-1.12" / "packagecompiler-build.log").read_text(encoding="utf-8").splitlines()
+    before = next(n for n, line in enumerate(lines) if "incremental system image" in line)
+    lines[before + 1 : before + 1] = ["[autoimage] statements 0/10", "[autoimage] native code"]
+    for line in lines:
+        builder._follow(Work(), line)
+    assert entered == ["precompile", "load", "statements", "native code", "link"]

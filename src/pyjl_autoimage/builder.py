@@ -532,7 +532,7 @@ _MARKS = (
     (re.compile(r"writing precompile staging code|running precompilation execution script"), "load"),
     (re.compile(r"\[autoimage\] statements (\d+/\d+)"), "statements"),
     (re.compile(r"\[autoimage\] native code"), "native code"),
-    (re.compile(r"Debug: running .*\b-shared\b"), "link"),
+    (re.compile(r"Debug: running .* -shared "), "link"),
 )
 
 
