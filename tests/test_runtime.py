@@ -343,3 +343,31 @@ def test_the_hot_path_imports_little_and_starts_no_process(world):
             for m in ("_version", "errors", "guard", "launch", "processes", "recording", "runtime", "store")
         ),
     }
+
+
+def test_an_image_that_others_can_write_is_not_used_even_if_it_was_before(world):
+    image = remembered(world)
+    os.chmod(image.path, 0o666)
+    told = start_in(world)
+    assert told["sysimage"] is None
+    assert any("can be written by other users" in note for note in told["notes"])
+    os.chmod(image.path, 0o600)
+    assert start_in(world)["sysimage"] == image.path
+
+
+def test_an_image_brings_a_depot_for_what_is_not_in_it(world):
+    image = world.publish()
+    depot = Path(image.path).parent / "depot"
+    assert not any("DEPOT_PATH" in code for code in start_in(world)["evaluated"])
+    depot.mkdir()
+    assert any(f'push!(DEPOT_PATH, "{depot}")' in code for code in start_in(world)["evaluated"])
+
+
+def test_a_trusted_store_is_searched_though_others_can_write_it(world):
+    image = world.publish()
+    os.rename(world.store.home, world.root / "shared")
+    os.chmod(world.root / "shared", 0o777)
+    path = image.path.replace(world.store.home, str(world.root / "shared"))
+    assert start_in(world)["sysimage"] is None
+    assert start_in(world, PYJL_AUTOIMAGE_TRUSTED_STORES=str(world.root / "shared"))["sysimage"] == path
+    assert start_in(world, PYJL_AUTOIMAGE_HOME=str(world.root / "shared"))["sysimage"] is None, "not so one's own"

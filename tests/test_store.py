@@ -110,3 +110,25 @@ def test_a_process_is_not_taken_for_another_with_its_pid():
     process.wait()
     assert not is_alive(f"{hostname()}-{process.pid}-1")
     assert not is_alive(f"{hostname()}-nonsense-1")
+
+
+def test_an_image_that_others_could_have_written_is_not_trusted(world):
+    image = world.publish()
+    assert world.store.distrust(image.path) is None
+    for path in (image.path, os.path.dirname(image.path), world.store.home):
+        before = os.stat(path).st_mode
+        for mode in (0o666, 0o777) if path == image.path else (0o777,):
+            os.chmod(path, mode)
+            assert "can be written by other users" in (world.store.distrust(image.path) or "")
+        os.chmod(path, before)
+    assert world.store.distrust(image.path) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_an_image_of_another_user_is_not_trusted(world):
+    image = world.publish()
+    os.chown(image.path, 12345, -1)
+    assert world.store.distrust(image.path) == f"{os.path.realpath(image.path)} belongs to another user"
+    os.chown(image.path, 0, -1)
+    os.chown(world.store.home, 12345, -1)
+    assert "belongs to another user" in (world.store.distrust(image.path) or "")

@@ -22,7 +22,7 @@ from typing import IO, Any
 from . import jobs, launch, profile, recipe, runtime, settings, verify
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
 from .errors import AutoimageError, BuildError
-from .image import Image
+from .image import BakedPackage, Image, Situation
 from .jobs import Build, State
 from .processes import name_of_this_process
 from .profile import Profile
@@ -271,6 +271,9 @@ def build(work: Work) -> Image:
     work.enter("prove")
     verify.prove(library, packages, work.environment, facts, work.place("proof"), flags, work.log)
 
+    work.enter("outside")
+    _precompile_outside(work, facts, situation, library, packages, flags)
+
     work.enter("publish")
     sha256 = file_sha256(library)
     image = Image(
@@ -435,6 +438,45 @@ def _run_julia(
     if status or not os.path.isfile(library):
         raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}")
     return library
+
+
+def _precompile_outside(
+    work: Work,
+    facts: JuliaFacts,
+    situation: Situation,
+    library: str,
+    packages: tuple[BakedPackage, ...],
+    flags: Mapping[str, str],
+) -> None:
+    """Precompile for the new image what the project has outside it, in a depot that is published with it.
+
+    Julia would do so in the user's foreground: a cache holds for one image. It keeps ten caches of a package
+    and drops the oldest, so these must not go where the user's own are. A package that cannot be precompiled
+    is no reason to throw the image away.
+    """
+    inside = {package.uuid for package in packages}
+    outside = [p.name for p in situation.manifest.packages.values() if p.uuid not in inside and not p.in_julia]
+    if not outside:
+        return
+    work.detail(f"{len(outside)} packages")
+    depot = os.path.join(os.path.dirname(library), "depot")
+    command = [
+        facts_executable(facts, work.environment),
+        f"--sysimage={library}",
+        f"--project={work.environment.project}",
+        "--startup-file=no",
+        *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()),
+        "-e",
+        "using Pkg; Pkg.precompile()",
+    ]
+    environ = _julia_environment()
+    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))
+    environ["JULIA_PKG_OFFLINE"] = "true"
+    if _run(work, command, environ, lambda line: None):
+        work.state.notes.append("some packages outside the image could not be precompiled for it; see the log")
+    for name in os.listdir(depot) if os.path.isdir(depot) else []:
+        if name != "compiled":  # logs of usage
+            shutil.rmtree(os.path.join(depot, name), ignore_errors=True)
 
 
 def facts_executable(facts: JuliaFacts, environment: Environment) -> str:

@@ -49,6 +49,7 @@ class Plan:
         "notes",
         "project",
         "record",
+        "trusted",
     )
 
     def __init__(
@@ -65,6 +66,7 @@ class Plan:
         image: str | None = None,
         image_path: str | None = None,
         image_bytes: int = 0,
+        trusted: bool = False,
         record: bool = False,
         flags: Mapping[str, str] | None = None,
         notes: Iterable[str] = (),
@@ -80,6 +82,7 @@ class Plan:
         self.image = image
         self.image_path = image_path
         self.image_bytes = image_bytes
+        self.trusted = trusted
         self.record = record
         self.flags = dict(flags or {})
         self.notes = list(notes)

@@ -47,7 +47,7 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
     store = Store(settled.home)
     facts = runtime.julia_facts(environment, store)
     recorded = profile.peek(store, environment.id)
-    chosen, rejected = _images(store, environment, flags)
+    chosen, rejected = _images(store, environment, flags, settled.trusted_stores)
     state = State.read(store, environment.id)
     return {
         "environment": {
@@ -84,12 +84,13 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
 
 
 def _images(
-    store: Store, environment: Environment, flags: dict[str, str]
+    store: Store, environment: Environment, flags: dict[str, str], trusted: tuple[str, ...]
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     chosen: dict[str, Any] | None = None
     rejected = []
     situation: Situation | AutoimageError | ValueError | None = None
-    for image in store.all_images():
+    others = [image for image in store.all_images() if image.environment != environment.id]
+    for image in [*runtime.images_of(environment, store, trusted), *others]:
         if image.environment != environment.id:
             reasons = [f"built for another environment ({image.project})"]
         else:
@@ -99,7 +100,7 @@ def _images(
                 except (AutoimageError, ValueError) as error:
                     situation = error
             if isinstance(situation, Situation):
-                reasons = runtime.reasons_against(image, situation, store)
+                reasons = runtime.reasons_against(image, situation, store, trusted=trusted)
             else:
                 reasons = [str(situation)]
         if not reasons and chosen is not None:

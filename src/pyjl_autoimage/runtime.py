@@ -15,7 +15,7 @@ from .launch import Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
     from typing import Any
 
@@ -139,12 +139,14 @@ def _take_image(plan: Plan) -> None:
         plan.image = plan.image_path = None
         return
     store.mark_use(plan.image)
+    problem = None if plan.trusted else store.distrust(plan.image_path)
     try:
-        size = os.stat(plan.image_path).st_size
+        if os.stat(plan.image_path).st_size != plan.image_bytes:
+            problem = "it has changed"
     except OSError:
-        size = -1
-    if size != plan.image_bytes:
-        session.notes.append(f"image {plan.image} vanished or changed while Julia started; plain start")
+        problem = "it is gone"
+    if problem:
+        session.notes.append(f"plain start: image {plan.image} cannot be used: {problem}")
         plan.image = plan.image_path = None
 
 
@@ -165,7 +167,11 @@ def _judge(store: Store) -> bool:
 
 
 def finish(juliacall: ModuleType) -> None:
-    """Everything after juliacall is up: note the packages that this process loads."""
+    """Everything after juliacall is up: the image's depot, and noting the packages that this process loads."""
+    if session.on_image and session.plan is not None and session.plan.image_path is not None:
+        depot = os.path.join(os.path.dirname(session.plan.image_path), "depot")
+        if os.path.isdir(depot):
+            recording.append_depot(juliacall, depot)
     if session.recording is None:
         return
     session.tracing = juliacall.CONFIG.get("opt_trace_compile") == session.recording.trace
@@ -316,7 +322,7 @@ def _decide_with(settings: Settings, asked: str, pyproject: str | None) -> Plan:
     if "sysimage" in options:
         plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
     else:
-        files += _choose_image(plan, environment, store)
+        files += _choose_image(plan, environment, store, settings.trusted_stores)
     directories: list[str] = []
     if environment.managed:
         more, directories = launch.witnesses_of_juliapkg(environment.project)
@@ -339,33 +345,51 @@ def _pyproject_candidates(found: str | None) -> Iterator[str]:
         directory = parent
 
 
-def _choose_image(plan: Plan, environment: Environment, store: Store) -> list[str]:
+def _choose_image(plan: Plan, environment: Environment, store: Store, trusted: Sequence[str]) -> list[str]:
     """Put the newest valid image into the plan; the files that the choice depended on."""
-    images = [image for image in store.all_images() if image.environment == environment.id]
+    images = images_of(environment, store, trusted)
+    elsewhere = [type(store)(home).images for home in trusted]
     if not images:
-        return []
+        return elsewhere
     situation = situation_of(environment, store, plan.flags)
     suspicious = any(store.condemned(image.id) for image in images)
     for image in images:
-        if not reasons_against(image, situation, store, thorough=suspicious):
+        if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
             plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
+            plan.trusted = _is_below(image.path, trusted)
             break
-    return _witnesses(situation, images)
+    return [*elsewhere, *_witnesses(situation, images)]
 
 
-def reasons_against(image: Image, situation: Situation, store: Store, *, thorough: bool = False) -> list[str]:
+def images_of(environment: Environment, store: Store, trusted: Sequence[str] = ()) -> list[Image]:
+    """The images of an environment, the user's own and those of trusted stores, newest first."""
+    stores = [store, *(type(store)(home) for home in trusted)]
+    images = [i for place in stores for i in place.all_images() if i.environment == environment.id]
+    return sorted(images, key=lambda image: image.built_at, reverse=True)
+
+
+def _is_below(path: str, directories: Sequence[str]) -> bool:
+    return any(path.startswith(os.path.join(directory, "")) for directory in directories)
+
+
+def reasons_against(
+    image: Image, situation: Situation, store: Store, *, trusted: Sequence[str] = (), thorough: bool = False
+) -> list[str]:
     """Why an image of this environment is not valid now; empty when it is.
 
     Args:
         image: the image.
         situation: what it is compared with.
-        store: where it is.
+        store: the user's store (verdicts on images are kept there).
+        trusted: stores whose images are not asked who could have written them.
         thorough: compare its checksum, too (a second for a few hundred megabytes).
     """
     from .image import mismatches
 
     condemned = store.condemned(image.id)
+    distrusted = None if _is_below(image.path, trusted) else store.distrust(image.path)
     reasons = [f"condemned: {condemned}"] if condemned else []
+    reasons += [f"not trusted: {distrusted}"] if distrusted else []
     return [*reasons, *store.damage(image, thorough=thorough), *mismatches(image, situation)]
 
 

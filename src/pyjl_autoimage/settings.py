@@ -31,7 +31,7 @@ class Settings:
 
     The environment variable of a setting is ``PYJL_AUTOIMAGE_`` and its name in capitals, but for
     `enabled` (``PYJL_AUTOIMAGE``), `home` and `auto_rebuild` (``PYJL_AUTOIMAGE_AUTO``). A list is
-    separated by commas there.
+    separated by commas there, one of paths as PATH is.
     """
 
     enabled: bool = True
@@ -68,6 +68,15 @@ class Settings:
     image_threads: int = 0
     """Threads that compile the image; 0 means as many as cores and memory allow."""
 
+    keep_images: int = 3
+    """How many images of one environment are kept; the newest valid one and those in use always are."""
+
+    max_gigabytes: int = 10
+    """Size that all images may have together before old ones are removed; 0 means no limit."""
+
+    trusted_stores: tuple[str, ...] = ()
+    """Further stores whose images may be used, though other users can write them. They are only read."""
+
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Where each setting that is not at its default was set."""
 
@@ -77,7 +86,7 @@ class Settings:
 
 
 _ENV_NAMES = {"enabled": ENV_PREFIX, "auto_rebuild": f"{ENV_PREFIX}_AUTO"}
-_NOT_IN_PYPROJECT = frozenset({"enabled", "home", "builder_project"})
+_NOT_IN_PYPROJECT = frozenset({"enabled", "home", "builder_project", "trusted_stores"})
 
 
 def env_name(setting: str) -> str:
@@ -113,6 +122,13 @@ def _names(value: Any) -> tuple[str, ...]:
         if not name.isidentifier():
             raise ValueError(f"{name!r} is not the name of a Julia package")
     return names
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    items = value.split(os.pathsep) if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        raise ValueError("expected a list of paths")
+    return tuple(path for path in (_path(item) for item in items) if path is not None)
 
 
 def _choice(*choices: str) -> Callable[[Any], str]:
@@ -154,6 +170,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "auto_rebuild": _bool,
     "cpu_target": _cpu_target,
     "image_threads": _count,
+    "keep_images": _count,
+    "max_gigabytes": _count,
+    "trusted_stores": _paths,
 }
 assert set(_CHECKS) == {f.name for f in fields(Settings)} - {"origins"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 
 from .errors import StoreError
 from .processes import is_alive, name_of_this_process
@@ -163,6 +164,10 @@ class Store:
         """The file that Julia loads."""
         return os.path.join(self.images, image_id, library_name())
 
+    def image_depot(self, image_id: str) -> str:
+        """A Julia depot with precompile caches, made for this image, of packages that are not in it."""
+        return os.path.join(self.images, image_id, "depot")
+
     def all_images(self) -> Iterator[Any]:
         """Every readable image, newest first. What cannot be read is passed over."""
         from .image import Image
@@ -195,6 +200,34 @@ class Store:
             if not intact:
                 return ["its file is damaged (its checksum is not the one it was published with)"]
         return []
+
+    # -- who could have written it ---------------------------------------------------------------------
+
+    def distrust(self, path: str) -> str | None:
+        """Why a file of the store must not be loaded: somebody else can write it, or a directory on its way.
+
+        Loading an image runs its code. Root is trusted; so is a directory with the sticky bit, in which nobody
+        can replace what is ours.
+        """
+        if not hasattr(os, "getuid"):
+            return None
+        me = os.getuid()
+        current = os.path.realpath(path)
+        while True:
+            try:
+                status = os.lstat(current)
+            except OSError as error:
+                return f"{current} cannot be read: {error.strerror}"
+            if status.st_uid not in (me, 0):
+                return f"{current} belongs to another user"
+            # A group of one's own, with the number of the user: the usual thing where umask is 002.
+            groups = 0 if status.st_gid == me == os.getgid() else stat.S_IWGRP
+            if status.st_mode & (groups | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+                return f"{current} can be written by other users"
+            parent = os.path.dirname(current)
+            if parent == current:
+                return None
+            current = parent
 
     # -- condemned images ------------------------------------------------------------------------------
 

@@ -287,8 +287,8 @@ def test_nothing_is_left_of_a_build_but_its_log(built):
 
 
 def test_the_users_precompile_caches_are_not_touched_by_a_build(built):
-    """The build has a depot of its own; the image's directory holds nothing but the image."""
-    assert sorted(os.listdir(Path(image_of(built).path).parent)) == ["image.json", "sys.so"]
+    """The build has a depot of its own; the image's directory holds the image, and caches made for it."""
+    assert set(os.listdir(Path(image_of(built).path).parent)) - {"depot"} == {"image.json", "sys.so"}
 
 
 def test_clean_keeps_the_image_in_use(built):
@@ -302,12 +302,30 @@ def test_clean_keeps_the_image_in_use(built):
 
 def test_packages_tracked_by_path_are_baked_when_asked(built_by_path):
     stock, _, done = built_by_path.history[:3]
-    assert done["left_out"] == {}
+    assert done["left_out"] == ({"CSV": "it is excluded"} if built_by_path.variant == "with-csv" else {})
     assert built_by_path.program(built_by_path.variant)["answer"] == stock["answer"]
     image = image_of(built_by_path)
     by_path = [package for package in image.packages if package.path]
     assert by_path and all(package.digest and package.tree_sha1 is None for package in by_path)
     assert built_by_path.json(NAMES_IN_MAIN)["on_image"]
+
+
+def test_packages_outside_the_image_are_precompiled_for_it_before_anybody_waits(built_by_path):
+    if built_by_path.variant != "with-csv":
+        pytest.skip("the prepared project has no CSV to leave out")
+    depot = Path(image_of(built_by_path).path).parent / "depot"
+    assert os.listdir(depot) == ["compiled"]
+    assert list(depot.glob("compiled/*/CSV/*.so")) or list(depot.glob("compiled/*/CSV/*.ji"))
+    compiled = [Path(d, "compiled") for d in built_by_path.facts.depots]
+    before = {path for directory in compiled for path in directory.glob("*/*/*")}
+    code = (
+        "import json\nfrom pyjl_autoimage import jl\njl.seval('using CSV')\n"
+        "print(json.dumps(str(jl.seval('Base.pkgorigins[Base.PkgId(CSV)].cachepath'))))"
+    )
+    result = built_by_path.python(code)
+    assert str(depot) in result.stdout
+    assert "recompiling" not in result.stderr.lower()
+    assert {path for directory in compiled for path in directory.glob("*/*/*")} == before
 
 
 def test_edited_sources_of_a_baked_package_mean_a_stock_start(built_by_path):
