@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import IO, Any
 
-from . import jobs, launch, profile, recipe, runtime, settings, verify
+from . import clean, jobs, launch, profile, recipe, runtime, settings, verify
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
 from .errors import AutoimageError, BuildError
 from .image import BakedPackage, Image, Situation
@@ -299,6 +299,9 @@ def build(work: Work) -> Image:
         build_seconds=round(time.time() - work.state.started, 1),
     )
     work.store.publish(os.path.dirname(library), image)
+    limit = work.settings.max_gigabytes * 1e9 or float("inf")
+    for image_id in clean.prune(work.store, keep=work.settings.keep_images, max_bytes=limit, spare=image.id):
+        work.say(f"removed old image {image_id}")
     work.state.seconds["publish"] = round(time.time() - work.state.phase_started, 2)
     return image
 

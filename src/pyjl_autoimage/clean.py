@@ -13,7 +13,7 @@ from .image import Image, Situation
 from .jobs import State
 from .store import Store, tree_size
 
-__all__ = ["clean"]
+__all__ = ["clean", "prune"]
 
 
 def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -45,7 +45,10 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
         else:
             directory = os.path.join(store.images, image.id)
             size = tree_size(directory) if dry_run else store.remove_image(image.id)
-            removed.append({"name": name, "bytes": size, "reason": reason})
+            if size:
+                removed.append({"name": name, "bytes": size, "reason": reason})
+            else:
+                kept.append({"name": name, "reason": "a process has just begun to use it"})
     if everything:
         for environment_id in store.environment_ids():
             directory = store.environment(environment_id)
@@ -59,6 +62,36 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
             if os.path.isdir(directory) and not (name == "uses" and kept):
                 removed.append(_remove_tree(name, directory, dry_run))
     return removed, kept
+
+
+def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]:
+    """Remove images until few enough are left, the oldest first, and before those the ones whose Julia is gone.
+
+    Args:
+        store: where.
+        keep: images that one environment may have.
+        max_bytes: bytes that all images may have together.
+        spare: id of the image that has just been published. It stays, and so does every image in use.
+
+    Returns:
+        The ids of the removed images.
+    """
+    store.remove_debris()
+    images = list(store.all_images())
+    images.sort(key=lambda image: (os.path.exists(image.executable) and os.path.isdir(image.project), image.built_at))
+    sizes = {image.id: tree_size(os.path.join(store.images, image.id)) for image in images}
+    left = {image.environment: sum(other.environment == image.environment for other in images) for image in images}
+    removed = []
+    for image in images:
+        gone = not (os.path.exists(image.executable) and os.path.isdir(image.project))
+        too_many = left[image.environment] > max(1, keep)
+        if image.id == spare or not (gone or too_many or sum(sizes.values()) > max_bytes):
+            continue
+        if store.remove_image(image.id):
+            removed.append(image.id)
+            left[image.environment] -= 1
+            del sizes[image.id]
+    return removed
 
 
 def _remove_tree(name: str, directory: str, dry_run: bool) -> dict[str, Any]:

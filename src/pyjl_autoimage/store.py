@@ -288,13 +288,29 @@ class Store:
             remove_tree(staging)
 
     def remove_image(self, image_id: str) -> int:
-        """Remove an image; the bytes that it held. It stops being selectable first."""
+        """Remove an image that nobody uses; the bytes that it held, 0 if somebody does.
+
+        It stops being selectable first. Who chose it at that very moment has marked it by then and looks
+        once more whether it is there, so one of the two sees the other.
+        """
         directory = os.path.join(self.images, image_id)
+        if self.users(image_id):
+            return 0
         size = tree_size(directory)
         doomed = f"{directory}.{os.urandom(4).hex()}.gone"
         os.rename(directory, doomed)
+        if self.users(image_id):
+            os.rename(doomed, directory)
+            return 0
         remove_tree(doomed)
+        remove_tree(os.path.join(self.root, "uses", image_id))
         return size
+
+    def remove_debris(self) -> None:
+        """Remove what a killed removal or publication has left."""
+        for name in _all_entries(self.images):
+            if name.endswith((".tmp", ".gone")):
+                remove_tree(os.path.join(self.images, name))
 
     # -- who uses an image -----------------------------------------------------------------------------
 
@@ -339,8 +355,12 @@ def library_name() -> str:
 
 
 def _entries(directory: str) -> list[str]:
+    return [name for name in _all_entries(directory) if not name.endswith((".tmp", ".gone"))]
+
+
+def _all_entries(directory: str) -> list[str]:
     try:
-        return [name for name in os.listdir(directory) if not name.endswith((".tmp", ".gone"))]
+        return os.listdir(directory)
     except OSError:
         return []
 

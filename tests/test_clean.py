@@ -1,0 +1,107 @@
+"""What is removed when images are too many or too large, and what never is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from standin import World
+
+from pyjl_autoimage.clean import prune
+
+BIG = 10**9
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def ids(world):
+    return {image.id for image in world.store.all_images()}
+
+
+def test_the_oldest_go_when_there_are_too_many(world):
+    images = [world.publish(str(n).encode(), built_at=float(n)) for n in range(5)]
+    removed = prune(world.store, keep=2, max_bytes=BIG, spare=images[-1].id)
+    assert removed == [image.id for image in images[:3]]
+    assert ids(world) == {images[3].id, images[4].id}
+
+
+def test_the_oldest_go_when_they_are_too_large(world):
+    images = [world.publish(bytes([n]) * 10_000, built_at=float(n)) for n in range(5)]
+    assert prune(world.store, keep=99, max_bytes=25_000, spare=images[-1].id) == [i.id for i in images[:3]]
+
+
+def test_images_whose_julia_or_project_is_gone_go_first(world):
+    gone = world.publish(b"gone", built_at=9.0, executable="/nowhere/julia", environment="e" * 16)
+    old = world.publish(b"old", built_at=1.0)
+    new = world.publish(b"new", built_at=2.0)
+    assert prune(world.store, keep=99, max_bytes=BIG, spare=new.id) == [gone.id]
+    assert ids(world) == {old.id, new.id}
+
+
+def test_images_in_use_and_the_newest_stay_whatever_the_limits(world):
+    images = [world.publish(str(n).encode(), built_at=float(n)) for n in range(4)]
+    world.store.mark_use(images[0].id)
+    removed = prune(world.store, keep=0, max_bytes=0, spare=images[-1].id)
+    assert set(removed) == {images[1].id, images[2].id}
+    assert os.path.exists(images[0].path) and os.path.exists(images[3].path)
+
+
+def test_each_environment_counts_for_itself(world):
+    other = world.root / "other"
+    other.mkdir()
+    ours = [world.publish(f"a{n}".encode(), built_at=float(n)) for n in range(2)]
+    theirs = [
+        world.publish(f"b{n}".encode(), built_at=float(n), environment="b" * 16, project=str(other)) for n in range(2)
+    ]
+    assert prune(world.store, keep=2, max_bytes=BIG, spare=ours[1].id) == []
+    assert prune(world.store, keep=1, max_bytes=BIG, spare=ours[1].id) == [ours[0].id, theirs[0].id]
+
+
+def test_debris_of_a_killed_removal_is_removed(world):
+    image = world.publish()
+    shutil.copytree(Path(image.path).parent, Path(world.store.images) / f"{image.id}.abcd.gone")
+    prune(world.store, keep=3, max_bytes=BIG, spare=image.id)
+    assert os.listdir(world.store.images) == [image.id]
+
+
+USER = """
+import sys
+sys.path[:0] = {path!r}
+import os
+from pyjl_autoimage.store import Store
+store = Store({home!r})
+for image in store.all_images():
+    store.mark_use(image.id)
+    if os.path.exists(image.path):
+        print(image.path, flush=True)
+        sys.stdin.read(1)
+        print(os.path.exists(image.path), flush=True)
+    break
+"""
+
+
+def test_no_image_vanishes_under_a_process_that_took_it(world):
+    """Processes take the image in the way that a start does while others remove it, again and again."""
+    code = USER.format(path=sys.path, home=world.store.home)
+    for _ in range(15):
+        image = world.publish(os.urandom(8), built_at=2e9)
+        users = [
+            subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        remover = threading.Thread(target=lambda: [world.store.remove_image(i.id) for i in world.store.all_images()])
+        remover.start()
+        for user in users:
+            taken, _ = user.communicate("x", timeout=60)
+            assert taken in ("", f"{image.path}\nTrue\n")
+        remover.join()
+        for left in world.store.all_images():
+            shutil.rmtree(Path(left.path).parent)
