@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pyjl_autoimage import manifest
 from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
 from pyjl_autoimage.image import BakedPackage, Image
 from pyjl_autoimage.store import Store, file_sha256, library_name
@@ -210,3 +211,35 @@ def start_in(world: World, *arguments: str, code: str = "", **environ: str) -> d
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
+
+
+# -- builds --------------------------------------------------------------------------------------------
+
+PYTHONCALL_UUID = "6099a3de-0909-46bc-b1f4-468b9a2dfc0d"
+PYTHONCALL = (
+    f'[[deps.PythonCall]]\nuuid = "{PYTHONCALL_UUID}"\ngit-tree-sha1 = "{EXAMPLE_TREE}"\nversion = "0.9.37"\n'
+)
+
+
+def buildable_world(root: Path) -> World:
+    """A world in which a build gets as far as starting Julia."""
+    world = World(root)
+    world.write_manifest(extra=PYTHONCALL)
+    content = int(PYTHONCALL_UUID.replace("-", ""), 16).to_bytes(16, "little")
+    slug = manifest._slug(manifest._crc32c(bytes.fromhex(EXAMPLE_TREE), manifest._crc32c(content)), 5)
+    (world.depot / "packages" / "PythonCall" / slug).mkdir(parents=True)
+    (world.root / "builder").mkdir()
+    return world
+
+
+def environ_of(world: World, **extra: str) -> dict[str, str]:
+    """For a build in that world."""
+    builder = str(world.root / "builder")
+    return {**world.environ, "PYJL_AUTOIMAGE_BUILDER_PROJECT": builder, "JULIA_CC": "cc", **extra}
+
+
+def julia_that(world: World, does: str) -> None:
+    """The stand-in Julia does this when it is to build an image."""
+    world.write_julia(world.facts)
+    text = world.executable.read_text()
+    world.executable.write_text(text.replace("case ", f'case "$*" in *build_image.jl*) {does};; esac\ncase ', 1))

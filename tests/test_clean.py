@@ -10,9 +10,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from standin import World
 
 from pyjl_autoimage.clean import prune
+
+from standin import World
 
 BIG = 10**9
 
@@ -94,7 +95,9 @@ def test_no_image_vanishes_under_a_process_that_took_it(world):
     for _ in range(15):
         image = world.publish(os.urandom(8), built_at=2e9)
         users = [
-            subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
             for _ in range(2)
         ]
         remover = threading.Thread(target=lambda: [world.store.remove_image(i.id) for i in world.store.all_images()])

@@ -13,7 +13,7 @@ from pyjl_autoimage.cli import main
 from pyjl_autoimage.jobs import Build, State
 from pyjl_autoimage.processes import hostname, name_of_this_process
 
-from standin import World
+from standin import World, buildable_world, environ_of, julia_that
 
 
 def cli(environ, *arguments, cwd=None):
@@ -139,42 +139,9 @@ def test_clean_never_removes_an_image_in_use(world):
 # -- builds that fail ----------------------------------------------------------------------------------
 
 
-PYTHONCALL = (
-    '[[deps.PythonCall]]\nuuid = "6099a3de-0909-46bc-b1f4-468b9a2dfc0d"\n'
-    'git-tree-sha1 = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"\nversion = "0.9.37"\n'
-)
-
-
 @pytest.fixture
-def buildable(world):
-    """A world in which a build gets as far as starting Julia."""
-    from pyjl_autoimage.manifest import load_manifest, source_directory
-
-    world.write_manifest(extra=PYTHONCALL)
-    package = load_manifest(str(world.project / "Manifest.toml")).by_name("PythonCall")[0]
-    from pyjl_autoimage import manifest
-
-    content = int(package.uuid.replace("-", ""), 16).to_bytes(16, "little")
-    slug = manifest._slug(manifest._crc32c(bytes.fromhex(package.tree_sha1), manifest._crc32c(content)), 5)
-    (world.depot / "packages" / "PythonCall" / slug).mkdir(parents=True)
-    assert source_directory(package, [str(world.depot)])
-    (world.root / "builder").mkdir()
-    return world
-
-
-def environ_of(world, **extra):
-    return {
-        **world.environ,
-        "PYJL_AUTOIMAGE_BUILDER_PROJECT": str(world.root / "builder"),
-        "JULIA_CC": "cc",
-        **extra,
-    }
-
-
-def julia_that(world, does: str) -> None:
-    """The stand-in Julia does this when it is to build an image."""
-    text = world.executable.read_text()
-    world.executable.write_text(text.replace("case ", f'case "$*" in *build_image.jl*) {does};; esac\ncase ', 1))
+def buildable(tmp_path: Path) -> World:
+    return buildable_world(tmp_path)
 
 
 def test_a_build_that_fails_shows_its_last_lines_and_the_place_of_its_log(buildable):

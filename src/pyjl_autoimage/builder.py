@@ -21,15 +21,16 @@ from typing import IO, Any
 
 from . import clean, jobs, launch, profile, recipe, runtime, settings, verify
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
-from .errors import AutoimageError, BuildError
+from .errors import AutoimageError, BuildError, StoreError
 from .image import BakedPackage, Image, Situation
 from .jobs import Build, State
+from .locks import lock
 from .processes import name_of_this_process
 from .profile import Profile
 from .recipe import Recipe
 from .recording import RECORDER, julia_string
 from .settings import Settings
-from .store import Store, file_sha256, library_name
+from .store import Store, create_text, file_sha256, library_name
 
 __all__ = ["Build", "build", "rebuild"]
 
@@ -38,6 +39,9 @@ PACKAGECOMPILER_UUID = "9b87118b-4619-50d2-8e1e-99f35a4d4d9d"
 # Measured with a 300 MB image: 5.5 GB with one compiling thread, 7.7 GB with two.
 GIGABYTES_FIRST_THREAD = 5.5
 GIGABYTES_PER_THREAD = 2.2
+
+# Images have some 200 MB at least. Less than this, and not even the log of a build has room.
+LEAST_FREE_BYTES = 50_000_000
 
 # The targets of Julia's own binaries (julialang.org/downloads; base/Makefile of its build farm).
 PORTABLE_TARGETS = {
@@ -87,6 +91,12 @@ def begin(environment: Environment, settled: Settings, flags: Mapping[str, str])
     if running is not None and running.state == "running":
         return Build(store, environment.id, running.token, None)
     store.ensure(store.environment(environment.id))
+    free = shutil.disk_usage(store.home).free
+    if free < LEAST_FREE_BYTES:
+        raise StoreError(
+            f"No space left for an image: {free / 1e6:.0f} MB are free where the store {store.home} is. "
+            "Free some, or put the store elsewhere with PYJL_AUTOIMAGE_HOME"
+        )
     token = os.urandom(8).hex()
     request = {
         "token": token,
@@ -101,7 +111,7 @@ def begin(environment: Environment, settled: Settings, flags: Mapping[str, str])
     if sys.platform == "win32":
         flags_of_process = subprocess.DETACHED_PROCESS | subprocess.BELOW_NORMAL_PRIORITY_CLASS
         detached = {"creationflags": flags_of_process | subprocess.CREATE_NEW_PROCESS_GROUP}
-    with open(f"{log}.err", "wb") as errors:
+    with create_text(f"{log}.err") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "pyjl_autoimage", "_build", json.dumps(request)],
             stdin=subprocess.DEVNULL,
@@ -128,8 +138,6 @@ def _python_path() -> str:
 
 def main(request: str) -> int:
     """What ``python -m pyjl_autoimage _build`` does: hold the lock, build, write how it ended."""
-    from filelock import FileLock, Timeout
-
     asked = json.loads(request)
     store = Store(asked["home"])
     environment = Environment(**asked["environment"])
@@ -139,10 +147,13 @@ def main(request: str) -> int:
         os.nice(10)
     signal.signal(signal.SIGTERM, _cancelled)
     try:
-        with FileLock(store.build_lock(environment.id), timeout=0):
+        with lock(store.build_lock(environment.id), 0):
             return _locked_build(store, environment, settled, asked)
-    except Timeout:
+    except TimeoutError:
         return jobs.JOINED
+    except AutoimageError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 class _Cancelled(BaseException):
@@ -161,7 +172,7 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
         state.usual = last.seconds if last.state == "done" else last.usual
     shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
     directory = os.path.join(store.build_directory(environment.id), state.token)
-    with open(store.build_log(environment.id), "w", encoding="utf-8", errors="replace") as log:
+    with create_text(store.build_log(environment.id)) as log:
         state.write(store, environment.id)
         work = Work(store, environment, settled, dict(asked["flags"]), asked["directory"], directory, state, log)
         try:
@@ -218,8 +229,15 @@ class Work:
 
     def say(self, text: str) -> None:
         """A line in the log."""
-        self.log.write(f"[autoimage] {text}\n")
-        self.log.flush()
+        self.write(f"[autoimage] {text}\n")
+
+    def write(self, text: str) -> None:
+        """Text in the log; a full disk must not hide the error that it leads to."""
+        try:
+            self.log.write(text)
+            self.log.flush()
+        except OSError:
+            pass
 
     def enter(self, phase: str) -> None:
         """Begin a phase."""
@@ -535,8 +553,7 @@ def available_gigabytes() -> float | None:
 
 def _run(work: Work, command: list[str], environ: Mapping[str, str], follow: Callable[[str], None]) -> int:
     """Run a process with its output in the log, line by line; its status."""
-    work.log.write(f"$ {' '.join(command[:4])} ...\n")
-    work.log.flush()
+    work.write(f"$ {' '.join(command[:4])} ...\n")
     process = subprocess.Popen(
         command,
         env=dict(environ),
@@ -550,8 +567,7 @@ def _run(work: Work, command: list[str], environ: Mapping[str, str], follow: Cal
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            work.log.write(line)
-            work.log.flush()
+            work.write(line)
             follow(line)
         return process.wait()
     except BaseException:

@@ -161,8 +161,10 @@ class Build:
             state = State.read(self._store, self._environment)  # it may have written it just now
             if state is not None and state.token == self._token:
                 return state
-            how = "was replaced by another" if self._process is None else f"ended with status {exited}"
-            return State(self._token, "", "failed", error=f"the build {how} before it began: {self._stderr()}")
+            if self._process is None:
+                return State(self._token, "", "failed", error="the build was replaced by another")
+            said = self._stderr() or f"the build ended with status {exited} before it began"
+            return State(self._token, "", "failed", error=said)
         return State(self._token, "", "starting", phase="prepare", started=time.time(), phase_started=time.time())
 
     def _stderr(self) -> str:

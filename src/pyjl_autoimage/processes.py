@@ -17,18 +17,23 @@ def hostname() -> str:
     return "".join(c if c.isalnum() else "_" for c in name) or "localhost"
 
 
+def _proc_stat(pid: int) -> list[bytes]:
+    """The fields of `/proc/PID/stat` behind the program's name, from the third on (proc(5)); [] where unknown."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name is in parentheses, and may hold spaces and parentheses itself.
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
 def start_time(pid: int) -> str:
     """When a process started, in units of its system that never repeat for one pid; "0" if unknown.
 
-    From `/proc/PID/stat`, field 22 (clock ticks since boot; see proc(5)). Where there is no `/proc`, a
-    process is told apart by its pid alone.
+    Where there is no `/proc`, a process is told apart by its pid alone.
     """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The second field is the program's name in parentheses, which may hold spaces and parentheses.
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
-        return "0"
+    fields = _proc_stat(pid)
+    return fields[19].decode() if len(fields) > 19 else "0"  # field 22: clock ticks since boot
 
 
 def name_of_this_process() -> str:
@@ -53,7 +58,10 @@ def is_alive(name: str) -> bool:
         return False
     except OSError:
         pass  # it exists and is somebody else's
-    now = start_time(pid)
+    fields = _proc_stat(pid)
+    if fields[:1] in ([b"Z"], [b"X"]):
+        return False  # dead, though nobody has taken notice of it yet
+    now = fields[19].decode() if len(fields) > 19 else "0"
     return start == "0" or now == "0" or start == now
 
 

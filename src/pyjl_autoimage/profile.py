@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import StoreError
+from .locks import lock
 from .processes import is_alive
 from .recording import RECORDER
 from .store import Store, read_json, write_json
@@ -139,16 +140,12 @@ def locked(store: Store, environment_id: str, timeout: float = 60.0) -> Iterator
     Raises:
         StoreError: the store cannot be written, or somebody holds the lock for longer than `timeout` seconds.
     """
-    from filelock import FileLock, Timeout
-
     directory = store.ensure(store.environment(environment_id))
     try:
-        with FileLock(os.path.join(directory, "profile.lock"), timeout=timeout):
+        with lock(os.path.join(directory, "profile.lock"), timeout):
             yield
-    except Timeout:
+    except TimeoutError:
         raise StoreError(f"another process has been merging recordings in {directory} for {timeout:.0f} s") from None
-    except OSError as error:
-        raise StoreError(f"the store cannot be locked: {error}") from error
 
 
 def merge(store: Store, environment_id: str) -> Profile:

@@ -17,7 +17,7 @@ from .processes import is_alive, name_of_this_process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
+    from typing import IO, Any
 
 __all__ = ["Store", "default_home", "read_json", "write_atomically"]
 
@@ -345,6 +345,18 @@ class Store:
                 except OSError:
                     pass
         return living
+
+
+def create_text(path: str) -> IO[str]:
+    """Open a new file of the store for writing text.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        return open(path, "w", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StoreError(f"the store cannot be written: {path}: {error.strerror or error}") from error
 
 
 def library_name() -> str:
