@@ -313,3 +313,20 @@ def test_phases_are_known_by_what_packagecompiler_prints(fixtures):
     for line in lines:
         builder._follow(Work(), line)
     assert entered == ["precompile", "load", "statements", "native code", "link"]
+
+
+def test_a_python_that_no_julia_can_host_gets_an_image_without_pythoncall(buildable):
+    """Known before anything takes time, by PythonCall's own search for libpython."""
+    source = next((buildable.depot / "packages" / "PythonCall").iterdir())
+    (source / "src" / "C").mkdir(parents=True)
+    (source / "src" / "C" / "find_libpython.py").write_text("print()")
+    julia_that(buildable, f'echo "$@" > "{buildable.root}/arguments"; echo "ERROR: enough"; exit 1')
+    assert cli(environ_of(buildable, PYJL_AUTOIMAGE_INCLUDE="Example"), "build").returncode == 1
+    packages = (buildable.root / "arguments").read_text().split(" -- ")[1].split()
+    assert packages == ["Example", "AutoimageRecorder"]
+    state = State.read(buildable.store, buildable.environment.id)
+    assert state is not None and "no shared libpython" in state.left_out["PythonCall"]
+    (source / "src" / "C" / "find_libpython.py").write_text("print('/usr/lib/libpython3.so')")
+    assert cli(environ_of(buildable, PYJL_AUTOIMAGE_INCLUDE="Example"), "build").returncode == 1
+    packages = (buildable.root / "arguments").read_text().split(" -- ")[1].split()
+    assert packages == ["PythonCall", "Example", "AutoimageRecorder"]

@@ -101,11 +101,16 @@ def test_removing_an_image_frees_its_bytes(world):
     assert os.listdir(world.store.images) == []
 
 
-def test_a_process_is_not_taken_for_another_with_its_pid():
+def test_a_process_is_not_taken_for_another_with_its_pid(tmp_path):
     host, pid, start = name_of_this_process().split("-")
     assert is_alive(f"{host}-{pid}-{start}")
     assert not is_alive(f"{host}-{pid}-{int(start) + 1}")
     assert is_alive(f"elsewhere-{pid}-1"), "nobody can know from here"
+    mark = tmp_path / "mark"
+    mark.write_text("")
+    assert is_alive(f"elsewhere-{pid}-1", str(mark))
+    os.utime(mark, (1, 1))
+    assert not is_alive(f"elsewhere-{pid}-1", str(mark))
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     assert not is_alive(f"{hostname()}-{process.pid}-1")

@@ -40,6 +40,10 @@ PACKAGECOMPILER_UUID = "9b87118b-4619-50d2-8e1e-99f35a4d4d9d"
 GIGABYTES_FIRST_THREAD = 5.5
 GIGABYTES_PER_THREAD = 2.2
 
+NO_LIBPYTHON = (
+    "this Python has no shared libpython, so no Julia process could host it; the image is built without PythonCall"
+)
+
 # Images have some 200 MB at least. Less than this, and not even the log of a build has room.
 LEAST_FREE_BYTES = 50_000_000
 
@@ -270,6 +274,8 @@ def build(work: Work) -> Image:
     with _project_lock(work.environment):
         situation = runtime.situation_of(work.environment, work.store, flags)
         chosen = recipe.choose(situation, recorded, work.settings)
+        if not _can_be_hosted(chosen):
+            chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=NO_LIBPYTHON)
         recipe.write_project(work.place("project"), chosen, situation)
     statements = recorded.bakeable()
     _tell(work, chosen, statements)
@@ -333,6 +339,20 @@ def _check_compiler() -> None:
             "no C compiler: an image is linked with gcc or clang, and neither is on PATH. "
             "Install one (Debian: gcc, macOS: xcode-select --install), or name one with JULIA_CC"
         )
+
+
+def _can_be_hosted(chosen: Recipe) -> bool:
+    """Whether a Julia process can host this Python: PythonCall's own search for libpython, before minutes pass.
+
+    With PythonCall in an image every Julia that starts on it hosts a Python, the one that builds it included.
+    A Python without a shared library of itself cannot be hosted.
+    """
+    search = os.path.join(chosen.expected[recipe.PYTHONCALL_UUID].source or "", "src", "C", "find_libpython.py")
+    if not os.path.isfile(search):
+        return True  # another version of PythonCall: the build will show
+    command = [sys.executable, search, "--list-all"]
+    found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return bool(found.stdout.strip())
 
 
 def _recorded(work: Work) -> Profile:

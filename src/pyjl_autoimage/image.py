@@ -24,6 +24,7 @@ from .manifest import (
     preferences,
     source_digest,
     source_directory,
+    workspace_root,
 )
 
 __all__ = ["BakedPackage", "Image", "Situation", "baked_package", "mismatches", "preferences_digest"]
@@ -167,8 +168,11 @@ class Situation:
 
 
 def preference_projects(project: str, facts: JuliaFacts) -> list[str]:
-    """The projects whose preferences count, in the order of Julia's load path."""
-    return [project, *(path for path in facts.load_path if os.path.dirname(path) != os.path.abspath(project))]
+    """The projects whose preferences count, in the order of Julia's load path; a workspace's after its member's."""
+    projects = [project]
+    while (root := workspace_root(_directory(projects[-1]), facts.version)) is not None:
+        projects.append(root)
+    return projects + [path for path in facts.load_path if os.path.dirname(path) != os.path.abspath(project)]
 
 
 def preferences_digest(values: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "project_file",
     "source_digest",
     "source_directory",
+    "workspace_root",
 ]
 
 
@@ -168,7 +169,7 @@ def manifest_file(project: str, julia_version: str | None = None) -> str | None:
     file = project_file(project)
     directory = os.path.dirname(file) if file else os.path.abspath(project)
     table = _table(file)
-    root = _workspace_root(directory, _version_parts(julia_version))
+    root = workspace_root(directory, julia_version)
     if root is not None:
         return manifest_file(root, julia_version)
     explicit = table.get("manifest")
@@ -183,8 +184,9 @@ def manifest_file(project: str, julia_version: str | None = None) -> str | None:
     return None
 
 
-def _workspace_root(directory: str, julia: tuple[int, ...]) -> str | None:
+def workspace_root(directory: str, julia_version: str | None) -> str | None:
     """The directory of the project whose ``[workspace]`` lists `directory` (Julia 1.12 and later)."""
+    julia = _version_parts(julia_version)
     if julia and julia < (1, 12):
         return None
     current = os.path.abspath(directory)

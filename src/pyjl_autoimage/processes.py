@@ -17,6 +17,18 @@ def hostname() -> str:
     return "".join(c if c.isalnum() else "_" for c in name) or "localhost"
 
 
+FOREIGN_SECONDS = 30 * 86400.0
+
+
+def _age(path: str) -> float:
+    import time
+
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
 def _proc_stat(pid: int) -> list[bytes]:
     """The fields of `/proc/PID/stat` behind the program's name, from the third on (proc(5)); [] where unknown."""
     try:
@@ -42,11 +54,15 @@ def name_of_this_process() -> str:
     return f"{hostname()}-{pid}-{start_time(pid)}"
 
 
-def is_alive(name: str) -> bool:
-    """Whether the process called ``host-pid-start...`` may still run. On another host: assume so."""
+def is_alive(name: str, mark: str | None = None) -> bool:
+    """Whether the process called ``host-pid-start...`` may still run.
+
+    Of a process on another host nobody can know here: it is taken for alive as long as its `mark` (a file that
+    it wrote) is not older than thirty days.
+    """
     host, pid_text, start = [*name.split("-"), "", ""][:3]
     if host != hostname():
-        return True
+        return mark is None or _age(mark) < FOREIGN_SECONDS
     if not pid_text.isdigit():
         return False
     pid = int(pid_text)

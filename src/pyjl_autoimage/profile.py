@@ -159,7 +159,7 @@ def merge(store: Store, environment_id: str) -> Profile:
         directory = store.recordings(environment_id)
         names = _recordings(directory)
         # Who is dead now writes nothing any more; who dies while we read may have written since.
-        dead = [name for name in names if not is_alive(name)]
+        dead = [name for name in names if not is_alive(name, os.path.join(directory, f"{name}.log"))]
         for name in names:
             _consume(profile, directory, name)
         for name in set(profile.consumed).difference(names):

@@ -39,13 +39,16 @@ class Recipe:
     """uuid -> the exact source that must be found in the image."""
 
 
-def choose(situation: Situation, profile: Profile, settings: Settings) -> Recipe:
+def choose(
+    situation: Situation, profile: Profile, settings: Settings, *, without_pythoncall: str | None = None
+) -> Recipe:
     """Choose the packages of an image.
 
     Args:
         situation: the project as it is now.
         profile: what the recorded runs loaded.
         settings: `include`, `exclude`, `all_direct` and `dev_packages` count.
+        without_pythoncall: why PythonCall, and what depends on it, cannot be in the image; None if it can.
 
     Raises:
         BuildError: an included package is not in the manifest, or PythonCall cannot be baked.
@@ -67,8 +70,8 @@ def choose(situation: Situation, profile: Profile, settings: Settings) -> Recipe
         wanted.update((package.uuid, None) for package in found)
     if settings.all_direct:
         wanted.update((uuid, None) for uuid in _direct_dependencies(situation.project) if uuid in manifest.packages)
-    barred = _barred(manifest, settings)
-    if PYTHONCALL_UUID in barred:
+    barred = _barred(manifest, settings, {PYTHONCALL_UUID: without_pythoncall} if without_pythoncall else {})
+    if PYTHONCALL_UUID in barred and not without_pythoncall:
         raise BuildError(
             f"PythonCall cannot be left out of an image, but {barred[PYTHONCALL_UUID]}; "
             "bake packages tracked by path with PYJL_AUTOIMAGE_DEV_PACKAGES=bake"
@@ -104,9 +107,9 @@ def _direct_dependencies(project: str) -> list[str]:
     return [str(uuid).lower() for uuid in deps.values()]
 
 
-def _barred(manifest: Manifest, settings: Settings) -> dict[str, str]:
+def _barred(manifest: Manifest, settings: Settings, reasons: Mapping[str, str]) -> dict[str, str]:
     """uuid -> why that package must not be in an image: by itself, or by what it depends on."""
-    roots: dict[str, str] = {}
+    roots = dict(reasons)
     for package in manifest.packages.values():
         if package.name in settings.exclude:
             roots[package.uuid] = "it is excluded"

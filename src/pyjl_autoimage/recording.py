@@ -119,28 +119,46 @@ def evaluate(juliacall: Any, code: str) -> int | None:
 
 
 def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | None:
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "julia", RECORDER, "src", f"{RECORDER}.jl")
-    # Compiled in an image, evaluated into a module of its own in a stock start: in either case no name
-    # appears in Main.
+    """Call a function of the recorder: the one in the image, or the one that was evaluated, or a new one."""
+    identity = f'Base.PkgId(Base.UUID("{RECORDER_UUID}"), "{RECORDER}")'
+    if juliacall.CONFIG.get("opt_sysimage"):
+        # Nothing but a look-up and a call: on an image, parsing and compiling more would be all that we cost.
+        address = evaluate(juliacall, f"Base.loaded_modules[{identity}].{function}({argument})")
+        if address is not None:
+            return address
+    here = os.path.dirname(os.path.abspath(__file__))
+    source = os.path.join(here, "julia", RECORDER, "src", "recorder.jl")
     return evaluate(
         juliacall,
         f"""
-        let id = Base.PkgId(Base.UUID("{RECORDER_UUID}"), "{RECORDER}")
-            recorder = get(Base.loaded_modules, id, nothing)
-            if recorder === nothing
-                for callback in Base.package_callbacks
-                    if nameof(parentmodule(callback)) === :{RECORDER}
-                        recorder = parentmodule(callback)
-                    end
+        let recorder = get(Base.loaded_modules, {identity}, nothing)
+            for callback in Base.package_callbacks
+                if nameof(parentmodule(callback)) === :{RECORDER}
+                    recorder = parentmodule(callback)
                 end
             end
             if recorder === nothing
-                recorder = Base.include(Module(:{RECORDER}Host, false), {julia_string(source)})
+                recorder = Module(:{RECORDER})
+                Core.eval(recorder, :(Base.Experimental.@compiler_options compile=min optimize=0 infer=no))
+                Base.include(recorder, {julia_string(source)})
             end
             Base.invokelatest(getfield(recorder, :{function}){", " + argument if argument else ""})
         end
         """,
     )
+
+
+def open_trace(juliacall: Any, recording: Recording) -> None:
+    """Let Julia open its trace file now, if it has not yet.
+
+    It does so at its first compilation, and throws into whatever that is for if the file is gone by then. On
+    a good image that may be long after the start.
+    """
+    try:
+        if os.stat(recording.trace).st_size == 0:
+            evaluate(juliacall, "Base.invokelatest(Core.eval(Module(), :(x -> x)), 1)")
+    except OSError:
+        pass
 
 
 def append_depot(juliacall: Any, depot: str) -> None:

@@ -175,6 +175,8 @@ def finish(juliacall: ModuleType) -> None:
     if session.recording is None:
         return
     session.tracing = juliacall.CONFIG.get("opt_trace_compile") == session.recording.trace
+    if session.tracing:
+        recording.open_trace(juliacall, session.recording)
     if not session.tracing or not recording.attach_packages(juliacall, session.recording):
         session.notes.append("the packages that this process loads are not recorded")
 

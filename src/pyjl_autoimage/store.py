@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Store", "default_home", "read_json", "write_atomically"]
 
 LAYOUT = "v1"
+LAUNCHES_KEPT = 500
 
 
 def default_home() -> str:
@@ -307,7 +308,14 @@ class Store:
         return size
 
     def remove_debris(self) -> None:
-        """Remove what a killed removal or publication has left."""
+        """Remove what a killed removal or publication has left, and start-up answers of long ago."""
+        answers = [os.path.join(self.launches, name) for name in _all_entries(self.launches)]
+        answers.sort(key=lambda path: stat_note(path)[1])
+        for path in answers[:-LAUNCHES_KEPT]:
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
         for name in _all_entries(self.images):
             if name.endswith((".tmp", ".gone")):
                 remove_tree(os.path.join(self.images, name))
@@ -337,7 +345,7 @@ class Store:
         directory = os.path.join(self.root, "uses", image_id)
         living = []
         for name in _entries(directory):
-            if is_alive(name):
+            if is_alive(name, os.path.join(directory, name)):
                 living.append(name)
             else:
                 try:

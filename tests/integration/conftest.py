@@ -89,6 +89,10 @@ class Place:
         """Run the example program; what it printed."""
         return self.json(f"from pyjl_autoimage.demos import tables; tables.main({variant!r})", **environ)
 
+    def caches(self) -> set[str]:
+        """Every precompile cache in the user's depots."""
+        return {str(path) for depot in self.facts.depots for path in Path(depot, "compiled").glob("*/*/*")}
+
     @property
     def variant(self) -> str:
         names = {package.name for package in self.manifest.packages.values()}
@@ -146,7 +150,9 @@ def build_in(place: Place, **environ: str) -> Place:
         pytest.skip("no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT")
     place.history.append(place.program(place.variant))
     place.history.append(json.loads(place.cli("status", "--json").stdout))
+    before = place.caches()
     place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))
+    place.history[-1]["caches"] = [before, place.caches()]
     return place
 
 

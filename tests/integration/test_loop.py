@@ -287,7 +287,9 @@ def test_nothing_is_left_of_a_build_but_its_log(built):
 
 
 def test_the_users_precompile_caches_are_not_touched_by_a_build(built):
-    """The build has a depot of its own; the image's directory holds the image, and caches made for it."""
+    """Julia keeps ten caches of a package and drops the oldest: the build has a depot of its own."""
+    before, after = built.history[2]["caches"]
+    assert after == before
     assert set(os.listdir(Path(image_of(built).path).parent)) - {"depot"} == {"image.json", "sys.so"}
 
 
@@ -316,8 +318,7 @@ def test_packages_outside_the_image_are_precompiled_for_it_before_anybody_waits(
     depot = Path(image_of(built_by_path).path).parent / "depot"
     assert os.listdir(depot) == ["compiled"]
     assert list(depot.glob("compiled/*/CSV/*.so")) or list(depot.glob("compiled/*/CSV/*.ji"))
-    compiled = [Path(d, "compiled") for d in built_by_path.facts.depots]
-    before = {path for directory in compiled for path in directory.glob("*/*/*")}
+    before = built_by_path.caches()
     code = (
         "import json\nfrom pyjl_autoimage import jl\njl.seval('using CSV')\n"
         "print(json.dumps(str(jl.seval('Base.pkgorigins[Base.PkgId(CSV)].cachepath'))))"
@@ -325,7 +326,7 @@ def test_packages_outside_the_image_are_precompiled_for_it_before_anybody_waits(
     result = built_by_path.python(code)
     assert str(depot) in result.stdout
     assert "recompiling" not in result.stderr.lower()
-    assert {path for directory in compiled for path in directory.glob("*/*/*")} == before
+    assert built_by_path.caches() == before
 
 
 def test_edited_sources_of_a_baked_package_mean_a_stock_start(built_by_path):

@@ -61,6 +61,12 @@ function compile(line, staging)
     end
 end
 
+# No recording has what our own recorder needs; every start on the image calls it.
+function compile_recorder(recorder)
+    precompile(recorder.start, (String,))
+    precompile(recorder.note, (Base.PkgId,))
+end
+
 field(x) = escape_string(string(x))
 
 function bake(statements, report)
@@ -77,6 +83,7 @@ function bake(statements, report)
             end
         end
         for (id, loaded) in Base.loaded_modules
+            id.name == "AutoimageRecorder" && compile_recorder(loaded)
             (id.uuid === nothing || Base.in_sysimage(id)) && continue
             version = pkgversion(loaded)
             source = pkgdir(loaded)
