@@ -330,3 +330,57 @@ def test_a_python_that_no_julia_can_host_gets_an_image_without_pythoncall(builda
     assert cli(environ_of(buildable, PYJL_AUTOIMAGE_INCLUDE="Example"), "build").returncode == 1
     packages = (buildable.root / "arguments").read_text().split(" -- ")[1].split()
     assert packages == ["PythonCall", "Example", "AutoimageRecorder"]
+
+
+# -- doctor --------------------------------------------------------------------------------------------
+
+
+def checks_of(world, **environ):
+    result = cli(environ_of(world, **environ), "doctor", "--json")
+    return result.returncode, {check["what"]: check for check in json.loads(result.stdout)["checks"]}
+
+
+def test_doctor_where_all_is_well(buildable):
+    image = buildable.publish()
+    status, checks = checks_of(buildable)
+    assert [what for what, check in checks.items() if not check["ok"]] == []
+    assert status == 0
+    assert f"image {image.id}" in checks and "1.10.4" in checks["Julia"]["found"]
+    assert cli(environ_of(buildable), "doctor").stdout.startswith("ok   store: ")
+
+
+def test_doctor_finds_a_bit_that_flipped_and_condemns_the_image(buildable):
+    image = buildable.publish(b"0123456789")
+    with open(image.path, "r+b") as file:
+        file.seek(5)
+        file.write(b"?")
+    status, checks = checks_of(buildable)
+    assert status == 1
+    assert "checksum" in checks[f"image {image.id}"]["found"] and checks[f"image {image.id}"]["remedy"]
+    assert "checksum" in (buildable.store.condemned(image.id) or "")
+
+
+def test_doctor_on_a_broken_machine(buildable, tmp_path):
+    import os
+    import shutil
+
+    shutil.rmtree(buildable.project)
+    (buildable.project).mkdir()
+    buildable.store.ensure(buildable.store.root)
+    os.chmod(buildable.store.home, 0o777)
+    for program in ("cat", "sh"):  # what the stand-in Julia needs, but no compiler
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / program).symlink_to(shutil.which(program) or "")
+    environ = environ_of(buildable, PATH=str(tmp_path / "bin"))
+    del environ["JULIA_CC"]
+    result = cli(environ, "doctor", "--json")
+    checks = {check["what"]: check for check in json.loads(result.stdout)["checks"]}
+    assert result.returncode == 1
+    for what in ("store", "C compiler", "Julia project"):
+        assert not checks[what]["ok"] and checks[what]["remedy"], what
+
+
+def test_doctor_without_julia(no_julia_environ, tmp_path):
+    result = cli({**no_julia_environ, "PYJL_AUTOIMAGE_HOME": str(tmp_path / "store")}, "doctor")
+    assert result.returncode == 1
+    assert "bad  Julia" in result.stdout and "Traceback" not in result.stderr

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import IO, Any
@@ -25,6 +25,7 @@ from .errors import AutoimageError, BuildError, StoreError
 from .image import BakedPackage, Image, Situation
 from .jobs import Build, State
 from .locks import lock
+from .manifest import Package, source_directory
 from .processes import name_of_this_process
 from .profile import Profile
 from .recipe import Recipe
@@ -267,14 +268,14 @@ def build(work: Work) -> Image:
         OSError: the store cannot be written; nothing was published.
     """
     work.enter("prepare")
-    _check_compiler()
+    check_compiler()
     facts = runtime.julia_facts(work.environment, work.store, fresh=True)
     recorded = _recorded(work)
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
         situation = runtime.situation_of(work.environment, work.store, flags)
         chosen = recipe.choose(situation, recorded, work.settings)
-        if not _can_be_hosted(chosen):
+        if not can_host_python(situation.manifest.packages[recipe.PYTHONCALL_UUID], facts.depots):
             chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=NO_LIBPYTHON)
         recipe.write_project(work.place("project"), chosen, situation)
     statements = recorded.bakeable()
@@ -330,8 +331,12 @@ def build(work: Work) -> Image:
     return image
 
 
-def _check_compiler() -> None:
-    """The same search as PackageCompiler's, before anything else takes time."""
+def check_compiler() -> None:
+    """The same search as PackageCompiler's, before anything else takes time.
+
+    Raises:
+        BuildError: there is none.
+    """
     if os.environ.get("JULIA_CC") or sys.platform == "win32":
         return
     if not any(shutil.which(name) for name in ("gcc", "clang")):
@@ -341,13 +346,13 @@ def _check_compiler() -> None:
         )
 
 
-def _can_be_hosted(chosen: Recipe) -> bool:
+def can_host_python(pythoncall: Package, depots: Sequence[str]) -> bool:
     """Whether a Julia process can host this Python: PythonCall's own search for libpython, before minutes pass.
 
     With PythonCall in an image every Julia that starts on it hosts a Python, the one that builds it included.
     A Python without a shared library of itself cannot be hosted.
     """
-    search = os.path.join(chosen.expected[recipe.PYTHONCALL_UUID].source or "", "src", "C", "find_libpython.py")
+    search = os.path.join(source_directory(pythoncall, depots) or "", "src", "C", "find_libpython.py")
     if not os.path.isfile(search):
         return True  # another version of PythonCall: the build will show
     command = [sys.executable, search, "--list-all"]

@@ -88,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument("--json", action="store_true", help="print one JSON object")
     clean.set_defaults(command=_clean)
 
+    doctor = commands.add_parser("doctor", help="check everything that images need, their checksums included")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.set_defaults(command=_doctor)
+
     restore = commands.add_parser("restore", help="take back an image that was condemned because a start died of it")
     restore.add_argument("id", help="the image's id, as status shows it")
     restore.set_defaults(command=_restore)
@@ -219,6 +223,25 @@ def _clean(options: argparse.Namespace) -> int:
         f"[bold]{bytes_text(sum(r['bytes'] for r in removed))}[/] {'to free' if options.dry_run else 'freed'}"
     )
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .doctor import examine
+
+    checks = []
+    console = _console(stderr=options.json)
+    for check in examine():
+        checks.append(check)
+        if not options.json:
+            console.print(f"{'[green]ok[/]  ' if check.ok else '[bold red]bad[/] '} [bold]{check.what}[/]: ", end="")
+            console.print(check.found, markup=False)
+            if check.remedy:
+                console.print(f"     {check.remedy}", markup=False)
+    if options.json:
+        print(json.dumps({"checks": [asdict(check) for check in checks]}))
+    return 0 if all(check.ok for check in checks) else FAILED
 
 
 def _restore(options: argparse.Namespace) -> int:
