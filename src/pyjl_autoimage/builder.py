@@ -22,7 +22,7 @@ from typing import IO, Any
 from . import clean, jobs, launch, profile, recipe, runtime, settings, verify
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
 from .errors import AutoimageError, BuildError, StoreError
-from .image import BakedPackage, Image, Situation
+from .image import Image
 from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
@@ -297,7 +297,7 @@ def build(work: Work) -> Image:
     verify.prove(library, packages, work.environment, facts, work.place("proof"), flags, work.log)
 
     work.enter("outside")
-    _precompile_outside(work, facts, situation, library, packages, flags)
+    _precompile_outside(work, facts, library, flags)
 
     work.enter("publish")
     sha256 = file_sha256(library)
@@ -486,25 +486,13 @@ def _run_julia(
     return library
 
 
-def _precompile_outside(
-    work: Work,
-    facts: JuliaFacts,
-    situation: Situation,
-    library: str,
-    packages: tuple[BakedPackage, ...],
-    flags: Mapping[str, str],
-) -> None:
-    """Precompile for the new image what the project has outside it, in a depot that is published with it.
+def _precompile_outside(work: Work, facts: JuliaFacts, library: str, flags: Mapping[str, str]) -> None:
+    """Precompile for the new image what is outside it, in a depot that is published with it.
 
     Julia would do so in the user's foreground: a cache holds for one image. It keeps ten caches of a package
     and drops the oldest, so these must not go where the user's own are. A package that cannot be precompiled
     is no reason to throw the image away.
     """
-    inside = {package.uuid for package in packages}
-    outside = [p.name for p in situation.manifest.packages.values() if p.uuid not in inside and not p.in_julia]
-    if not outside:
-        return
-    work.detail(f"{len(outside)} packages")
     depot = os.path.join(os.path.dirname(library), "depot")
     command = [
         facts_executable(facts, work.environment),
@@ -512,8 +500,7 @@ def _precompile_outside(
         f"--project={work.environment.project}",
         "--startup-file=no",
         *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()),
-        "-e",
-        "using Pkg; Pkg.precompile()",
+        os.path.join(JULIA_SOURCES, "outside.jl"),
     ]
     environ = _julia_environment()
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))

@@ -27,10 +27,10 @@ PHASES = {
     "precompile": 0.30,
     "load": 0.04,
     "statements": 0.10,
-    "native code": 0.43,
+    "native code": 0.38,
     "link": 0.03,
     "prove": 0.02,
-    "outside": 0.03,
+    "outside": 0.08,
     "publish": 0.02,
 }
 USUAL_SECONDS = 300.0

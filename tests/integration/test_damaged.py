@@ -80,7 +80,6 @@ def test_a_store_that_is_removed_while_the_program_runs(built, tmp_path):
         "import shutil\nfrom pyjl_autoimage import jl\nimport pyjl_autoimage.runtime as r\nassert r.session.on_image\n"
         f"shutil.rmtree({str(home)!r})\n"
         "print(jl.seval('new_function(x) = string(x, x, x); new_function(Complex{Float16}(2))'))\n"
-        "jl.seval('using Test')\n"
     )
     assert "2.0" in built.python(code, PYJL_AUTOIMAGE_HOME=str(home)).stdout
 

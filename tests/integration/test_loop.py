@@ -293,6 +293,19 @@ def test_the_users_precompile_caches_are_not_touched_by_a_build(built):
     assert set(os.listdir(Path(image_of(built).path).parent)) - {"depot"} == {"image.json", "sys.so"}
 
 
+def test_standard_libraries_outside_the_image_do_not_wait_to_be_precompiled(built):
+    """Julia's own caches of them do not fit an image; the image brings others."""
+    depot = Path(image_of(built).path).parent / "depot"
+    before = built.caches()
+    code = (
+        "import json\nfrom pyjl_autoimage import jl\njl.seval('using Test, Profile, DelimitedFiles')\n"
+        "print(json.dumps([str(p) for p in jl.seval('[Base.pkgorigins[Base.PkgId(m)].cachepath for m in (Test, Profile)]')]))"
+    )
+    paths = built.json(code)
+    assert all(path.startswith(str(depot)) for path in paths), paths
+    assert built.caches() == before
+
+
 def test_clean_keeps_the_image_in_use(built):
     data = json.loads(built.cli("clean", "--dry-run", "--json").stdout)
     assert data["removed"] == []
