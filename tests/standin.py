@@ -38,7 +38,13 @@ if CONFIG["sysimage"] and not os.path.exists(CONFIG["sysimage"]):
     raise ValueError("path does not exist")
 CONFIG["environ"] = dict(os.environ)
 CONFIG["evaluated"] = []
-class Main: pass
+class Main:
+    def seval(self, code):
+        # Just enough of a Julia for a new image to be proved in.
+        for name, version in {"Example": "0.5.3", "PythonCall": "0.9.37"}.items():
+            if f'"{name}"' in code:
+                return version
+        return {"1 + 1": 2, "collect(1:3)": [1, 2, 3]}.get(code) or (42 if "compilecache" in code else lambda f: f(20))
 Main = Main()
 class Lib:
     def __init__(self):
@@ -243,3 +249,16 @@ def julia_that(world: World, does: str) -> None:
     world.write_julia(world.facts)
     text = world.executable.read_text()
     world.executable.write_text(text.replace("case ", f'case "$*" in *build_image.jl*) {does};; esac\ncase ', 1))
+
+
+def julia_that_builds(world: World, *, meanwhile: str = "", content: str = "a new image") -> None:
+    """The stand-in Julia writes a library, and reports what the manifest says (and does something else besides)."""
+    packages = [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
+    slug = next((world.depot / "packages" / "PythonCall").iterdir())
+    packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", slug))
+    lines = "".join(f"loaded\\t{uuid}\\t{name}\\t{version}\\t{source}\\n" for name, uuid, version, source in packages)
+    julia_that(
+        world,
+        f'for a; do case "$a" in *bake.jl) printf "{lines}end\\n" > "$(dirname "$a")/report";; '
+        f'*sys.so) printf "half" > "$a"; {meanwhile or ":"}; printf "{content}" > "$a";; esac; done',
+    )

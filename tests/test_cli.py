@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyjl_autoimage.cli import main
 from pyjl_autoimage.jobs import Build, State
@@ -384,3 +386,21 @@ def test_doctor_without_julia(no_julia_environ, tmp_path):
     result = cli({**no_julia_environ, "PYJL_AUTOIMAGE_HOME": str(tmp_path / "store")}, "doctor")
     assert result.returncode == 1
     assert "bad  Julia" in result.stdout and "Traceback" not in result.stderr
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*State("t", "p").to_json(), "other"]),
+        st.none() | st.integers() | st.text(max_size=5) | st.dictionaries(st.text(max_size=3), st.text(max_size=3)),
+        max_size=6,
+    )
+)
+def test_strangers_words_about_a_build_are_refused_or_harmless(tmp_path_factory, changes):
+    from pyjl_autoimage.store import Store, write_json
+
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    store.ensure(store.environment("e"))
+    write_json(store.build_state("e"), {**State("t", "p").to_json(), **changes})
+    state = State.read(store, "e")
+    if state is not None:
+        state.progress()

@@ -188,3 +188,19 @@ def test_julia_local_preferences_hide_the_others(tmp_path):
     write(tmp_path / "LocalPreferences.toml", "[Example]\na = 1\n")
     write(tmp_path / "JuliaLocalPreferences.toml", "[Example]\na = 2\n")
     assert preferences([str(tmp_path)], [EXAMPLE_UUID]) == {EXAMPLE_UUID: {"a": 2}}
+
+
+def test_preferences_of_a_workspace_count_for_its_members(tmp_path):
+    from pyjl_autoimage.environment import JuliaFacts
+    from pyjl_autoimage.image import preference_projects
+
+    write(
+        tmp_path / "Project.toml",
+        f'[deps]\nExample = "{EXAMPLE_UUID}"\n[workspace]\nprojects = ["member"]\n[preferences.Example]\na = 1\nb = 1\n',
+    )
+    member = tmp_path / "member"
+    write(member / "Project.toml", f'[deps]\nExample = "{EXAMPLE_UUID}"\n[preferences.Example]\na = 2\n')
+    facts = JuliaFacts("1.12.5", "c", 64, "1", "x", "/b", "/s", "/l", (), (str(member / "Project.toml"), "/stdlib"))
+    projects = preference_projects(str(member), facts)
+    assert projects == [str(member), str(tmp_path), "/stdlib"]
+    assert preferences(projects, [EXAMPLE_UUID]) == {EXAMPLE_UUID: {"a": 2, "b": 1}}

@@ -87,13 +87,9 @@ class State:
         data = read_json(store.build_state(environment_id))
         if not data or data.pop("schema", None) != 1:
             return None
-        try:
-            state = cls(**data)
-            times = (state.started, state.phase_started, state.finished, *state.usual.values())
-            if not all(isinstance(t, (int, float)) for t in (*times, *state.seconds.values())):
-                return None
-        except (TypeError, AttributeError):
+        if not _has_the_types_of(data, cls("", "").__dict__):
             return None
+        state = cls(**data)
         if state.state == "running" and not is_alive(state.process):
             state.state = "failed"
             state.error = f"the build was killed while it was in phase {state.phase!r}"
@@ -120,6 +116,20 @@ class State:
                 break
             done += seconds
         return Progress(self.state, self.phase, now - self.started, total, min(0.99, done / total), self.detail)
+
+
+def _has_the_types_of(data: dict[str, Any], pattern: dict[str, Any]) -> bool:
+    """Whether a state from a file is one: data from strangers."""
+    if set(data) != set(pattern):
+        return False
+    for name, usual in pattern.items():
+        expected: Any = (
+            (int, float) if isinstance(usual, float) else (str, type(None)) if usual is None else type(usual)
+        )
+        if not isinstance(data[name], expected) or isinstance(data[name], bool):
+            return False
+    numbers = [*data["seconds"].values(), *data["usual"].values()]
+    return all(isinstance(n, (int, float)) for n in numbers) and all(isinstance(n, str) for n in data["notes"])
 
 
 class Build:

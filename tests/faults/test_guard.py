@@ -119,7 +119,7 @@ def deadly(world: World, how: str) -> None:
     module = world.site / "juliacall" / "__init__.py"
     text = module.read_text()
     line = f'\nif CONFIG["sysimage"]:\n    import ctypes, signal\n    {how}\n'
-    module.write_text(text.replace("\nclass Main: pass", f"{line}\nclass Main: pass"))
+    module.write_text(text.replace("\nclass Main:", f"{line}\nclass Main:"))
 
 
 def start(world: World, **environ: str) -> subprocess.CompletedProcess[str]:

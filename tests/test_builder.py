@@ -1,0 +1,135 @@
+"""The build journey from end to end, with a stand-in for the Julia that builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pyjl_autoimage.image import Image
+
+from standin import World, age, buildable_world, environ_of, julia_that_builds, start_in
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return buildable_world(tmp_path)
+
+
+def build(world: World, *arguments: str, **environ: str) -> dict:
+    result = subprocess.run(
+        [sys.executable, "-m", "pyjl_autoimage", "build", "--json", *arguments],
+        env=environ_of(world, **environ),
+        cwd=world.root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def only_image(world: World) -> Image:
+    (image,) = world.store.all_images()
+    return image
+
+
+def status(world: World) -> dict:
+    result = subprocess.run(
+        [sys.executable, "-m", "pyjl_autoimage", "status", "--json"],
+        env=environ_of(world), cwd=world.root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(result.stdout)
+
+
+def test_a_build_makes_an_image_that_the_next_start_uses(world):
+    julia_that_builds(world)
+    told = build(world, PYJL_AUTOIMAGE_INCLUDE="Example")
+    image = only_image(world)
+    assert told["state"] == "done" and told["image"] == image.id
+    assert [p.name for p in image.packages] == ["Example", "PythonCall"]
+    assert image.julia_version == "1.10.4" and image.juliacall == "0.9.37"
+    assert start_in(world)["sysimage"] == image.path
+    assert os.stat(Path(image.path).parent).st_mode & 0o022 == 0
+
+
+def test_a_manifest_that_moves_while_the_image_is_built(world):
+    """The image claims what it was built from, and no start takes it for anything else."""
+    julia_that_builds(world, meanwhile=f'sed -i s/0.5.3/0.5.4/ "{world.project}/Manifest.toml"')
+    build(world, PYJL_AUTOIMAGE_INCLUDE="Example")
+    image = only_image(world)
+    assert {p.name: p.version for p in image.packages}["Example"] == "0.5.3"
+    assert start_in(world)["sysimage"] is None
+    (entry,) = status(world)["rejected"]
+    assert entry["reasons"] == ["Example 0.5.3 in the image, 0.5.4 in the manifest"]
+    world.write_manifest(extra=(world.project / "Manifest.toml").read_text().split('version = "0.5.4"\n')[1])
+    assert start_in(world)["sysimage"] == image.path
+
+
+def test_a_manifest_that_is_deleted_while_the_image_is_built(world):
+    julia_that_builds(world, meanwhile=f'mv "{world.project}/Manifest.toml" "{world.root}/moved"')
+    build(world, PYJL_AUTOIMAGE_INCLUDE="Example")
+    assert start_in(world)["sysimage"] is None
+    os.rename(world.root / "moved", world.project / "Manifest.toml")
+    assert start_in(world)["sysimage"] == only_image(world).path
+
+
+def test_preferences_that_change_while_the_image_is_built(world):
+    julia_that_builds(world, meanwhile=f'echo "[Example]\\na = 1" > "{world.project}/LocalPreferences.toml"')
+    build(world, PYJL_AUTOIMAGE_INCLUDE="Example")
+    assert start_in(world)["sysimage"] is None
+    assert status(world)["rejected"][0]["reasons"] == ["the preferences of Example have changed"]
+
+
+def test_flags_of_the_recorded_runs_are_those_of_the_build(world):
+    start_in(world, PYTHON_JULIACALL_CHECK_BOUNDS="yes")
+    julia_that_builds(world)
+    build(world)
+    assert only_image(world).flags == {"check_bounds": "yes"}
+    assert start_in(world)["sysimage"] is None
+    assert start_in(world, PYTHON_JULIACALL_CHECK_BOUNDS="yes")["sysimage"] == only_image(world).path
+
+
+def test_where_nothing_was_recorded_a_bare_start_is(world):
+    julia_that_builds(world)
+    build(world)
+    assert status(world)["profile"]["recordings"] == 1
+
+
+def test_the_twelfth_build_leaves_three_images(world):
+    for number in range(12):
+        julia_that_builds(world, content=f"image {number}")
+        build(world)
+    assert len(list(world.store.all_images())) == 3
+    assert Path(next(world.store.all_images()).path).read_text() == "image 11"
+
+
+@pytest.mark.parametrize("moment", [n / 10 for n in range(1, 24, 2)])
+def test_a_build_killed_at_any_moment_published_all_or_nothing(world, moment):
+    old = world.publish(b"the old image", built_at=1.0)
+    julia_that_builds(world, meanwhile="sleep 0.3")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import pyjl_autoimage as a; print(a.rebuild(wait=False)._process.pid)"],
+        env=environ_of(world), cwd=world.root, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    pid = int(process.communicate(timeout=60)[0])
+    time.sleep(moment)
+    try:
+        os.killpg(pid, 9)
+    except ProcessLookupError:
+        pass
+    images = {image.id: image for image in world.store.all_images()}
+    assert old.id in images
+    for image in images.values():
+        assert world.store.damage(image, thorough=True) == []
+    age(world.project)
+    newest = max(images.values(), key=lambda image: image.built_at)
+    # The old image's facts lack PythonCall; either is valid here.
+    assert start_in(world)["sysimage"] == newest.path
