@@ -10,8 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from pyjl_autoimage.store import Store
+
+# How long an example takes says how busy the machine is, nothing else.
+hypothesis_settings.register_profile("unhurried", deadline=None)
+hypothesis_settings.load_profile("unhurried")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -179,7 +179,10 @@ os._exit(0)
 
 
 def test_fifty_processes_start_record_and_rebuild_at_once(world):
-    julia_that(world, f'echo started >> "{world.root}/builds"; sleep 8; echo "ERROR: enough"; exit 1')
+    julia_that(
+        world,
+        f'echo started >> "{world.root}/builds"; while [ ! -e "{world.root}/release" ]; do sleep 0.1; done; exit 1',
+    )
     environ = environ_of(world)
     processes = [
         subprocess.Popen(
@@ -189,6 +192,7 @@ def test_fifty_processes_start_record_and_rebuild_at_once(world):
     ]
     errors = [process.communicate(timeout=120)[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0] * 50, [e for e in errors if e][:3]
+    (world.root / "release").touch()
     for _ in range(300):
         state = State.read(world.store, world.environment.id)
         if state is not None and state.state != "running":
