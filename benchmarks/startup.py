@@ -167,7 +167,7 @@ def plot(result: dict, path: str) -> None:
             seconds = result["median"][kind][part]
             axes.barh(row, seconds, left=left, color=colour, height=0.6, label=PHASES[part] if row else None)
             left += seconds
-        axes.text(left, row, f"  {left:.2f} s", va="center", fontweight="bold")
+        axes.text(left, row, f"  {result['median'][kind]['first_result']:.2f} s", va="center", fontweight="bold")
     axes.set_yticks([0, 1], ["with the image", "plain juliacall"])
     axes.set_xlabel("seconds from the start of the import to the first result (median)")
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -358,9 +358,14 @@ def test_an_image_that_others_can_write_is_not_used_even_if_it_was_before(world)
 def test_an_image_brings_a_depot_for_what_is_not_in_it(world):
     image = world.publish()
     depot = Path(image.path).parent / "depot"
-    assert not any("DEPOT_PATH" in code for code in start_in(world)["evaluated"])
+    assert "JULIA_DEPOT_PATH" not in start_in(world)["environ"]
     depot.mkdir()
-    assert any(f'push!(DEPOT_PATH, "{depot}")' in code for code in start_in(world)["evaluated"])
+    after = "import atexit, os; atexit.register(lambda: print(os.environ.get('JULIA_DEPOT_PATH')))"
+    for given, told in ((None, f":{depot}"), ("/a:/b", f"/a:/b:{depot}"), ("", str(depot))):
+        environ = {} if given is None else {"JULIA_DEPOT_PATH": given}
+        assert start_in(world, **environ)["environ"]["JULIA_DEPOT_PATH"] == told
+        code = f"{after}\nfrom pyjl_autoimage import jl"
+        assert python(world, code, **environ).stdout == f"{given}\n", "no child inherits it"
 
 
 def test_a_trusted_store_is_searched_though_others_can_write_it(world):

@@ -293,11 +293,12 @@ def build(work: Work) -> Image:
         note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
         work.state.notes.append(note)
 
-    work.enter("prove")
-    verify.prove(library, packages, work.environment, facts, work.place("proof"), flags, work.log)
-
     work.enter("outside")
     _precompile_outside(work, facts, library, flags)
+
+    work.enter("prove")
+    depot = os.path.join(os.path.dirname(library), "depot")
+    verify.prove(library, packages, work.environment, facts, work.place("proof"), flags, depot, work.log)
 
     work.enter("publish")
     sha256 = file_sha256(library)

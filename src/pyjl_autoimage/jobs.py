@@ -29,8 +29,8 @@ PHASES = {
     "statements": 0.10,
     "native code": 0.38,
     "link": 0.03,
-    "prove": 0.02,
     "outside": 0.08,
+    "prove": 0.02,
     "publish": 0.02,
 }
 USUAL_SECONDS = 300.0

@@ -161,11 +161,6 @@ def open_trace(juliacall: Any, recording: Recording) -> None:
         pass
 
 
-def append_depot(juliacall: Any, depot: str) -> None:
-    """Let the running Julia find precompile caches in one more depot, behind the user's own."""
-    evaluate(juliacall, f"push!(DEPOT_PATH, {julia_string(depot)})")
-
-
 def attach_packages(juliacall: Any, recording: Recording) -> bool:
     """Note the packages that the running Julia has loaded and will load. False if that failed."""
     return _call_recorder(juliacall, "start", julia_string(recording.log)) is not None

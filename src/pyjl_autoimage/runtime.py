@@ -167,11 +167,7 @@ def _judge(store: Store) -> bool:
 
 
 def finish(juliacall: ModuleType) -> None:
-    """Everything after juliacall is up: the image's depot, and noting the packages that this process loads."""
-    if session.on_image and session.plan is not None and session.plan.image_path is not None:
-        depot = os.path.join(os.path.dirname(session.plan.image_path), "depot")
-        if os.path.isdir(depot):
-            recording.append_depot(juliacall, depot)
+    """Everything after juliacall is up: noting the packages that this process loads."""
     if session.recording is None:
         return
     session.tracing = juliacall.CONFIG.get("opt_trace_compile") == session.recording.trace
@@ -197,10 +193,15 @@ def _import_juliacall(plan: Plan, options: _Options) -> ModuleType:
 
 
 class _Options:
-    """juliacall's options for this process alone: set on entry, taken back on exit."""
+    """juliacall's options for this process alone: set on entry, taken back on exit.
+
+    So is JULIA_DEPOT_PATH, which Julia reads as it starts: the image's depot goes behind the user's own.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.values: dict[str, str] = {}
+        self._depots = os.environ.get("JULIA_DEPOT_PATH")
+        self._depot = os.path.join(os.path.dirname(plan.image_path), "depot") if plan.image_path else ""
         if not plan.enabled or plan.executable is None or plan.project is None:
             return
         given = user_options()
@@ -227,11 +228,20 @@ class _Options:
 
     def __enter__(self) -> _Options:
         sys._xoptions.update(self.values)
+        if self._depot and os.path.isdir(self._depot):
+            # An empty entry stands for Julia's default depots (`base/initdefs.jl`, `init_depot_path`); an empty
+            # variable means no depot at all.
+            before = [] if self._depots == "" else [self._depots or ""]
+            os.environ["JULIA_DEPOT_PATH"] = os.pathsep.join([*before, self._depot])
         return self
 
     def __exit__(self, *_: object) -> None:
         for name in self.values:
             sys._xoptions.pop(name, None)
+        if self._depots is not None:
+            os.environ["JULIA_DEPOT_PATH"] = self._depots
+        elif self._depot:
+            os.environ.pop("JULIA_DEPOT_PATH", None)
 
 
 _ENVIRONMENT_NAMES = {"home": "PYTHON_JULIACALL_BINDIR"}

@@ -32,6 +32,7 @@ def prove(
     facts: JuliaFacts,
     directory: str,
     flags: dict[str, str],
+    depot: str,
     log: Any = None,
 ) -> None:
     """Start a Python process on an image and let it look.
@@ -43,6 +44,7 @@ def prove(
         facts: of the environment's Julia.
         directory: an empty directory for the proof's own files.
         flags: code generation flags that it was built for.
+        depot: the image's own depot, in which packages outside it are precompiled.
         log: an open file for what the child prints.
 
     Raises:
@@ -72,6 +74,8 @@ def prove(
     arguments = [item for name, value in options.items() for item in ("-X", f"juliacall-{name}={value}")]
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))}
     environ["PYJL_AUTOIMAGE"] = "0"
+    # In front here: whatever is precompiled for the proof must not go where the user's caches are.
+    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))
     try:
         result = subprocess.run(
             [sys.executable, *arguments, "-m", "pyjl_autoimage.verify", request],
