@@ -227,7 +227,7 @@ def _show(stock: dict[str, Any], fast: dict[str, Any], took: float, console: Any
             f"[{strong}default]{label}",
             seconds_text(stock[key]),
             f"[{strong}green]{seconds_text(fast[key])}",
-            f"{ratio:.1f}x" if ratio >= 1.05 else "",
+            "over 100x" if ratio > 100 else f"{ratio:.1f}x" if ratio >= 1.05 else "",
         )
     console.print(table)
     console.print(f"The image was built in {seconds_text(took)}. Both gave the same answer.")

@@ -150,7 +150,9 @@ def bytes_text(number: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A time in words: ``4 min 05 s``, ``12 s``, ``0.31 s``."""
+    """A time in words: ``4 min 05 s``, ``12 s``, ``0.31 s``, ``4.2 ms``."""
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.1f} ms"
     if seconds >= 60:
         return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2f} s"
