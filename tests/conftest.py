@@ -4,9 +4,6 @@ is one, a real Julia, found the way the product finds it."""
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,20 +47,3 @@ def no_julia_environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
     environ["PYTHON_JULIAPKG_OFFLINE"] = "yes"
     environ["PYTHON_JULIAPKG_PROJECT"] = str(tmp_path_factory.mktemp("project"))
     return environ
-
-
-def run_python(code: str, *arguments: str, environ: dict[str, str] | None = None, **options: object):
-    """Run code in a fresh Python process."""
-    return subprocess.run(
-        [sys.executable, *arguments, "-c", code],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        stdin=subprocess.DEVNULL,
-        **options,  # type: ignore[call-overload]
-    )
-
-
-def has_compiler() -> bool:
-    return bool(os.environ.get("JULIA_CC") or shutil.which("gcc") or shutil.which("clang"))

@@ -134,7 +134,7 @@ def test_what_the_image_really_holds(situation, tmp_path):
         for b in chosen.expected.values()
     ]
     report = write_report(tmp_path, "unresolved\t3", *lines, "loaded\t0-0\tSomeExt\t\t", "end")
-    packages, unresolved = recipe.held(report, chosen, FACTS)
+    packages, unresolved = recipe.held(report, chosen)
     assert {package.uuid for package in packages} == set(chosen.closure)
     assert unresolved == [3]
 
@@ -145,11 +145,11 @@ def test_an_image_never_claims_what_it_does_not_hold(situation, tmp_path):
     for version, source in (("0.0.1", tables.source), (tables.version, "/elsewhere")):
         report = write_report(tmp_path, f"loaded\t{tables.uuid}\tTables\t{version}\t{source}", "end")
         with pytest.raises(BuildError, match="the manifest says"):
-            recipe.held(report, chosen, FACTS)
+            recipe.held(report, chosen)
     with pytest.raises(BuildError, match="did not say"):
-        recipe.held(write_report(tmp_path, "unresolved\t1"), chosen, FACTS)
+        recipe.held(write_report(tmp_path, "unresolved\t1"), chosen)
     with pytest.raises(BuildError, match="did not say"):
-        recipe.held(str(tmp_path / "none"), chosen, FACTS)
+        recipe.held(str(tmp_path / "none"), chosen)
 
 
 def test_sources_that_change_during_a_build(situation):

@@ -285,7 +285,7 @@ def build(work: Work) -> Image:
     builder = _builder_project(work, facts)
 
     library = _run_julia(work, facts, builder, chosen, statements, flags)
-    packages, unresolved = recipe.held(work.place("report"), chosen, facts)
+    packages, unresolved = recipe.held(work.place("report"), chosen)
     changed = recipe.changed_sources(chosen, situation, facts.depots)
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .environment import JULIA_SOURCES, JuliaFacts
+from .environment import JULIA_SOURCES
 from .errors import BuildError
 from .image import BakedPackage, Situation, baked_package
 from .manifest import Manifest, Package, load_toml, project_file
@@ -183,7 +183,7 @@ def _manifest(recipe: Recipe, situation: Situation) -> dict[str, Any]:
     }
 
 
-def held(report: str, recipe: Recipe, facts: JuliaFacts) -> tuple[tuple[BakedPackage, ...], list[int]]:
+def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[int]]:
     """Read what the building Julia reports to hold, and compare it with the snapshot.
 
     Returns:

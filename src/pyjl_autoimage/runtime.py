@@ -117,8 +117,10 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
     if plan.image is not None:
         _take_image(plan)
     if plan.record and plan.environment is not None:
-        from_here = os.path.join(plan.home, "v1", "environments", plan.environment, "recordings")
-        session.recording = recording.create(from_here, image=plan.image, flags=plan.flags)
+        from .store import Store
+
+        directory = Store(plan.home).recordings(plan.environment)
+        session.recording = recording.create(directory, image=plan.image, flags=plan.flags)
     return plan
 
 
@@ -126,7 +128,9 @@ def _guarded(plan: Plan) -> guard.Guard:
     """What stands while Julia loads the image, if there is one."""
     # Where Julia handles signals, our watching them would be in the way.
     watch = user_options().get("handle_signals", "no") == "no"
-    return guard.Guard(os.path.join(plan.home, "v1", "booting"), plan.image, watch=watch)
+    from .store import Store
+
+    return guard.Guard(Store(plan.home).booting, plan.image, watch=watch)
 
 
 def _take_image(plan: Plan) -> None:
@@ -473,11 +477,8 @@ def _witnesses(situation: Situation, images: list[Image]) -> list[str]:
             if package.source:
                 files.append(package.source)
             if package.digest and package.path:
-                files += [os.path.join(package.path, relative) for relative, _ in source_files(package.path)]
-                files += {
-                    os.path.dirname(os.path.join(package.path, relative))
-                    for relative, _ in source_files(package.path)
-                }
+                sources = [os.path.join(package.path, relative) for relative, _ in source_files(package.path)]
+                files += [*sources, *{os.path.dirname(path) for path in sources}]
     return files
 
 
