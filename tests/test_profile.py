@@ -236,3 +236,67 @@ def test_random_interleavings_of_writing_and_merging(store):
     merged = profile.merge(store, ENVIRONMENT)
     assert len(merged.statements) == written
     assert {s.runs for s in merged.statements.values()} == {1}
+
+
+# -- programs, their runs and their code -----------------------------------------------------------------
+
+
+def begin(program, started=1.0, image=None, layer=None):
+    header = {"schema": 1, "started": started, "image": image, "layer": layer, "program": program, "flags": {}}
+    return json.dumps(header) + "\n"
+
+
+def test_each_program_keeps_what_it_compiled_and_loaded(store):
+    record(store, dead(1), f"{statement(1)}\n{statement(2)}\n", begin("a.py"), header=False)
+    record(store, dead(2), f"{statement(2)}\n", begin("b.py") + f"package {DATAFRAMES} DataFrames\n", header=False)
+    profile.merge(store, ENVIRONMENT)
+    kept = profile.load(store, ENVIRONMENT)
+    assert kept.statements[statement(1)].programs == {"a.py"}
+    assert kept.statements[statement(2)].programs == {"a.py", "b.py"}
+    assert not kept.programs["a.py"].packages
+    assert list(kept.programs["b.py"].packages) == [DATAFRAMES]
+
+
+def test_a_run_says_what_it_cost_although_it_is_read_in_pieces(store):
+    name = living()
+    record(store, name, f"{statement(1)}\n", begin("a.py", 5.0, "1234") + "ready 0.25\n", header=False)
+    profile.merge(store, ENVIRONMENT)
+    record(store, name, f"{statement(2)}\n", "compiled 1.5\n", header=False)
+    run = profile.merge(store, ENVIRONMENT).recent[name]
+    assert (run.program, run.started, run.image, run.ready) == ("a.py", 5.0, "1234", 0.25)
+    assert (run.statements, run.compiled) == (2, 1.5)
+    assert profile.load(store, ENVIRONMENT).statements[statement(2)].programs == {"a.py"}
+
+
+def test_only_the_latest_runs_are_kept_and_those_that_still_write(store):
+    living_one = living()
+    record(store, living_one, "", begin("old.py", 0.0), header=False)
+    for number in range(profile.RUNS_KEPT + 10):
+        record(store, dead(number), f"{statement(1)}\n", begin("a.py", 100.0 + number), header=False)
+    profile.merge(store, ENVIRONMENT)
+    kept = profile.merge(store, ENVIRONMENT)
+    assert living_one in kept.recent
+    assert len(kept.recent) == profile.RUNS_KEPT + 1
+    assert min(run.started for name, run in kept.recent.items() if name != living_one) == 110.0
+
+
+def test_code_is_known_from_the_run_that_evaluated_it(store):
+    facts = {"name": "model_1a2b", "path": "/p/model.jl", "files": ["/p/model.jl", "/p/b.jl"], "deps": {"CSV": "u"}}
+    record(store, dead(1), "", f"{begin('a.py')}code {json.dumps(facts)}\n", header=False)
+    record(store, dead(2), "", begin("b.py") + 'code {"name": "model_1a2b", "path": "/p/model.jl"}\n', header=False)
+    profile.merge(store, ENVIRONMENT)
+    kept = profile.load(store, ENVIRONMENT)
+    assert kept.code["model_1a2b"].files == ["/p/model.jl", "/p/b.jl"]
+    assert kept.code["model_1a2b"].deps == {"CSV": "u"}
+    assert kept.programs["a.py"].code == kept.programs["b.py"].code == ["model_1a2b"]
+
+
+@pytest.mark.parametrize(
+    "line", ['code {"name": 3, "path": "p"}', "code {", "ready 1.2.3", "compiled -", "package x"]
+)
+def test_a_line_that_is_not_one_of_ours_counts_as_nothing(store, line):
+    record(store, dead(1), f"{statement(1)}\n", f"{begin('a.py')}{line}\n", header=False)
+    kept = profile.merge(store, ENVIRONMENT)
+    assert (kept.packages, kept.code) == ({}, {})
+    assert kept.recent[dead(1)].ready == 0.0
+    assert list(kept.statements) == [statement(1)]

@@ -8,7 +8,17 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["hostname", "is_alive", "name_of_this_process"]
+__all__ = ["hostname", "is_alive", "name_of_this_process", "program_name"]
+
+
+def program_name() -> str:
+    """Names the program that this process runs: its script's path, ``-m module``, or empty (interactive, ``-c``)."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:  # python -m
+        return f"-m {spec.name.removesuffix('.__main__')}"
+    path = getattr(main, "__file__", None)
+    return os.path.abspath(path) if path else ""
 
 
 def hostname() -> str:

@@ -1,7 +1,8 @@
 """A profile: the union of an environment's recordings. What every build starts from.
 
-One file, replaced whole, says for each statement in how many runs it was compiled and when last, and for
-each recording how many of its bytes have been counted. A recording is deleted only when its process is
+One file, replaced whole, says for each statement in how many runs, and by which programs, it was compiled and
+when last; for each program what it loads; for the latest runs what they cost; and for each recording how many
+of its bytes have been counted. A recording is deleted only when its process is
 dead and a profile on disk has counted it to its last newline, so every complete line counts exactly once,
 whatever is killed when.
 """
@@ -14,7 +15,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .errors import StoreError
@@ -23,9 +24,22 @@ from .processes import is_alive
 from .recording import RECORDER
 from .store import Store, read_json, write_json
 
-__all__ = ["LoadedPackage", "Profile", "Statement", "load", "merge", "parse_statement", "peek"]
+__all__ = [
+    "Code",
+    "LoadedPackage",
+    "Profile",
+    "Program",
+    "Run",
+    "Statement",
+    "load",
+    "merge",
+    "parse_statement",
+    "peek",
+]
 
-SCHEMA = 1
+SCHEMA = 2
+RUNS_KEPT = 60
+"""Enough to tell what the last runs cost, with and without an image; the profile does not grow with them."""
 
 
 @dataclass
@@ -38,6 +52,8 @@ class Statement:
     """When it was last recorded, in seconds since the epoch."""
     milliseconds: float = 0.0
     """The longest that its compilation took, where Julia timed it (1.12 and later); else 0."""
+    programs: set[str] = field(default_factory=set)
+    """The programs that compiled it."""
 
 
 @dataclass
@@ -50,11 +66,57 @@ class LoadedPackage:
 
 
 @dataclass
+class Program:
+    """One Python program of the environment (see `pyjl_autoimage.launch.program`)."""
+
+    runs: int = 0
+    last: float = 0.0
+    packages: dict[str, float] = field(default_factory=dict)
+    """uuid -> when a run last loaded it from outside its image."""
+    code: list[str] = field(default_factory=list)
+    """The modules of its own Julia code, by name, in the order in which they were first asked for."""
+
+
+@dataclass
+class Code:
+    """Julia code of a program's own: a file, or a text (see `pyjl_autoimage.code`)."""
+
+    path: str
+    """The Julia file, or the Python file that holds the text."""
+    text: str | None = None
+    """The text, when it is not a file."""
+    files: list[str] = field(default_factory=list)
+    """Every file that the evaluated code included."""
+    deps: dict[str, str] = field(default_factory=dict)
+    """name -> uuid of the packages that it loads."""
+    last: float = 0.0
+
+
+@dataclass
+class Run:
+    """One recorded process."""
+
+    program: str
+    started: float
+    image: str | None = None
+    layer: str | None = None
+    ready: float = 0.0
+    """Seconds that its start took, from our first line to a running Julia; 0 if it never came up."""
+    statements: int = 0
+    """How many methods it compiled."""
+    compiled: float = 0.0
+    """Seconds that it spent compiling after its start; 0 if it did not live to say so."""
+
+
+@dataclass
 class Profile:
-    """Statements by their text, packages by their uuid."""
+    """Statements by their text, packages by their uuid, programs and code by name, runs by recording."""
 
     statements: dict[str, Statement] = field(default_factory=dict)
     packages: dict[str, LoadedPackage] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=dict)
+    code: dict[str, Code] = field(default_factory=dict)
+    recent: dict[str, Run] = field(default_factory=dict)
     consumed: dict[str, list[int]] = field(default_factory=dict)
     """recording -> bytes counted of its statements, bytes counted of its log."""
     flags: dict[str, str] = field(default_factory=dict)
@@ -68,11 +130,18 @@ class Profile:
         return [text for text in self.statements if not _OF_MAIN.search(text)]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """As plain data. Programs are numbered, because every statement names some."""
+        numbers = {program: number for number, program in enumerate(self.programs)}
         return {
             "schema": SCHEMA,
-            "statements": {text: [s.runs, round(s.last), s.milliseconds] for text, s in self.statements.items()},
+            "statements": {
+                text: [s.runs, round(s.last), s.milliseconds, sorted(numbers[p] for p in s.programs if p in numbers)]
+                for text, s in self.statements.items()
+            },
             "packages": {uuid: [p.name, p.runs, round(p.last)] for uuid, p in self.packages.items()},
+            "programs": [[name, asdict(program)] for name, program in self.programs.items()],
+            "code": {name: asdict(code) for name, code in self.code.items()},
+            "recent": {name: asdict(run) for name, run in self.recent.items()},
             "consumed": self.consumed,
             "flags": self.flags,
             "flags_from": self.flags_from,
@@ -85,25 +154,30 @@ class Profile:
         if not value or value.get("schema") != SCHEMA:
             return cls()
         try:
+            names = [str(name) for name, _ in value["programs"]]
             return cls(
                 {
-                    str(text): Statement(int(runs), float(last), float(ms))
-                    for text, (runs, last, ms) in value["statements"].items()
+                    str(text): Statement(int(runs), float(last), float(ms), {names[number] for number in programs})
+                    for text, (runs, last, ms, programs) in value["statements"].items()
                 },
                 {
                     str(uuid): LoadedPackage(str(name), int(runs), float(last))
                     for uuid, (name, runs, last) in value["packages"].items()
                 },
+                {str(name): Program(**program) for name, program in value["programs"]},
+                {str(name): Code(**code) for name, code in value["code"].items()},
+                {str(name): Run(**run) for name, run in value["recent"].items()},
                 {str(name): [int(a), int(b)] for name, (a, b) in value["consumed"].items()},
                 {str(name): str(flag) for name, flag in value["flags"].items()},
                 float(value["flags_from"]),
                 int(value["runs"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             return cls()
 
 
 _OF_MAIN = re.compile(r"(?<![\w.])Main\b")
+_OURS = re.compile(rf"\b(?:{RECORDER}|AutoimageCode|AutoimageStatements_)")
 _TIMING = re.compile(r"^#=\s*([0-9.]+)\s*ms\s*=#\s*")
 
 
@@ -123,7 +197,7 @@ def parse_statement(line: str) -> tuple[str, float] | None:
     line = line.strip().removesuffix("# recompile").rstrip()
     if not (line.startswith("precompile(Tuple{") and line.endswith("})")) or "\0" in line:
         return None
-    if RECORDER in line:  # our own doing
+    if _OURS.search(line):
         return None
     return line, milliseconds
 
@@ -164,6 +238,9 @@ def merge(store: Store, environment_id: str) -> Profile:
             _consume(profile, directory, name)
         for name in set(profile.consumed).difference(names):
             del profile.consumed[name]  # removed by an earlier merge that got no further
+        ended = sorted((run.started, name) for name, run in profile.recent.items() if name not in profile.consumed)
+        for _, name in ended[:-RUNS_KEPT]:
+            del profile.recent[name]
         try:
             write_json(store.profile(environment_id), profile.to_json(), durable=True)
         except OSError as error:
@@ -211,22 +288,15 @@ def _new_lines(path: str, offset: int) -> tuple[list[str], int]:
 
 def _consume(profile: Profile, directory: str, name: str) -> None:
     statements_end, log_end = profile.consumed.get(name, [0, 0])
-    is_new = name not in profile.consumed
     path = os.path.join(directory, name)
     log, log_end = _new_lines(f"{path}.log", log_end)
     lines, statements_end = _new_lines(f"{path}.jl", statements_end)
     now = float(round(time.time()))
-    started = now
+    if log and log[0].startswith("{") and name not in profile.recent:
+        profile.recent[name] = _begin(profile, log.pop(0), now)
+    run = profile.recent.get(name) or Run("", now)
     for line in log:
-        if line.startswith("{"):
-            header = _header(line)
-            started = _number(header.get("started"), now)
-            flags = header.get("flags")
-            if isinstance(flags, dict) and started >= profile.flags_from:
-                profile.flags = {str(key): str(value) for key, value in flags.items()}
-                profile.flags_from = started
-        else:
-            _count_package(profile, line, now)
+        _note(profile, run, line, now)
     found = 0
     for line in lines:
         parsed = parse_statement(line)
@@ -236,13 +306,71 @@ def _consume(profile: Profile, directory: str, name: str) -> None:
             statement.runs += 1
             statement.last = now
             statement.milliseconds = max(statement.milliseconds, milliseconds)
+            if run.program in profile.programs:
+                statement.programs.add(run.program)
             found += 1
-    if is_new and (found or log):
+    run.statements += found
+    if name not in profile.consumed and (found or log or name in profile.recent):
         profile.runs += 1
     profile.consumed[name] = [statements_end, log_end]
 
 
-def _header(line: str) -> dict[str, Any]:
+def _begin(profile: Profile, line: str, now: float) -> Run:
+    """Read the first line of a recording: which program, started when and on what."""
+    header = _object(line)
+    started = _number(header.get("started"), now)
+    flags = header.get("flags")
+    if isinstance(flags, dict) and started >= profile.flags_from:
+        profile.flags = {str(key): str(value) for key, value in flags.items()}
+        profile.flags_from = started
+    run = Run(str(header.get("program", "")), started, _text(header.get("image")), _text(header.get("layer")))
+    program = profile.programs.setdefault(run.program, Program())
+    program.runs += 1
+    program.last = max(program.last, started)
+    return run
+
+
+_LINE = re.compile(
+    r"package (?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) (?P<name>\S+)"
+    r"|ready (?P<ready>[0-9.]+)|compiled (?P<compiled>[0-9.]+)|code (?P<code>\{.*\})"
+)
+
+
+def _note(profile: Profile, run: Run, line: str, now: float) -> None:
+    """Read a further line of a recording's log."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return
+    if match["uuid"] and not _OURS.match(match["name"]):
+        package = profile.packages.setdefault(match["uuid"], LoadedPackage(match["name"]))
+        package.runs += 1
+        package.last = now
+        if run.program in profile.programs:
+            profile.programs[run.program].packages[match["uuid"]] = now
+    elif match["ready"]:
+        run.ready = _float(match["ready"])
+    elif match["compiled"]:
+        run.compiled = _float(match["compiled"])
+    elif match["code"]:
+        _note_code(profile, run, _object(match["code"]), now)
+
+
+def _note_code(profile: Profile, run: Run, facts: dict[str, Any], now: float) -> None:
+    name, path, text = facts.get("name"), facts.get("path"), _text(facts.get("text"))
+    files, deps = facts.get("files"), facts.get("deps")
+    if not (isinstance(name, str) and name.isidentifier() and isinstance(path, str)):
+        return
+    if isinstance(files, list) and isinstance(deps, dict):  # it was evaluated, not loaded
+        files, deps = [str(file) for file in files], {str(key): str(uuid) for key, uuid in deps.items()}
+        profile.code[name] = Code(path, text, files, deps)
+    if name in profile.code:
+        profile.code[name].last = now
+        program = profile.programs.get(run.program)
+        if program is not None and name not in program.code:
+            program.code.append(name)
+
+
+def _object(line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -250,17 +378,16 @@ def _header(line: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _number(value: object, default: float) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
 
 
-_PACKAGE_LINE = re.compile(r"package ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) (\S+)")
-
-
-def _count_package(profile: Profile, line: str, now: float) -> None:
-    match = _PACKAGE_LINE.fullmatch(line)
-    if match and match.group(2) != RECORDER:
-        uuid, name = match.groups()
-        package = profile.packages.setdefault(uuid, LoadedPackage(name))
-        package.runs += 1
-        package.last = now
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

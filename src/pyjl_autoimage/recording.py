@@ -2,8 +2,8 @@
 
 A recording is two append-only files in the environment's ``recordings/``: ``NAME.jl``, the precompile
 statements that Julia's own ``trace_compile`` writes, and ``NAME.log``, a line of facts about the process
-and then a line for each package that it loads. NAME holds host, pid and start time of the process. Nothing
-depends on a clean exit.
+and then lines of what it did: packages that it loads, how long its start took, how long it compiled. NAME
+holds host, pid and start time of the process. Nothing depends on a clean exit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from .processes import name_of_this_process
+from .processes import name_of_this_process, program_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,17 @@ class Recording:
     def __repr__(self) -> str:
         return f"Recording({self.trace!r})"
 
+    def note(self, line: str) -> None:
+        """Add a line to the log, in one write; a log that cannot be written any more goes without it."""
+        try:
+            descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(descriptor, f"{line}\n".encode())
+            finally:
+                os.close(descriptor)
+        except OSError:
+            pass
+
     def discard(self) -> None:
         """Remove both files: nothing will be written to them."""
         for path in (self.trace, self.log):
@@ -46,7 +57,9 @@ class Recording:
                 pass
 
 
-def create(directory: str, *, image: str | None, flags: Mapping[str, str]) -> Recording | None:
+def create(
+    directory: str, *, image: str | None, flags: Mapping[str, str], layer: str | None = None
+) -> Recording | None:
     """Create and check the files of a recording, before Julia hears of them.
 
     Julia opens its trace file at the first compilation and *throws into the user's call* if it cannot
@@ -56,6 +69,7 @@ def create(directory: str, *, image: str | None, flags: Mapping[str, str]) -> Re
     Args:
         directory: the environment's recordings.
         image: id of the image that the process starts on.
+        layer: id of the layer that it uses.
         flags: code generation flags that Julia was given.
     """
     import json
@@ -66,8 +80,9 @@ def create(directory: str, *, image: str | None, flags: Mapping[str, str]) -> Re
         "schema": 1,
         "started": round(time.time(), 3),
         "image": image,
+        "layer": layer,
         "flags": dict(flags),
-        "program": os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else "",
+        "program": program_name(),
         "python": ".".join(map(str, sys.version_info[:3])),
     }
     line = f"{json.dumps(header)}\n".encode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from _thread import RLock
 
 from . import guard, launch, recording
@@ -38,6 +39,7 @@ class Session:
         self.on_image = False
         self.tracing = False
         self.notes: list[str] = []
+        self.began = 0.0
 
 
 session = Session()
@@ -111,6 +113,7 @@ def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
 
 def prepare(settings: Mapping[str, Any]) -> Plan:
     """Everything before juliacall is imported: the plan, and files to record into."""
+    session.began = time.perf_counter()
     plan = _plan(settings)
     session.plan = plan
     session.notes = plan.notes
@@ -174,6 +177,7 @@ def finish(juliacall: ModuleType) -> None:
     """Everything after juliacall is up: noting the packages that this process loads."""
     if session.recording is None:
         return
+    session.recording.note(f"ready {time.perf_counter() - session.began:.4f}")
     session.tracing = juliacall.CONFIG.get("opt_trace_compile") == session.recording.trace
     if session.tracing:
         recording.open_trace(juliacall, session.recording)

@@ -65,6 +65,7 @@ end
 function compile_recorder(recorder)
     precompile(recorder.start, (String,))
     precompile(recorder.note, (Base.PkgId,))
+    precompile(recorder.note_compiled, ())
 end
 
 field(x) = escape_string(string(x))

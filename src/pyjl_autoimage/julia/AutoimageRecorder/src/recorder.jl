@@ -7,13 +7,20 @@
 # The file that gets a line "package UUID NAME" for each package; empty: none.
 const LOG = Ref{String}("")
 
+# What Julia's clock of compilation showed at `start`, in nanoseconds.
+const COMPILED = Ref{UInt64}(0)
+
 function note(id::Base.PkgId)
+    id.uuid === nothing || write_line(string("package ", string(id.uuid), " ", id.name, "\n"))
+    return nothing
+end
+
+function write_line(line::String)
     path = LOG[]
-    uuid = id.uuid
-    (isempty(path) || uuid === nothing) && return nothing
+    isempty(path) && return nothing
     try
         io = open(path, "a")
-        write(io, string("package ", string(uuid), " ", id.name, "\n")) # one write: lines never mix
+        write(io, line) # one write: lines never mix
         close(io)
     catch
         LOG[] = "" # the file cannot be written any more: the program must not notice
@@ -21,15 +28,24 @@ function note(id::Base.PkgId)
     return nothing
 end
 
+# The seconds that this process spent compiling since `start`.
+function note_compiled()
+    nanoseconds = first(Base.cumulative_compile_time_ns()) - COMPILED[]
+    return write_line(string("compiled ", nanoseconds / 1.0e9, "\n"))
+end
+
 # Start noting. What was loaded before counts as well, but for what Julia's image held when it started.
 function start(path::String)
-    first = isempty(LOG[])
+    already = !isempty(LOG[])
     LOG[] = path
-    first || return nothing
+    already && return nothing
     for id in collect(keys(Base.loaded_modules))
         Base.in_sysimage(id) || note(id)
     end
     push!(Base.package_callbacks, note)
+    Base.cumulative_compile_timing(true)
+    COMPILED[] = first(Base.cumulative_compile_time_ns())
+    atexit(note_compiled)
     return nothing
 end
 
