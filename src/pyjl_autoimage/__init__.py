@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
     from .builder import Build as Build
     from .builder import rebuild as rebuild
+    from .code import define as define
+    from .code import include as include
     from .errors import AutoimageError as AutoimageError
     from .errors import BuildError as BuildError
+    from .errors import CodeError as CodeError
     from .errors import JuliaNotFoundError as JuliaNotFoundError
     from .errors import SettingsError as SettingsError
     from .errors import StoreError as StoreError
@@ -32,13 +35,16 @@ __all__ = [
     "AutoimageError",
     "Build",
     "BuildError",
+    "CodeError",
     "JuliaNotFoundError",
     "Settings",
     "SettingsError",
     "StoreError",
     "__version__",
     "attach",
+    "define",
     "detach",
+    "include",
     "jl",
     "rebuild",
     "start",
@@ -49,12 +55,15 @@ _HOMES = {
     "AutoimageError": "errors",
     "Build": "builder",
     "BuildError": "errors",
+    "CodeError": "errors",
     "JuliaNotFoundError": "errors",
     "Settings": "settings",
     "SettingsError": "errors",
     "StoreError": "errors",
     "attach": "runtime",
+    "define": "code",
     "detach": "runtime",
+    "include": "code",
     "rebuild": "builder",
     "start": "runtime",
     "status": "report",

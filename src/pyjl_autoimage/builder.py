@@ -14,12 +14,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import IO, Any
+from typing import Any
 
-from . import clean, jobs, launch, profile, recipe, runtime, settings, verify
+from . import clean, jobs, launch, layering, profile, recipe, runtime, settings, verify
+from .code import unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
 from .errors import AutoimageError, BuildError, StoreError
 from .image import Image
@@ -32,6 +33,7 @@ from .recipe import Recipe
 from .recording import RECORDER, julia_string
 from .settings import Settings
 from .store import Store, create_text, file_sha256, library_name
+from .work import Work, executable_itself, julia_environment, run
 
 __all__ = ["Build", "build", "rebuild"]
 
@@ -57,14 +59,17 @@ PORTABLE_TARGETS = {
 }
 
 
-def rebuild(wait: bool = True, **keywords: Any) -> Build:
+def rebuild(wait: bool = True, quick: bool = False, **keywords: Any) -> Build:
     """Build an image of what this environment's processes have recorded, for the next Python process.
+
+    Layers come first: after seconds, programs that were recorded start on those, until the image is there.
 
     The build is a process of its own and goes on if this one ends. If a build of this environment runs
     already, that one is joined.
 
     Args:
         wait: return when the build has ended; False returns at once.
+        quick: build layers only.
         keywords: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
 
     Returns:
@@ -79,13 +84,13 @@ def rebuild(wait: bool = True, **keywords: Any) -> Build:
     settled = settings.from_everywhere(keywords, pyproject=settings.find_pyproject(launch.script_directory()))
     options = runtime.user_options()
     environment = locate(options, check_bounds=options.get("check_bounds"))
-    handle = begin(environment, settled, runtime.code_flags(options))
+    handle = begin(environment, settled, runtime.code_flags(options), quick=quick)
     if wait:
         handle.wait()
     return handle
 
 
-def begin(environment: Environment, settled: Settings, flags: Mapping[str, str]) -> Build:
+def begin(environment: Environment, settled: Settings, flags: Mapping[str, str], *, quick: bool = False) -> Build:
     """Start the build process of an environment, or join the one that runs.
 
     Raises:
@@ -109,6 +114,7 @@ def begin(environment: Environment, settled: Settings, flags: Mapping[str, str])
         "environment": asdict(environment),
         "settings": {k: v for k, v in asdict(settled).items() if k != "origins"},
         "flags": dict(flags),
+        "quick": quick,
         "directory": os.getcwd(),
     }
     log = store.build_log(environment.id)
@@ -182,8 +188,8 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
         work = Work(store, environment, settled, dict(asked["flags"]), asked["directory"], directory, state, log)
         try:
             os.makedirs(os.path.join(directory, "tmp"), mode=0o700)
-            image = build(work)
-            state.state, state.image = "done", image.id
+            image = build(work, quick=bool(asked["quick"]))
+            state.state, state.image = "done", image.id if image else None
         except _Cancelled:
             state.state, state.error = "cancelled", "the build was cancelled"
         except AutoimageError as error:
@@ -198,95 +204,52 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
 
             traceback.print_exc(file=log)
             state.state, state.error = "failed", f"{type(error).__name__}: {error}"
-        work.say(f"{state.state}: {state.image or state.error}")
+        work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
         state.finished = time.time()
         shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)
         state.write(store, environment.id)
     return 0 if state.state == "done" else 1
 
 
-class Work:
-    """What one build carries along: where it reads and writes, and how it tells of itself."""
-
-    def __init__(
-        self,
-        store: Store,
-        environment: Environment,
-        settled: Settings,
-        flags: dict[str, str],
-        caller_directory: str,
-        directory: str,
-        state: State,
-        log: IO[str],
-    ) -> None:
-        self.store = store
-        self.environment = environment
-        self.settings = settled
-        self.flags = flags
-        self.caller_directory = caller_directory
-        self.directory = directory
-        self.state = state
-        self.log = log
-
-    def place(self, *names: str) -> str:
-        """A path among the build's own files."""
-        return os.path.join(self.directory, *names)
-
-    def say(self, text: str) -> None:
-        """A line in the log."""
-        self.write(f"[autoimage] {text}\n")
-
-    def write(self, text: str) -> None:
-        """Text in the log; a full disk must not hide the error that it leads to."""
-        try:
-            self.log.write(text)
-            self.log.flush()
-        except OSError:
-            pass
-
-    def enter(self, phase: str) -> None:
-        """Begin a phase."""
-        state, now = self.state, time.time()
-        if phase != state.phase:
-            state.seconds[state.phase] = round(now - state.phase_started, 2)
-            state.phase, state.phase_started = phase, now
-            self.say(f"phase: {phase}")
-        state.detail = ""
-        state.write(self.store, self.environment.id)
-
-    def detail(self, text: str) -> None:
-        """What the phase is at."""
-        self.state.detail = text
-        self.state.write(self.store, self.environment.id)
-
-
-def build(work: Work) -> Image:
-    """Build, prove and publish one image.
+def build(work: Work, *, quick: bool = False) -> Image | None:
+    """Build and publish layers; then build, prove and publish one image, unless it is to be `quick`.
 
     Raises:
         AutoimageError: it could not be built; nothing was published.
         OSError: the store cannot be written; nothing was published.
     """
     work.enter("prepare")
-    check_compiler()
+    if not quick:
+        check_compiler()
     facts = runtime.julia_facts(work.environment, work.store, fresh=True)
     recorded = _recorded(work)
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
         situation = runtime.situation_of(work.environment, work.store, flags)
-        chosen = recipe.choose(situation, recorded, work.settings)
-        if not can_host_python(situation.manifest.packages[recipe.PYTHONCALL_UUID], facts.depots):
-            chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=NO_LIBPYTHON)
+        recipe.choose(situation, recorded, work.settings)  # what cannot be built is said before anything else
+
+    work.enter("layer")
+    hosts_python = can_host_python(situation.manifest.packages[recipe.PYTHONCALL_UUID], facts.depots)
+    own = layering.build_layers(work, facts, situation, recorded, hosts_python=hosts_python, quick=quick)
+    if quick:
+        return None
+
+    work.enter("builder")
+    with _project_lock(work.environment):
+        situation = runtime.situation_of(work.environment, work.store, flags)
+        without = None if hosts_python else NO_LIBPYTHON
+        fit = [name for name, code in own.items() if not code.apart]
+        chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
         recipe.write_project(work.place("project"), chosen, situation)
     statements = recorded.bakeable()
     _tell(work, chosen, statements)
 
-    work.enter("builder")
     builder = _builder_project(work, facts)
 
     library = _run_julia(work, facts, builder, chosen, statements, flags)
     packages, unresolved = recipe.held(work.place("report"), chosen)
     changed = recipe.changed_sources(chosen, situation, facts.depots)
+    changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
     if unresolved:
@@ -321,6 +284,7 @@ def build(work: Work) -> Image:
         juliacall=situation.juliacall,
         flags=flags,
         packages=packages,
+        code=tuple(own[name] for name in chosen.code),
         statements=len(statements) - len(unresolved),
         build_seconds=round(time.time() - work.state.started, 1),
     )
@@ -419,7 +383,7 @@ def _builder_project(work: Work, facts: JuliaFacts) -> str:
             using PackageCompiler
             """
         command = [work.environment.executable, f"--project={project}", "--startup-file=no", "-e", code]
-        status = _run(work, command, _julia_environment(), lambda line: None)
+        status = run(work, command, julia_environment(), lambda line: None)
         if status:
             raise BuildError(
                 f"PackageCompiler could not be installed (Julia ended with status {status}):\n"
@@ -429,18 +393,6 @@ def _builder_project(work: Work, facts: JuliaFacts) -> str:
         with open(ready, "w", encoding="utf-8"):
             pass
     return project
-
-
-def _julia_environment() -> dict[str, str]:
-    """The environment of the Julias that a build starts: the user's, less what would change the project."""
-    dropped = ("JULIA_LOAD_PATH", "JULIA_PROJECT", "JULIA_NUM_THREADS", "JULIA_IMAGE_THREADS")
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in dropped and not name.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))
-    }
-    environ["JULIA_PYTHONCALL_EXE"] = sys.executable
-    return environ
 
 
 def _run_julia(
@@ -461,7 +413,7 @@ def _run_julia(
     library = work.place("image", library_name())
     os.makedirs(os.path.dirname(library))
     command = [
-        facts_executable(facts, work.environment),
+        executable_itself(facts, work.environment),
         f"--project={builder}",
         "--startup-file=no",
         os.path.join(JULIA_SOURCES, "build_image.jl"),
@@ -472,16 +424,17 @@ def _run_julia(
         *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()),
         "--",
         *(package.name for package in chosen.packages),
+        *chosen.code,
         RECORDER,
     ]
-    environ = _julia_environment()
+    environ = julia_environment()
     # A depot of the build's own in front: the caches that PackageCompiler makes are of no use to anybody
     # else, and Julia, which keeps ten of a package, would drop the user's for them.
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((work.place("depot"), *facts.depots))
     environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
     environ["JULIA_DEBUG"] = "PackageCompiler"
     environ["JULIA_IMAGE_THREADS"] = str(work.settings.image_threads or affordable_threads())
-    status = _run(work, command, environ, lambda line: _follow(work, line))
+    status = run(work, command, environ, lambda line: _follow(work, line))
     if status or not os.path.isfile(library):
         raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}")
     return library
@@ -496,28 +449,21 @@ def _precompile_outside(work: Work, facts: JuliaFacts, library: str, flags: Mapp
     """
     depot = os.path.join(os.path.dirname(library), "depot")
     command = [
-        facts_executable(facts, work.environment),
+        executable_itself(facts, work.environment),
         f"--sysimage={library}",
         f"--project={work.environment.project}",
         "--startup-file=no",
         *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()),
         os.path.join(JULIA_SOURCES, "outside.jl"),
     ]
-    environ = _julia_environment()
+    environ = julia_environment()
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))
     environ["JULIA_PKG_OFFLINE"] = "true"
-    if _run(work, command, environ, lambda line: None):
+    if run(work, command, environ, lambda line: None):
         work.state.notes.append("some packages outside the image could not be precompiled for it; see the log")
     for name in os.listdir(depot) if os.path.isdir(depot) else []:
         if name != "compiled":  # logs of usage
             shutil.rmtree(os.path.join(depot, name), ignore_errors=True)
-
-
-def facts_executable(facts: JuliaFacts, environment: Environment) -> str:
-    """The executable itself where the environment's is a launcher (juliaup) that could choose another."""
-    name = "julia.exe" if sys.platform == "win32" else "julia"
-    executable = os.path.join(facts.bindir, name)
-    return executable if os.path.exists(executable) else environment.executable
 
 
 def _ending(status: int) -> str:
@@ -562,43 +508,6 @@ def available_gigabytes() -> float | None:
 
 
 # -- Julia's output ------------------------------------------------------------------------------------
-
-
-def _run(work: Work, command: list[str], environ: Mapping[str, str], follow: Callable[[str], None]) -> int:
-    """Run a process with its output in the log, line by line; its status."""
-    work.write(f"$ {' '.join(command[:4])} ...\n")
-    process = subprocess.Popen(
-        command,
-        env=dict(environ),
-        cwd=work.directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            work.write(line)
-            follow(line)
-        return process.wait()
-    except BaseException:
-        _end_group(process)
-        raise
-
-
-def _end_group(process: subprocess.Popen[str]) -> None:
-    """End Julia and the Julias that it started: all that share this process's group, but us."""
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(os.getpgrp(), signal.SIGTERM)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    else:
-        process.kill()
 
 
 _MARKS = (

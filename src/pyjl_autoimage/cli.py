@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--all-direct", action="store_true", default=None, help="bake all direct dependencies")
     build.add_argument("--dev-packages", choices=("skip", "bake"), help="packages that are tracked by path")
     build.add_argument("--cpu-target", help="native, portable, or a list as Julia's --cpu-target takes it")
+    build.add_argument("--quick", action="store_true", help="layers only: something faster after seconds")
     build.add_argument("--no-wait", action="store_true", help="start the build and return")
     build.add_argument("--json", action="store_true", help="print one JSON object")
     build.set_defaults(command=_build)
@@ -118,7 +119,7 @@ def _build(options: argparse.Namespace) -> int:
     keywords = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     console = _console(stderr=options.json)
     with stdout_to_stderr():
-        handle = rebuild(wait=False, **keywords)
+        handle = rebuild(wait=False, quick=options.quick, **keywords)
     if options.no_wait:
         if options.json:
             print(json.dumps({"state": "running", "log": handle.log}))
@@ -137,7 +138,8 @@ def _build(options: argparse.Namespace) -> int:
     state = handle.state()
     image = next((image for image in Store(_home(keywords)).all_images() if image.id == image_id), None)
     if options.json:
-        facts = {"state": "done", "image": image_id, "log": handle.log, "seconds": state.seconds}
+        facts: dict[str, Any] = {"state": "done", "image": state.image, "layers": state.layers, "log": handle.log}
+        facts["seconds"] = state.seconds
         size = {"bytes": image.bytes, "path": image.path} if image else {}
         print(json.dumps({**facts, **size, "left_out": state.left_out, "notes": state.notes}))
         return 0
@@ -145,8 +147,15 @@ def _build(options: argparse.Namespace) -> int:
     held = (
         f"{len(image.packages)} packages, {image.statements} statements, {bytes_text(image.bytes)}" if image else ""
     )
-    console.print(f"[bold green]Built[/] image [bold]{image_id}[/] in {took}: {held}.")
-    console.print("The next Python process starts on it.")
+    if image is None:
+        built = f"{len(state.layers)} layers" if len(state.layers) != 1 else "a layer"
+        if state.layers:
+            console.print(f"[bold green]Built[/] {built} in {took}. The next run of the program starts with it.")
+        else:
+            console.print("Nothing new was recorded: no layer is missing.")
+    else:
+        console.print(f"[bold green]Built[/] image [bold]{image_id}[/] in {took}: {held}.")
+        console.print("The next Python process starts on it.")
     _print_left_out(console, state.left_out)
     for note in state.notes:
         console.print(f"[dim]note:[/] {note}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AutoimageError", "BuildError", "JuliaNotFoundError", "SettingsError", "StoreError"]
+__all__ = ["AutoimageError", "BuildError", "CodeError", "JuliaNotFoundError", "SettingsError", "StoreError"]
 
 
 class AutoimageError(Exception):
@@ -33,3 +33,7 @@ class BuildError(AutoimageError):
 
     def __reduce__(self) -> tuple[type[BuildError], tuple[str, str | None]]:
         return type(self), (str(self.args[0]), self.log)
+
+
+class CodeError(AutoimageError):
+    """Julia code of the program's own cannot be found, or uses what the project does not have."""

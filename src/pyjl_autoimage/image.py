@@ -1,8 +1,8 @@
-"""An image, the facts that it was built from, and whether they still hold.
+"""What an image or a layer was built from, and whether that still holds.
 
-A sysimage silently wins over the manifest, so an image whose facts differ in the least from those of
-this start is not used. `mismatches` goes through everything an image depends on, in a fixed order, and
-gives a line for each difference: what `status` shows is what decided.
+A sysimage silently wins over the manifest, so an image whose requirements differ in the least from the
+situation of this start is not used. `mismatches` goes through all of them, in a fixed order, and gives a line
+for each difference: what `status` shows is what decided.
 """
 
 from __future__ import annotations
@@ -27,9 +27,20 @@ from .manifest import (
     workspace_root,
 )
 
-__all__ = ["BakedPackage", "Image", "Situation", "baked_package", "mismatches", "preferences_digest"]
+__all__ = [
+    "BakedPackage",
+    "Image",
+    "OwnCode",
+    "Requirements",
+    "Situation",
+    "baked_package",
+    "checked",
+    "mismatches",
+    "preferences_digest",
+    "to_json",
+]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -53,16 +64,25 @@ class BakedPackage:
 
 
 @dataclass(frozen=True)
-class Image:
-    """A built system image and what it was built from. Never changed after it is published."""
+class OwnCode:
+    """Julia code of a program's own, as it was when it was compiled (see `pyjl_autoimage.code`).
 
-    id: str
+    Not among the requirements: code that has changed since is evaluated afresh, the rest stays usable.
+    """
+
+    name: str
+    """Of the Julia module."""
     path: str
-    """Of the shared library."""
-    bytes: int
-    sha256: str
-    built_at: float
-    """Seconds since the epoch."""
+    files: Mapping[str, str]
+    """path -> fingerprint of every file that it consists of."""
+    apart: str = ""
+    """Why it must not be part of an image, which every program of the environment starts on; empty: it may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """All that must be the same when something compiled is used as when it was built."""
+
     environment: str
     """Id of the environment that it was built in."""
     project: str
@@ -80,15 +100,27 @@ class Image:
     flags: Mapping[str, str] = field(default_factory=dict)
     """The code generation flags that it was built with."""
     packages: tuple[BakedPackage, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image(Requirements):
+    """A built system image and what it was built from. Never changed after it is published."""
+
+    id: str
+    path: str
+    """Of the shared library."""
+    bytes: int
+    sha256: str
+    built_at: float
+    """Seconds since the epoch."""
+    code: tuple[OwnCode, ...] = ()
     statements: int = 0
     """How many precompile statements it holds."""
     build_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; the path is the store's business."""
-        data = asdict(self)
-        del data["path"]
-        return {"schema": SCHEMA, **data}
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str, path: str) -> Image:
@@ -97,29 +129,59 @@ class Image:
         Raises:
             ValueError: it is not one that this version can read.
         """
-        data = json.loads(text)
-        if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
-            raise ValueError("not an image of this schema")
-        names = set(cls.__dataclass_fields__) - {"path"}
-        if set(data) != names or not isinstance(data["packages"], list) or not isinstance(data["flags"], dict):
-            raise ValueError("not the facts of an image")
-        packages = tuple(_read_package(package) for package in data.pop("packages"))
-        flags = {str(name): str(value) for name, value in data.pop("flags").items()}
-        for name, value in data.items():
-            expected = _NUMBERS.get(name, str)
-            if not isinstance(value, expected) or isinstance(value, bool):
-                raise ValueError(f"{name} of an image is not {value!r}")
-        image = cls(path=path, packages=packages, flags=flags, **data)
-        return image
+        return cls(path=path, **checked(cls, text))
 
 
-_NUMBERS: dict[str, Any] = {
+def to_json(built: Requirements) -> dict[str, Any]:
+    """An image or a layer as plain data, but for its path."""
+    data = asdict(built)
+    del data["path"]
+    return {"schema": SCHEMA, **data}
+
+
+def checked(kind: type[Requirements], text: str) -> dict[str, Any]:
+    """The fields of an image or a layer in what `to_json` gave, as data from strangers.
+
+    Raises:
+        ValueError: it is not one that this version can read.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+        raise ValueError("not of this schema")
+    names = set(kind.__dataclass_fields__) - {"path"}
+    lists = isinstance(data.get("packages"), list) and isinstance(data.get("code"), list)
+    if set(data) != names or not lists or not isinstance(data["flags"], dict):
+        raise ValueError("not the facts of an image or a layer")
+    packages = tuple(_read_package(package) for package in data.pop("packages"))
+    code = tuple(_read_code(code) for code in data.pop("code"))
+    flags = {str(name): str(value) for name, value in data.pop("flags").items()}
+    for name, value in data.items():
+        expected = _TYPES.get(name, str)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise ValueError(f"{name} is not {value!r}")
+        if isinstance(value, list):
+            data[name] = tuple(str(item) for item in value)
+    return {**data, "packages": packages, "code": code, "flags": flags}
+
+
+_TYPES: dict[str, Any] = {
     "bytes": int,
     "word_size": int,
     "statements": int,
     "built_at": (int, float),
     "build_seconds": (int, float),
+    "image": (str, type(None)),
+    "roots": list,
 }
+
+
+def _read_code(data: Any) -> OwnCode:
+    if not isinstance(data, dict) or set(data) != set(OwnCode.__dataclass_fields__):
+        raise ValueError("not a program's own code")
+    if not isinstance(data["files"], dict):
+        raise ValueError("the files of a program's own code are no table")
+    files = {str(path): str(fingerprint) for path, fingerprint in data["files"].items()}
+    return OwnCode(str(data["name"]), str(data["path"]), files, str(data["apart"]))
 
 
 def _read_package(data: Any) -> BakedPackage:
@@ -203,12 +265,12 @@ def baked_package(package: Package, depots: Sequence[str], package_preferences: 
     )
 
 
-def mismatches(image: Image, now: Situation) -> list[str]:
-    """Why this image must not be used now, one line each; empty when it is valid."""
+def mismatches(image: Requirements, now: Situation) -> list[str]:
+    """Why this image, or layer, must not be used now, one line each; empty when it is valid."""
     return [*_julia(image, now), *_cpu(image, now), *_flags(image, now), *_packages(image, now)]
 
 
-def _julia(image: Image, now: Situation) -> Iterator[str]:
+def _julia(image: Requirements, now: Situation) -> Iterator[str]:
     facts = now.facts
     if image.julia_version != facts.version:
         yield f"built for Julia {image.julia_version}, this is Julia {facts.version}"
@@ -229,19 +291,19 @@ def _directory(project: str) -> str:
     return os.path.dirname(project) if os.path.isfile(project) else project
 
 
-def _cpu(image: Image, now: Situation) -> Iterator[str]:
+def _cpu(image: Requirements, now: Situation) -> Iterator[str]:
     if image.cpu_target == "native" and image.cpu != now.cpu:
         yield f"built for another CPU ({image.cpu_name}), this is {now.facts.cpu_name}"
 
 
-def _flags(image: Image, now: Situation) -> Iterator[str]:
+def _flags(image: Requirements, now: Situation) -> Iterator[str]:
     for name in sorted({*image.flags, *now.flags}):
         built, given = image.flags.get(name), now.flags.get(name)
         if built != given:
             yield f"--{name.replace('_', '-')} is {given or 'default'}, {built or 'default'} in the image"
 
 
-def _packages(image: Image, now: Situation) -> Iterator[str]:
+def _packages(image: Requirements, now: Situation) -> Iterator[str]:
     for baked in image.packages:
         current = now.manifest.packages.get(baked.uuid)
         if current is None:

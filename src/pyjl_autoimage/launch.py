@@ -17,6 +17,8 @@ import sys
 import time
 import zlib
 
+from .processes import program_name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,6 +38,7 @@ class Plan:
 
     __slots__ = (
         "bindir",
+        "code",
         "enabled",
         "environment",
         "executable",
@@ -44,6 +47,9 @@ class Plan:
         "image",
         "image_bytes",
         "image_path",
+        "layer",
+        "layer_path",
+        "layer_use",
         "libjulia",
         "managed",
         "notes",
@@ -67,6 +73,10 @@ class Plan:
         image_path: str | None = None,
         image_bytes: int = 0,
         trusted: bool = False,
+        layer: str | None = None,
+        layer_path: str | None = None,
+        layer_use: str = "",
+        code: Mapping[str, Any] | None = None,
         record: bool = False,
         flags: Mapping[str, str] | None = None,
         notes: Iterable[str] = (),
@@ -83,6 +93,10 @@ class Plan:
         self.image_path = image_path
         self.image_bytes = image_bytes
         self.trusted = trusted
+        self.layer = layer
+        self.layer_path = layer_path
+        self.layer_use = layer_use
+        self.code = dict(code or {})
         self.record = record
         self.flags = dict(flags or {})
         self.notes = list(notes)
@@ -128,7 +142,7 @@ def question(keywords: Mapping[str, Any]) -> str:
     lines += [f"-X{key}={xoptions[key]}" for key in xoptions if key.startswith(("juliapkg-", "juliacall-"))]
     lines += [f"{key}={keywords[key]!r}" for key in keywords]
     lines.sort()
-    lines += (sys.executable, sys.prefix, sys.base_prefix, script_directory(), sys.version)
+    lines += (sys.executable, sys.prefix, sys.base_prefix, script_directory(), program_name(), sys.version)
     lines += (_on_path("julia"), _on_path("juliaup"))
     lines += [path or os.getcwd() for path in sys.path]
     for finder in sys.meta_path:  # setuptools' editable installs, which juliapkg searches as well

@@ -85,6 +85,8 @@ class Code:
     """The Julia file, or the Python file that holds the text."""
     text: str | None = None
     """The text, when it is not a file."""
+    using: list[str] = field(default_factory=list)
+    """Names of the packages that it was defined with."""
     files: list[str] = field(default_factory=list)
     """Every file that the evaluated code included."""
     deps: dict[str, str] = field(default_factory=dict)
@@ -362,7 +364,9 @@ def _note_code(profile: Profile, run: Run, facts: dict[str, Any], now: float) ->
         return
     if isinstance(files, list) and isinstance(deps, dict):  # it was evaluated, not loaded
         files, deps = [str(file) for file in files], {str(key): str(uuid) for key, uuid in deps.items()}
-        profile.code[name] = Code(path, text, files, deps)
+        using = facts.get("using")
+        using = [str(package) for package in using] if isinstance(using, list) else []
+        profile.code[name] = Code(path, text, using, files, deps)
     if name in profile.code:
         profile.code[name].last = now
         program = profile.programs.get(run.program)

@@ -8,15 +8,17 @@ wanted packages as direct dependencies, and the user's preferences.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from .code import module_uuid
 from .environment import JULIA_SOURCES
 from .errors import BuildError
 from .image import BakedPackage, Situation, baked_package
+from .layer import write_code_package
 from .manifest import Manifest, Package, load_toml, project_file
-from .profile import Profile
+from .profile import Code, Profile
 from .recording import RECORDER, RECORDER_UUID
 from .settings import Settings
 
@@ -37,10 +39,17 @@ class Recipe:
     """name -> why it is not in the image."""
     expected: Mapping[str, BakedPackage]
     """uuid -> the exact source that must be found in the image."""
+    code: Mapping[str, Code] = field(default_factory=dict)
+    """module -> the programs' own code that comes along."""
 
 
 def choose(
-    situation: Situation, profile: Profile, settings: Settings, *, without_pythoncall: str | None = None
+    situation: Situation,
+    profile: Profile,
+    settings: Settings,
+    *,
+    without_pythoncall: str | None = None,
+    code: Collection[str] = (),
 ) -> Recipe:
     """Choose the packages of an image.
 
@@ -49,6 +58,7 @@ def choose(
         profile: what the recorded runs loaded.
         settings: `include`, `exclude`, `all_direct` and `dev_packages` count.
         without_pythoncall: why PythonCall, and what depends on it, cannot be in the image; None if it can.
+        code: names of the modules of programs' own code that may come along.
 
     Raises:
         BuildError: an included package is not in the manifest, or PythonCall cannot be baked.
@@ -61,7 +71,7 @@ def choose(
     for uuid, loaded in profile.packages.items():
         if uuid in manifest.packages:
             wanted[uuid] = None
-        elif loaded.name not in manifest.extensions:
+        elif loaded.name not in manifest.extensions and loaded.name not in profile.code:
             left_out[loaded.name] = "not in the project's manifest"
     for name in settings.include:
         found = manifest.by_name(name)
@@ -86,6 +96,13 @@ def choose(
             del wanted[uuid]
             left_out[f"{package.name} ({uuid})"] = "another package has the same name"
     closure = manifest.closure(wanted)
+    own = {}
+    for name in code:
+        missing = [package for package, uuid in profile.code[name].deps.items() if uuid not in closure]
+        if missing:
+            left_out[name] = f"{profile.code[name].path} uses {', '.join(missing)}, not in the image"
+        else:
+            own[name] = profile.code[name]
     expected = {
         uuid: baked_package(manifest.packages[uuid], situation.facts.depots, situation.preferences.get(uuid, {}))
         for uuid in closure
@@ -98,6 +115,7 @@ def choose(
         frozenset(closure),
         dict(sorted(left_out.items())),
         expected,
+        own,
     )
 
 
@@ -133,6 +151,7 @@ def write_project(directory: str, recipe: Recipe, situation: Situation) -> None:
 
     os.makedirs(directory, exist_ok=True)
     deps = {package.name: package.uuid for package in recipe.packages}
+    deps |= {name: module_uuid(name) for name in recipe.code}
     project: dict[str, Any] = {"deps": dict(sorted({**deps, RECORDER: RECORDER_UUID}.items()))}
     preferred = {
         situation.manifest.packages[uuid].name: (uuid, dict(values))
@@ -145,8 +164,11 @@ def write_project(directory: str, recipe: Recipe, situation: Situation) -> None:
         project["preferences"] = {name: values for name, (_, values) in preferred.items()}
     with open(os.path.join(directory, "Project.toml"), "w", encoding="utf-8") as file:
         tomlkit.dump(project, file)
+    manifest = _manifest(recipe, situation)
+    for name, code in recipe.code.items():
+        manifest["deps"][name] = [write_code_package(os.path.join(directory, "code", name), name, code)]
     with open(os.path.join(directory, "Manifest.toml"), "w", encoding="utf-8") as file:
-        tomlkit.dump(_manifest(recipe, situation), file)
+        tomlkit.dump(manifest, file)
 
 
 def _manifest(recipe: Recipe, situation: Situation) -> dict[str, Any]:

@@ -119,6 +119,18 @@ def julia_string(text: str) -> str:
     )
 
 
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+def unescaped(text: str) -> str:
+    """What Julia's ``escape_string`` was given: backslashes, tabs and newlines; nothing else is told apart."""
+    head, *rest = text.split("\\\\")
+    if rest:
+        return "\\".join(map(unescaped, (head, *rest)))
+    head, *rest = text.split("\\")
+    return head + "".join(_ESCAPES.get(part[:1], part[:1]) + part[1:] for part in rest)
+
+
 def evaluate(juliacall: Any, code: str) -> int | None:
     """Evaluate Julia code through the C API; the address of its value, None if it threw.
 
@@ -142,7 +154,8 @@ def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | N
         if address is not None:
             return address
     here = os.path.dirname(os.path.abspath(__file__))
-    source = os.path.join(here, "julia", RECORDER, "src", "recorder.jl")
+    sources = [os.path.join(here, "julia", RECORDER, "src", name) for name in ("recorder.jl", "layer.jl")]
+    include = "\n".join(f"Base.include(recorder, {julia_string(source)})" for source in sources)
     return evaluate(
         juliacall,
         f"""
@@ -155,12 +168,22 @@ def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | N
             if recorder === nothing
                 recorder = Module(:{RECORDER})
                 Core.eval(recorder, :(Base.Experimental.@compiler_options compile=min optimize=0 infer=no))
-                Base.include(recorder, {julia_string(source)})
+                {include}
             end
             Base.invokelatest(getfield(recorder, :{function}){", " + argument if argument else ""})
         end
         """,
     )
+
+
+def use_layer(juliacall: Any, description: str) -> bool:
+    """Stack a layer on the project (see `pyjl_autoimage.layer.Layer.description`). False if that failed."""
+    return _call_recorder(juliacall, "use_layer", julia_string(description)) is not None
+
+
+def load_from_layer(juliacall: Any, name: str, uuid: str) -> bool:
+    """Load a package of the layer from its precompile cache. False if that is not fresh."""
+    return _call_recorder(juliacall, "load_cached", f"{julia_string(name)}, {julia_string(uuid)}") is not None
 
 
 def open_trace(juliacall: Any, recording: Recording) -> None:

@@ -13,6 +13,7 @@ from _thread import RLock
 
 from . import guard, launch, recording
 from .launch import Plan
+from .processes import program_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
     from .environment import Environment
     from .image import Image, Situation
+    from .layer import Layer
     from .settings import Settings
     from .store import Store
 
 __all__ = ["attach", "detach", "session", "start"]
 
-_lock = RLock()
+lock = RLock()
 
 
 class Session:
@@ -40,6 +42,12 @@ class Session:
         self.tracing = False
         self.notes: list[str] = []
         self.began = 0.0
+        self.code: dict[str, Any] = {}
+        """The program's own code that comes compiled: module -> its files, and whether it is in the layer."""
+        self.modules: dict[str, tuple[dict[str, str], Any]] = {}
+        """The modules that `include` and `define` gave out, with the files as they were then."""
+        self.evaluator: Any = None
+        """The Julia module that evaluates code (`julia/code.jl`), once it was needed."""
 
 
 session = Session()
@@ -60,7 +68,7 @@ def start(**settings: Any) -> Any:
         SettingsError: a setting has an unknown name or a bad value.
         Exception: whatever ``import juliacall`` raises where Julia cannot start.
     """
-    with _lock:
+    with lock:
         juliacall = running()
         if juliacall is None:
             juliacall = _start(settings)
@@ -101,7 +109,7 @@ def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
 
     Only settings that are wrong, and juliacall's own errors, reach the program.
     """
-    with _lock:
+    with lock:
         plan = prepare({})
         with _guarded(plan), _Options(plan):
             execute()
@@ -119,11 +127,14 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
     session.notes = plan.notes
     if plan.image is not None:
         _take_image(plan)
+    if plan.layer is not None:
+        _take_layer(plan)
+    session.code = plan.code
     if plan.record and plan.environment is not None:
         from .store import Store
 
         directory = Store(plan.home).recordings(plan.environment)
-        session.recording = recording.create(directory, image=plan.image, flags=plan.flags)
+        session.recording = recording.create(directory, image=plan.image, layer=plan.layer, flags=plan.flags)
     return plan
 
 
@@ -143,7 +154,7 @@ def _take_image(plan: Plan) -> None:
     assert plan.image is not None and plan.image_path is not None
     store = Store(plan.home)
     if _judge(store):
-        plan.image = plan.image_path = None
+        _go_without_image(plan)
         return
     store.mark_use(plan.image)
     problem = None if plan.trusted else store.distrust(plan.image_path)
@@ -154,7 +165,25 @@ def _take_image(plan: Plan) -> None:
         problem = "it is gone"
     if problem:
         session.notes.append(f"plain start: image {plan.image} cannot be used: {problem}")
-        plan.image = plan.image_path = None
+        _go_without_image(plan)
+
+
+def _go_without_image(plan: Plan) -> None:
+    """Nor with a layer: it was precompiled for that image."""
+    plan.image = plan.image_path = plan.layer = plan.layer_path = None
+    plan.code = {}
+
+
+def _take_layer(plan: Plan) -> None:
+    """Look at the layer once more: loading from it runs code."""
+    from .store import Store
+
+    assert plan.layer is not None and plan.layer_path is not None
+    problem = Store(plan.home).distrust(plan.layer_path)
+    if problem:
+        session.notes.append(f"layer {plan.layer} is not used: {problem}")
+        plan.layer = plan.layer_path = None
+        plan.code = {name: facts for name, facts in plan.code.items() if not facts["layer"]}
 
 
 def _judge(store: Store) -> bool:
@@ -174,7 +203,15 @@ def _judge(store: Store) -> bool:
 
 
 def finish(juliacall: ModuleType) -> None:
-    """Everything after juliacall is up: noting the packages that this process loads."""
+    """Everything after juliacall is up: noting the packages that this process loads, and the layer."""
+    _record(juliacall)
+    plan = session.plan
+    if plan is not None and plan.layer is not None and not recording.use_layer(juliacall, plan.layer_use):
+        session.notes.append(f"layer {plan.layer} is not used: Julia could not set it up")
+        session.code = {name: facts for name, facts in session.code.items() if not facts["layer"]}
+
+
+def _record(juliacall: ModuleType) -> None:
     if session.recording is None:
         return
     session.recording.note(f"ready {time.perf_counter() - session.began:.4f}")
@@ -183,6 +220,12 @@ def finish(juliacall: ModuleType) -> None:
         recording.open_trace(juliacall, session.recording)
     if not session.tracing or not recording.attach_packages(juliacall, session.recording):
         session.notes.append("the packages that this process loads are not recorded")
+
+
+def load_from_layer(name: str, uuid: str) -> bool:
+    """Load a package of the layer from its cache; False if Julia finds that stale."""
+    juliacall = running()
+    return juliacall is not None and recording.load_from_layer(juliacall, name, uuid)
 
 
 def _import_juliacall(plan: Plan, options: _Options) -> ModuleType:
@@ -194,7 +237,8 @@ def _import_juliacall(plan: Plan, options: _Options) -> ModuleType:
             raise
         sys.modules.pop("juliacall", None)
         options.drop("sysimage")
-        plan.image = plan.image_path = None
+        _go_without_image(plan)
+        session.code = plan.code
         import juliacall
     session.on_image = plan.image is not None
     return juliacall  # type: ignore[no-any-return]
@@ -203,13 +247,15 @@ def _import_juliacall(plan: Plan, options: _Options) -> ModuleType:
 class _Options:
     """juliacall's options for this process alone: set on entry, taken back on exit.
 
-    So is JULIA_DEPOT_PATH, which Julia reads as it starts: the image's depot goes behind the user's own.
+    So is JULIA_DEPOT_PATH, which Julia reads as it starts: our depots go behind the user's own.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.values: dict[str, str] = {}
         self._depots = os.environ.get("JULIA_DEPOT_PATH")
-        self._depot = os.path.join(os.path.dirname(plan.image_path), "depot") if plan.image_path else ""
+        above = [os.path.dirname(plan.image_path)] if plan.image_path else []
+        above += [plan.layer_path] if plan.layer_path else []
+        self._ours = [os.path.join(directory, "depot") for directory in above]
         if not plan.enabled or plan.executable is None or plan.project is None:
             return
         given = user_options()
@@ -236,11 +282,12 @@ class _Options:
 
     def __enter__(self) -> _Options:
         sys._xoptions.update(self.values)
-        if self._depot and os.path.isdir(self._depot):
+        ours = [depot for depot in self._ours if os.path.isdir(depot)]
+        if ours:
             # An empty entry stands for Julia's default depots (`base/initdefs.jl`, `init_depot_path`); an empty
             # variable means no depot at all.
             before = [] if self._depots == "" else [self._depots or ""]
-            os.environ["JULIA_DEPOT_PATH"] = os.pathsep.join([*before, self._depot])
+            os.environ["JULIA_DEPOT_PATH"] = os.pathsep.join([*before, *ours])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -248,7 +295,7 @@ class _Options:
             sys._xoptions.pop(name, None)
         if self._depots is not None:
             os.environ["JULIA_DEPOT_PATH"] = self._depots
-        elif self._depot:
+        elif self._ours:
             os.environ.pop("JULIA_DEPOT_PATH", None)
 
 
@@ -338,11 +385,12 @@ def _decide_with(settings: Settings, asked: str, pyproject: str | None) -> Plan:
     if "trace_compile" in options:
         plan.record = False
         plan.notes.append("juliacall was told to trace elsewhere: this process records nothing")
-    files = [*_pyproject_candidates(pyproject), environment.executable, store.images, store.condemnations]
+    files = [*_pyproject_candidates(pyproject), environment.executable]
+    files += [store.images, store.layers, store.condemnations]
     if "sysimage" in options:
         plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
     else:
-        files += _choose_image(plan, environment, store, settings.trusted_stores)
+        files += _choose(plan, environment, store, settings)
     directories: list[str] = []
     if environment.managed:
         more, directories = launch.witnesses_of_juliapkg(environment.project)
@@ -365,20 +413,55 @@ def _pyproject_candidates(found: str | None) -> Iterator[str]:
         directory = parent
 
 
-def _choose_image(plan: Plan, environment: Environment, store: Store, trusted: Sequence[str]) -> list[str]:
-    """Put the newest valid image into the plan; the files that the choice depended on."""
+def _choose(plan: Plan, environment: Environment, store: Store, settings: Settings) -> list[str]:
+    """Put the newest valid image, and the newest layer for it, into the plan; the files that this depended on."""
+    trusted = settings.trusted_stores
     images = images_of(environment, store, trusted)
+    layers = layers_of(environment, store, program_name())
     elsewhere = [type(store)(home).images for home in trusted]
-    if not images:
+    if not images and not layers:
         return elsewhere
     situation = situation_of(environment, store, plan.flags)
+    image = valid_image(environment, store, situation, trusted)
+    if image is not None:
+        plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
+        plan.trusted = _is_below(image.path, trusted)
+        plan.code = {code.name: {"files": dict(code.files), "layer": False} for code in image.code}
+    for layer in layers:
+        if not reasons_against_layer(layer, plan.image, situation, store):
+            plan.layer, plan.layer_path = layer.id, layer.path
+            plan.layer_use = layer.description("start" if settings.preload else "use")
+            plan.code |= {code.name: {"files": dict(code.files), "layer": True} for code in layer.code}
+            break
+    return [*elsewhere, *_witnesses(situation, images, layers)]
+
+
+def valid_image(
+    environment: Environment, store: Store, situation: Situation, trusted: Sequence[str] = ()
+) -> Image | None:
+    """The newest image that is valid now; None if there is none."""
+    images = images_of(environment, store, trusted)
     suspicious = any(store.condemned(image.id) for image in images)
     for image in images:
         if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
-            plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
-            plan.trusted = _is_below(image.path, trusted)
-            break
-    return [*elsewhere, *_witnesses(situation, images)]
+            return image
+    return None
+
+
+def layers_of(environment: Environment, store: Store, program: str) -> list[Layer]:
+    """The layers of a program, newest first."""
+    return [i for i in store.all_layers() if i.environment == environment.id and i.program == program]
+
+
+def reasons_against_layer(layer: Layer, image: str | None, situation: Situation, store: Store) -> list[str]:
+    """Why a layer must not be used by a start on this image (None: on Julia's own); empty when it may."""
+    from .image import mismatches
+
+    distrusted = store.distrust(layer.path)
+    reasons = [f"not trusted: {distrusted}"] if distrusted else []
+    if layer.image != image:
+        reasons.append(f"precompiled for {f'image {layer.image}' if layer.image else 'Julia without an image'}")
+    return [*reasons, *mismatches(layer, situation)]
 
 
 def images_of(environment: Environment, store: Store, trusted: Sequence[str] = ()) -> list[Image]:
@@ -459,8 +542,8 @@ def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) 
     return facts
 
 
-def _witnesses(situation: Situation, images: list[Image]) -> list[str]:
-    """The files that the validity of images depends on."""
+def _witnesses(situation: Situation, images: list[Image], layers: list[Layer]) -> list[str]:
+    """The files that the validity of images and layers depends on."""
     from importlib.util import find_spec
 
     from .image import preference_projects
@@ -475,9 +558,10 @@ def _witnesses(situation: Situation, images: list[Image]) -> list[str]:
     spec = find_spec("juliacall")
     if spec and spec.origin:
         files.append(spec.origin)
-    for image in images:
-        files.append(image.path)
-        for package in image.packages:
+    files += [os.path.join(layer.path, "layer.json") for layer in layers]
+    files += [image.path for image in images]
+    for built in (*images, *layers):
+        for package in built.packages:
             if package.source:
                 files.append(package.source)
             if package.digest and package.path:
@@ -515,7 +599,7 @@ def attach(**settings: Any) -> bool:
     """
     import warnings
 
-    with _lock:
+    with lock:
         juliacall = running()
         if juliacall is None:
             raise RuntimeError("Julia is not running yet; pyjl_autoimage.start() starts it and records")
@@ -559,7 +643,7 @@ def _attach(juliacall: Any, settings: Mapping[str, Any]) -> str | None:
 
 def detach() -> None:
     """Stop recording this process. What was recorded stays; `attach` goes on."""
-    with _lock:
+    with lock:
         juliacall = running()
         if juliacall is not None and session.tracing and juliacall.CONFIG.get("lib") is not None:
             recording.detach_trace(juliacall)

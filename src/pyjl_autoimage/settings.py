@@ -46,6 +46,10 @@ class Settings:
     record: bool = True
     """Record what this process compiles."""
 
+    preload: bool = False
+    """Load a layer, and the packages that this program's recorded runs loaded, at start-up; else what they
+    compiled comes when the program has loaded them itself."""
+
     dev_packages: Literal["skip", "bake"] = "skip"
     """What to do with packages that the manifest tracks by path: leave them and everything that depends
     on them out of the image, or bake them."""
@@ -163,6 +167,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "home": _path,
     "builder_project": _path,
     "record": _bool,
+    "preload": _bool,
     "dev_packages": _choice("skip", "bake"),
     "include": _names,
     "exclude": _names,

@@ -23,6 +23,7 @@ __all__ = ["Store", "default_home", "read_json", "write_atomically"]
 
 LAYOUT = "v1"
 LAUNCHES_KEPT = 500
+_BUILDER = "builder"  # in a layer: the process that built it
 
 
 def default_home() -> str:
@@ -94,6 +95,11 @@ class Store:
     def images(self) -> str:
         """Directory of published images."""
         return os.path.join(self.root, "images")
+
+    @property
+    def layers(self) -> str:
+        """Directory of layers."""
+        return os.path.join(self.root, "layers")
 
     @property
     def booting(self) -> str:
@@ -184,6 +190,60 @@ class Store:
                 found.append(image)
         found.sort(key=lambda image: image.built_at, reverse=True)
         return iter(found)
+
+    # -- layers ----------------------------------------------------------------------------------------
+
+    def layer(self, layer_id: str) -> str:
+        """The directory of one layer."""
+        return os.path.join(self.layers, layer_id)
+
+    def layer_depot(self, layer_id: str) -> str:
+        """The Julia depot with the precompile caches of a layer's packages."""
+        return os.path.join(self.layer(layer_id), "depot")
+
+    def new_layer(self, layer_id: str) -> str:
+        """Make the directory of a layer that this process is about to build. It counts when it is published.
+
+        Raises:
+            OSError: it cannot be made.
+            StoreError: the store cannot be written.
+        """
+        self.ensure(self.layers)
+        os.mkdir(self.layer(layer_id), 0o700)
+        write_atomically(os.path.join(self.layer(layer_id), _BUILDER), name_of_this_process().encode())
+        return self.layer(layer_id)
+
+    def publish_layer(self, layer: Any) -> None:
+        """Make a layer selectable.
+
+        Raises:
+            OSError: it cannot be written; then it was not published.
+        """
+        write_json(os.path.join(layer.path, "layer.json"), layer.to_json(), durable=True)
+
+    def all_layers(self) -> Iterator[Any]:
+        """Every readable layer, newest first."""
+        from .layer import Layer
+
+        found = []
+        for name in _entries(self.layers):
+            try:
+                with open(os.path.join(self.layer(name), "layer.json"), encoding="utf-8") as file:
+                    layer = Layer.from_json(file.read(), self.layer(name))
+            except (OSError, ValueError, RecursionError):
+                continue
+            if layer.id == name:
+                found.append(layer)
+        found.sort(key=lambda layer: layer.built_at, reverse=True)
+        return iter(found)
+
+    def remove_layer(self, layer_id: str) -> int:
+        """Remove a layer; the bytes that it held. A process that is about to load from it goes on without."""
+        size = tree_size(self.layer(layer_id))
+        doomed = f"{self.layer(layer_id)}.{os.urandom(4).hex()}.gone"
+        os.rename(self.layer(layer_id), doomed)
+        remove_tree(doomed)
+        return size
 
     def damage(self, image: Any, *, thorough: bool = False) -> list[str]:
         """What is wrong with an image's file, as far as its size tells, or (`thorough`) its whole content."""
@@ -319,6 +379,20 @@ class Store:
         for name in _all_entries(self.images):
             if name.endswith((".tmp", ".gone")):
                 remove_tree(os.path.join(self.images, name))
+        for name in _all_entries(self.layers):
+            if name.endswith(".gone") or self._is_abandoned(name):
+                remove_tree(self.layer(name))
+
+    def _is_abandoned(self, layer_id: str) -> bool:
+        """Whether a layer was never published, and whoever built it is dead."""
+        if os.path.exists(os.path.join(self.layer(layer_id), "layer.json")):
+            return False
+        mark = os.path.join(self.layer(layer_id), _BUILDER)
+        try:
+            with open(mark, encoding="utf-8") as file:
+                return not is_alive(file.read(), mark)
+        except OSError:
+            return True
 
     # -- who uses an image -----------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 module AutoimageRecorder
 
 include("recorder.jl")
+include("layer.jl")
 
 end

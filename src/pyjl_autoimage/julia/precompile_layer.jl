@@ -1,0 +1,154 @@
+# Precompiles the packages of a layer into the first depot, looks at the program's own code among them, and loads them.
+#
+#     julia --project=PROJECT precompile_layer.jl LAYER REPORT STATEMENTS=UUID [MODULE=UUID ...]
+#
+# Julia's own cache checks decide later whether they are used; here it is said what became of each package.
+module AutoimageLayer
+
+field(x) = escape_string(string(x))
+line(io, items...) = println(io, join(map(field, items), '\t'))
+
+parse_id(item) = (parts = split(item, '='); Base.PkgId(Base.UUID(parts[2]), String(parts[1])))
+
+function load_cached(id)
+    lock(Base.require_lock)
+    try
+        Base._tryrequire_from_serialized(id, UInt128(0))
+    finally
+        unlock(Base.require_lock)
+    end
+    return Base.loaded_modules[id]
+end
+
+function precompiled(id)
+    result = Base.compilecache(id)
+    return result isa Tuple ? result[1] : result
+end
+
+# -- what a program's own code does at its top level ---------------------------------------------------------------
+
+# A package runs its top level once, when it is precompiled. So code whose top level is there for its effects must be
+# evaluated in each process. The text of the first such expression, or nothing.
+function effect(ex)
+    ex isa Expr || return nothing
+    head, args = ex.head, ex.args
+    if head in (:toplevel, :block, :if, :elseif, :let, :for, :while, :try, :&&, :||)
+        return first_effect(head in (:let, :for, :while, :if, :elseif) ? args[2:end] : args)
+    elseif head === :module
+        return effect(args[3])
+    elseif head === :call
+        return args[1] in (:include, :include_dependency, :(Base.include), :(Base.include_dependency)) ? nothing : ex
+    elseif head === :(=)
+        return args[1] isa Expr && args[1].head in (:ref, :.) ? ex : nothing
+    elseif head === :macrocall
+        name = string(args[1] isa GlobalRef ? args[1].name : args[1])
+        name == "@doc" && return effect(args[end])
+        return name in EFFECTFUL ? ex : nothing
+    end
+    return nothing
+end
+function first_effect(args)
+    for arg in args
+        found = effect(arg)
+        found === nothing || return found
+    end
+    return nothing
+end
+const EFFECTFUL = ("@info", "@warn", "@error", "@debug", "@show", "@time", "@async", "@spawn", "@threads", "@everywhere", "@printf", "@eval")
+
+function first_effect_in(path)
+    parsed = Meta.parseall(read(path, String); filename = path)
+    at = LineNumberNode(1, Symbol(path))
+    for ex in parsed.args
+        ex isa LineNumberNode && (at = ex; continue)
+        found = effect(ex)
+        found === nothing || return string(path, ':', at.line, ": ", found)
+    end
+    return nothing
+end
+
+# -- may it be part of an image, which every program of the environment starts on? ---------------------------------
+
+# Why not: it initialises something, or adds methods that are about nothing of its own. Empty if it may.
+function reason_against_image(root, files)
+    isdefined(root, :__init__) && return "it has an __init__, which every start on the image would run"
+    for path in files, name in defined_functions(Meta.parseall(read(path, String); filename = path), Any[])
+        found = try
+            Core.eval(root, name)
+        catch
+            return "whether $name is a function of its own cannot be told"
+        end
+        for method in methods(found)
+            rooted(method.module, root) && !rooted(parentmodule(found), root) && !mentions(method.sig, root) &&
+                return "it adds a method to $name for types that are not its own"
+        end
+    end
+    return ""
+end
+
+rooted(m, root) = m === root || (parentmodule(m) !== m && rooted(parentmodule(m), root))
+
+function mentions(@nospecialize(type), root)
+    type isa UnionAll && return mentions(type.body, root) || mentions(type.var.ub, root)
+    type isa Union && return mentions(type.a, root) && mentions(type.b, root)
+    type isa TypeVar && return mentions(type.ub, root)
+    type isa Core.TypeofVararg && return isdefined(type, :T) && mentions(type.T, root)
+    type isa DataType || return false
+    return rooted(type.name.module, root) || any(parameter -> mentions(parameter, root), type.parameters)
+end
+
+function defined_functions(ex, found)
+    ex isa Expr || return found
+    if ex.head in (:function, :(=)) && !isempty(ex.args)
+        call = ex.args[1]
+        while call isa Expr && call.head in (:where, :(::)) && !isempty(call.args)
+            call = call.args[1]
+        end
+        if call isa Expr && call.head === :call
+            name = call.args[1]
+            name isa Expr && name.head === :curly && (name = name.args[1])
+            (name isa Symbol || (name isa Expr && name.head === :.)) && push!(found, name)
+        end
+    end
+    # Nested modules have names of their own: what they define is looked up in them, by their own statements.
+    foreach(arg -> defined_functions(arg, found), ex.args)
+    return found
+end
+
+# -- the journey ---------------------------------------------------------------------------------------------------
+
+function code(io, id)
+    try
+        cache = precompiled(id)
+        files = [entry isa Tuple ? entry[1] : entry for entry in Base.cache_dependencies(cache)[2]]
+        sources = filter(endswith(".jl"), files)
+        for path in sources
+            found = first_effect_in(path)
+            found === nothing || return (line(io, "failed", id.name, "at its top level it does more than define: $found"); false)
+        end
+        against = reason_against_image(load_cached(id), sources)
+        line(io, "code", id.name, against, files...)
+        return true
+    catch error
+        line(io, "failed", id.name, first(split(sprint(showerror, error), '\n')))
+        return false
+    end
+end
+
+function main(layer, report, statements, modules...)
+    push!(LOAD_PATH, layer)
+    open(report, "w") do io
+        usable = [id for id in map(parse_id, modules) if code(io, id)]
+        id = parse_id(statements)
+        source = joinpath(layer, "packages", id.name, "src")
+        open(file -> foreach(used -> println(file, "import ", used.name), usable), joinpath(source, "code.jl"), "w")
+        precompiled(id)
+        loaded = load_cached(id)
+        line(io, "statements", Base.invokelatest(getfield, loaded, :COMPILED))
+        line(io, "end")
+    end
+end
+
+end
+
+AutoimageLayer.main(ARGS...)

@@ -1,0 +1,208 @@
+"""A layer: a small Julia environment of ours, stacked on the user's project, precompiled for one program.
+
+It holds the program's own Julia code as packages, and a package that carries its recorded statements. Julia
+keeps their native code in package images, that of other packages' methods included, so a layer does in seconds
+much of what an image does in minutes. It lies where it was precompiled (caches hold absolute paths) and counts
+from the moment when its ``layer.json`` is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .code import module_uuid
+from .environment import JULIA_SOURCES
+from .errors import BuildError
+from .image import OwnCode, Requirements, checked, to_json
+from .manifest import Manifest
+from .profile import Code
+from .recording import julia_string, unescaped
+
+__all__ = ["Layer", "Parts", "Report", "read_report", "roots_of", "write_code_package", "write_packages"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(Requirements):
+    """A layer and what it was built from. Never changed after it is published."""
+
+    id: str
+    path: str
+    """Its directory."""
+    program: str
+    """Whose it is (see `pyjl_autoimage.processes.program_name`)."""
+    image: str | None
+    """Id of the image that it was precompiled on; None: on Julia's own."""
+    built_at: float
+    """Seconds since the epoch."""
+    bytes: int
+    package: str
+    """The package with the compiled statements."""
+    roots: tuple[str, ...]
+    """uuids of the packages that must be loaded before the statements are of use."""
+    contents: str
+    """Digest of what went into it: statements and code."""
+    code: tuple[OwnCode, ...] = ()
+    statements: int = 0
+    build_seconds: float = 0.0
+
+    def description(self, when: str) -> str:
+        """What `julia/AutoimageRecorder/src/layer.jl` is told of it; `when`: load it at ``start`` or ``use``."""
+        return "\n".join((self.path, self.package, module_uuid(self.package), when, *self.roots))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; the path is the store's business."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str, path: str) -> Layer:
+        """Read a ``layer.json``, as data from strangers.
+
+        Raises:
+            ValueError: it is not one that this version can read.
+        """
+        return cls(path=path, **checked(cls, text))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What goes into a layer."""
+
+    package: str
+    """Name of the package with the statements."""
+    roots: Mapping[str, str]
+    """name -> uuid of the packages that the statements are about."""
+    statements: Sequence[str]
+    code: Mapping[str, Code]
+
+    @property
+    def contents(self) -> str:
+        """A digest that is the same for the same parts."""
+        lines = [*sorted(self.statements), *sorted(self.roots.values())]
+        for name, code in sorted(self.code.items()):
+            lines += [name, code.path, code.text or "", *sorted(code.deps.values())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def write_packages(directory: str, parts: Parts) -> None:
+    """Write project, manifest and packages of a layer.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    import tomlkit
+
+    deps = {parts.package: module_uuid(parts.package), **{name: module_uuid(name) for name in parts.code}}
+    entries = {}
+    for name, code in parts.code.items():
+        entries[name] = write_code_package(os.path.join(directory, "packages", name), name, code)
+    used = {**parts.roots, **{name: module_uuid(name) for name in parts.code}}
+    entries[parts.package] = _write_statements(os.path.join(directory, "packages", parts.package), parts, used)
+    with open(os.path.join(directory, "Project.toml"), "w", encoding="utf-8") as file:
+        tomlkit.dump({"deps": deps}, file)
+    manifest = {"manifest_format": "2.0", "deps": {name: [entry] for name, entry in entries.items()}}
+    with open(os.path.join(directory, "Manifest.toml"), "w", encoding="utf-8") as file:
+        tomlkit.dump(manifest, file)
+
+
+def write_code_package(directory: str, name: str, code: Code) -> dict[str, Any]:
+    """Write a program's own code as a package; its entry for a manifest.
+
+    The package includes the user's file where it lies, so that errors point there. A text is kept beside it
+    and evaluated under the name of the file that it came from.
+    """
+    body = [f"using {package}" for package in code.using]
+    files = {}
+    if code.text is None:
+        body.append(f"include({julia_string(code.path)})")
+    else:
+        files["text.jl"] = code.text
+        text = 'joinpath(@__DIR__, "text.jl")'
+        body += [
+            f"include_dependency({text})",
+            f"Base.include_string(@__MODULE__, read({text}, String), {julia_string(code.path)})",
+        ]
+    files[f"{name}.jl"] = "\n".join([f"module {name}", *body, "end", ""])
+    return _write_package(directory, name, code.deps, files)
+
+
+def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> dict[str, Any]:
+    files = {
+        "statements.jl": "".join(f"{statement}\n" for statement in parts.statements),
+        "code.jl": "",  # written when it is known which code could be precompiled
+        f"{parts.package}.jl": "\n".join(
+            [
+                f"module {parts.package}",
+                *(f"import {name}" for name in parts.roots),
+                'include("code.jl")',
+                'include("bake.jl")',
+                "module Staging end",
+                "const COMPILED = ccall(:jl_generating_output, Cint, ()) == 0 ? 0 :",
+                '    count(line -> Bake.compile(line, Staging), eachline(joinpath(@__DIR__, "statements.jl")))',
+                "end",
+                "",
+            ]
+        ),
+    }
+    entry = _write_package(directory, parts.package, used, files)
+    shutil.copyfile(os.path.join(JULIA_SOURCES, "bake.jl"), os.path.join(directory, "src", "bake.jl"))
+    return entry
+
+
+def _write_package(directory: str, name: str, deps: Mapping[str, str], files: Mapping[str, str]) -> dict[str, Any]:
+    import tomlkit
+
+    os.makedirs(os.path.join(directory, "src"))
+    facts = {"name": name, "uuid": module_uuid(name), "version": "1.0.0"}
+    with open(os.path.join(directory, "Project.toml"), "w", encoding="utf-8") as file:
+        tomlkit.dump({**facts, "deps": dict(deps)}, file)
+    for file_name, text in files.items():
+        with open(os.path.join(directory, "src", file_name), "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    return {"uuid": facts["uuid"], "version": "1.0.0", "path": directory, "deps": dict(deps)}
+
+
+def roots_of(manifest: Manifest, uuids: Iterable[str]) -> dict[str, str]:
+    """name -> uuid of the packages among these that no other of them brings along."""
+    wanted = [uuid for uuid in uuids if uuid in manifest.packages]
+    brought = {other for uuid in wanted for other in manifest.closure([uuid]) if other != uuid}
+    return {manifest.packages[uuid].name: uuid for uuid in wanted if uuid not in brought}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the Julia that precompiled a layer said of it."""
+
+    statements: int
+    files: Mapping[str, tuple[str, ...]]
+    """module -> the files that it consists of."""
+    not_for_images: Mapping[str, str]
+    """module -> why it must not be part of an image."""
+    failed: Mapping[str, str]
+    """module -> why it could not be precompiled."""
+
+
+def read_report(path: str) -> Report:
+    """Read it.
+
+    Raises:
+        BuildError: it is incomplete: the statements could not be compiled.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [[unescaped(item) for item in line.rstrip("\n").split("\t")] for line in file]
+    except OSError:
+        lines = []
+    if not lines or lines[-1] != ["end"]:
+        raise BuildError("the layer could not be precompiled")
+    code = {line[1]: line[2:] for line in lines if line[0] == "code"}
+    return Report(
+        statements=next((int(line[1]) for line in lines if line[0] == "statements"), 0),
+        files={name: tuple(files) for name, (_, *files) in code.items()},
+        not_for_images={name: against for name, (against, *_) in code.items() if against},
+        failed={line[1]: line[2] for line in lines if line[0] == "failed"},
+    )

@@ -1,0 +1,222 @@
+"""The quick part of a build, top to bottom: layers, one a program, that are of use after seconds.
+
+Each lies on the image that its program starts on now, or on Julia's own, and holds the program's own code and
+what its runs compiled beyond that image.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import runtime
+from .code import fingerprints, module_uuid, unchanged
+from .environment import JULIA_SOURCES, JuliaFacts, cpu_identity
+from .errors import BuildError
+from .image import Image, OwnCode, Situation, baked_package
+from .layer import Layer, Parts, Report, read_report, roots_of, write_packages
+from .profile import Profile, Program
+from .recipe import PYTHONCALL_UUID
+from .store import tree_size
+from .work import Work, executable_itself, julia_environment, run
+
+__all__ = ["build_layers"]
+
+PROGRAMS = 3
+"""Layers of one build at most: those of the programs that ran last. Each takes some twenty seconds."""
+
+WORTHWHILE_SECONDS = 1.0
+"""With an image in use, a build that goes on to the next image makes no layer for less compilation than this."""
+
+LAYERS_KEPT = 2
+"""Of one program. The last but one serves processes that chose it before the last was there."""
+
+
+def build_layers(
+    work: Work, facts: JuliaFacts, situation: Situation, recorded: Profile, *, hosts_python: bool, quick: bool
+) -> dict[str, OwnCode]:
+    """Build the layers that are missing.
+
+    Args:
+        work: the build.
+        facts: of its Julia.
+        situation: the project as it is now.
+        recorded: the merged profile.
+        hosts_python: whether a Julia process can host this Python, so that PythonCall can be loaded.
+        quick: whether layers are all that was asked for.
+
+    Returns:
+        module -> the own code that some valid layer holds as it is now.
+
+    Raises:
+        BuildError: (`quick`) a layer could not be built. Otherwise that is a note, and no reason to go without
+            an image.
+    """
+    image = runtime.valid_image(work.environment, work.store, situation, work.settings.trusted_stores)
+    programs = sorted(recorded.programs.items(), key=lambda item: item[1].last, reverse=True)
+    for name, program in programs[:PROGRAMS]:
+        parts = _parts(name, program, recorded, situation, hosts_python)
+        if _has_nothing_new(name, program, parts, recorded, image, quick):
+            continue
+        if any(layer.contents == parts.contents for layer in _valid_layers(work, situation, name, image)):
+            continue
+        try:
+            layer = _build(work, facts, situation, name, parts, image)
+        except BuildError as error:
+            if quick:
+                raise
+            work.state.notes.append(f"no layer for {name or 'interactive use'}: {error}")
+            continue
+        work.state.layers.append(layer.id)
+        _remove_old(work, name)
+    return {
+        code.name: code
+        for layer in reversed(list(work.store.all_layers()))
+        if layer.environment == work.environment.id
+        for code in layer.code
+        if code.name in recorded.code and unchanged(code.files)
+    }
+
+
+def _parts(name: str, program: Program, recorded: Profile, situation: Situation, hosts_python: bool) -> Parts:
+    manifest = situation.manifest
+    barred = set() if hosts_python else {PYTHONCALL_UUID, *manifest.dependents([PYTHONCALL_UUID])}
+    loaded = [uuid for uuid in {**program.packages, PYTHONCALL_UUID: 0.0} if uuid not in barred]
+    code = {module: recorded.code[module] for module in program.code if module in recorded.code}
+    return Parts(
+        package=f"AutoimageStatements_{module_uuid(name)[:8]}",
+        roots=roots_of(manifest, loaded),
+        statements=[text for text in recorded.bakeable() if name in recorded.statements[text].programs],
+        code={module: own for module, own in code.items() if own.text is not None or os.path.isfile(own.path)},
+    )
+
+
+def _has_nothing_new(
+    name: str, program: Program, parts: Parts, recorded: Profile, image: Image | None, quick: bool
+) -> bool:
+    if image is None:
+        return not parts.statements
+    baked = {code.name for code in image.code if unchanged(code.files)}
+    if any(module not in baked for module in parts.code):
+        return False
+    if quick:
+        return all(recorded.statements[text].last <= image.built_at for text in parts.statements)
+    runs = [run for run in recorded.recent.values() if run.program == name and run.image == image.id]
+    last = max(runs, key=lambda run: run.started, default=None)
+    return last is None or last.compiled < WORTHWHILE_SECONDS
+
+
+def _valid_layers(work: Work, situation: Situation, program: str, image: Image | None) -> list[Layer]:
+    on = image.id if image else None
+    return [
+        layer
+        for layer in runtime.layers_of(work.environment, work.store, program)
+        if not runtime.reasons_against_layer(layer, on, situation, work.store)
+        and all(unchanged(code.files) for code in layer.code)
+    ]
+
+
+def _build(
+    work: Work, facts: JuliaFacts, situation: Situation, program: str, parts: Parts, image: Image | None
+) -> Layer:
+    work.detail(os.path.basename(program))
+    began = time.time()
+    layer_id = os.urandom(8).hex()
+    directory = work.store.new_layer(layer_id)
+    try:
+        write_packages(directory, parts)
+        report = _precompile(work, facts, directory, parts, situation, image)
+        layer = _publish(work, situation, layer_id, program, parts, report, image, began)
+    except BaseException:
+        work.store.remove_layer(layer_id)
+        raise
+    for module, why in report.failed.items():
+        work.state.notes.append(f"{parts.code[module].path} is evaluated in each process: {why}")
+    work.say(f"layer {layer_id} for {program or 'interactive use'}: {report.statements} statements")
+    return layer
+
+
+def _precompile(
+    work: Work, facts: JuliaFacts, directory: str, parts: Parts, situation: Situation, image: Image | None
+) -> Report:
+    report = os.path.join(directory, "report")
+    command = [
+        executable_itself(facts, work.environment),
+        *([f"--sysimage={image.path}"] if image else []),
+        f"--project={work.environment.project}",
+        "--startup-file=no",
+        *(f"--{name.replace('_', '-')}={value}" for name, value in situation.flags.items()),
+        os.path.join(JULIA_SOURCES, "precompile_layer.jl"),
+        directory,
+        report,
+        *(f"{name}={module_uuid(name)}" for name in (parts.package, *parts.code)),
+    ]
+    environ = julia_environment()
+    ours = [os.path.join(os.path.dirname(image.path), "depot")] if image else []
+    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((os.path.join(directory, "depot"), *facts.depots, *ours))
+    environ["JULIA_PKG_OFFLINE"] = "true"
+    environ["PYTHON_JULIACALL_INIT"] = "no"
+    status = run(work, command, environ, lambda line: None)
+    if status:
+        raise BuildError(f"the layer's Julia ended with status {status}; see the log")
+    return read_report(report)
+
+
+def _publish(
+    work: Work,
+    situation: Situation,
+    layer_id: str,
+    program: str,
+    parts: Parts,
+    report: Report,
+    image: Image | None,
+    began: float,
+) -> Layer:
+    directory = work.store.layer(layer_id)
+    code = []
+    for module, files in report.files.items():
+        ours = [path for path in files if not path.startswith(os.path.join(directory, ""))]
+        newest = max((os.stat(path).st_mtime for path in ours if os.path.exists(path)), default=0.0)
+        found = fingerprints(ours)
+        if "" in found.values() or newest >= began:
+            raise BuildError(f"{parts.code[module].path} changed while it was precompiled; build again")
+        code.append(OwnCode(module, parts.code[module].path, found, report.not_for_images.get(module, "")))
+    manifest, facts = situation.manifest, situation.facts
+    used = {*parts.roots.values(), *(uuid for own in parts.code.values() for uuid in own.deps.values())}
+    layer = Layer(
+        id=layer_id,
+        path=directory,
+        program=program,
+        image=image.id if image else None,
+        built_at=round(time.time(), 3),
+        bytes=tree_size(directory),
+        package=parts.package,
+        roots=(*parts.roots.values(), *(module_uuid(own.name) for own in code)),
+        contents=parts.contents,
+        code=tuple(code),
+        statements=report.statements,
+        build_seconds=round(time.time() - began, 1),
+        environment=work.environment.id,
+        project=work.environment.project,
+        executable=work.environment.executable,
+        julia_version=facts.version,
+        julia_commit=facts.commit,
+        word_size=facts.word_size,
+        base_build_id=facts.base_build_id,
+        cpu_target="native",
+        cpu=cpu_identity(),
+        cpu_name=facts.cpu_name,
+        juliacall=situation.juliacall,
+        flags=situation.flags,
+        packages=tuple(
+            baked_package(manifest.packages[uuid], facts.depots, situation.preferences.get(uuid, {}))
+            for uuid in sorted(manifest.closure([uuid for uuid in used if uuid in manifest.packages]))
+        ),
+    )
+    work.store.publish_layer(layer)
+    return layer
+
+
+def _remove_old(work: Work, program: str) -> None:
+    for layer in runtime.layers_of(work.environment, work.store, program)[LAYERS_KEPT:]:
+        work.store.remove_layer(layer.id)

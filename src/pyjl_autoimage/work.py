@@ -1,0 +1,129 @@
+"""What one build carries along, and how it runs Julia: every line in its log, everything in its own places."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import IO
+
+from .environment import Environment, JuliaFacts
+from .jobs import State
+from .settings import Settings
+from .store import Store
+
+__all__ = ["Work", "executable_itself", "julia_environment", "run"]
+
+
+class Work:
+    """What one build carries along: where it reads and writes, and how it tells of itself."""
+
+    def __init__(
+        self,
+        store: Store,
+        environment: Environment,
+        settled: Settings,
+        flags: dict[str, str],
+        caller_directory: str,
+        directory: str,
+        state: State,
+        log: IO[str],
+    ) -> None:
+        self.store = store
+        self.environment = environment
+        self.settings = settled
+        self.flags = flags
+        self.caller_directory = caller_directory
+        self.directory = directory
+        self.state = state
+        self.log = log
+
+    def place(self, *names: str) -> str:
+        """A path among the build's own files."""
+        return os.path.join(self.directory, *names)
+
+    def say(self, text: str) -> None:
+        """A line in the log."""
+        self.write(f"[autoimage] {text}\n")
+
+    def write(self, text: str) -> None:
+        """Text in the log; a full disk must not hide the error that it leads to."""
+        try:
+            self.log.write(text)
+            self.log.flush()
+        except OSError:
+            pass
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        state, now = self.state, time.time()
+        if phase != state.phase:
+            state.seconds[state.phase] = round(now - state.phase_started, 2)
+            state.phase, state.phase_started = phase, now
+            self.say(f"phase: {phase}")
+        state.detail = ""
+        state.write(self.store, self.environment.id)
+
+    def detail(self, text: str) -> None:
+        """What the phase is at."""
+        self.state.detail = text
+        self.state.write(self.store, self.environment.id)
+
+
+def julia_environment() -> dict[str, str]:
+    """The environment of the Julias that a build starts: the user's, less what would change the project."""
+    dropped = ("JULIA_LOAD_PATH", "JULIA_PROJECT", "JULIA_NUM_THREADS", "JULIA_IMAGE_THREADS")
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in dropped and not name.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))
+    }
+    environ["JULIA_PYTHONCALL_EXE"] = sys.executable
+    return environ
+
+
+def executable_itself(facts: JuliaFacts, environment: Environment) -> str:
+    """The executable itself where the environment's is a launcher (juliaup) that could choose another."""
+    name = "julia.exe" if sys.platform == "win32" else "julia"
+    executable = os.path.join(facts.bindir, name)
+    return executable if os.path.exists(executable) else environment.executable
+
+
+def run(work: Work, command: list[str], environ: Mapping[str, str], follow: Callable[[str], None]) -> int:
+    """Run a process with its output in the log, line by line; its status."""
+    work.write(f"$ {' '.join(command[:4])} ...\n")
+    process = subprocess.Popen(
+        command,
+        env=dict(environ),
+        cwd=work.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            work.write(line)
+            follow(line)
+        return process.wait()
+    except BaseException:
+        _end_group(process)
+        raise
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End Julia and the Julias that it started: all that share this process's group, but us."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(os.getpgrp(), signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    else:
+        process.kill()
