@@ -29,8 +29,9 @@ def status(**keywords: Any) -> dict[str, Any]:
     Returns:
         Plain data with the keys ``environment`` (julia_version, executable, project, id), ``image`` (None, or
         id, path, built_at, bytes, packages, statements), ``rejected`` (id and reasons of each image that is
-        not valid here), ``profile`` (statements, recordings, packages), ``build`` (state, log, ...),
-        ``session`` (what became of start-up in this process) and ``store``.
+        not valid here), ``layers`` (id, program, reasons why it is not used, ...), ``profile`` (statements,
+        recordings, packages), ``build`` (state, log, ...), ``session`` (what became of start-up in this
+        process) and ``store``.
 
     Raises:
         JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
@@ -58,6 +59,7 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
         },
         "image": chosen,
         "rejected": rejected,
+        "layers": _layers(store, environment, flags, chosen["id"] if chosen else None),
         "profile": {
             "statements": len(recorded.statements),
             "recordings": recorded.runs,
@@ -117,6 +119,28 @@ def _images(
             "statements": image.statements,
         }
     return chosen, rejected
+
+
+def _layers(store: Store, environment: Environment, flags: dict[str, str], image: str | None) -> list[dict[str, Any]]:
+    layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
+    if not layers:
+        return []
+    try:
+        situation = runtime.situation_of(environment, store, flags)
+    except (AutoimageError, ValueError) as error:
+        return [{"id": layer.id, "program": layer.program, "reasons": [str(error)]} for layer in layers]
+    return [
+        {
+            "id": layer.id,
+            "program": layer.program,
+            "built_at": layer.built_at,
+            "bytes": layer.bytes,
+            "statements": layer.statements,
+            "code": [code.path for code in layer.code],
+            "reasons": runtime.reasons_against_layer(layer, image, situation, store),
+        }
+        for layer in layers
+    ]
 
 
 @contextlib.contextmanager

@@ -62,6 +62,21 @@ class Place:
         assert not check or result.returncode == 0, result.stderr[-3000:]
         return result
 
+    def run_file(self, path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a program in a fresh process."""
+        result = subprocess.run(
+            [sys.executable, str(path), *arguments],
+            env={**self.environ, **environ},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr[-3000:]
+        return result
+
     def json(self, code: str, *arguments: str, **environ: str) -> dict:
         """Run code whose last line of output is JSON."""
         return json.loads(self.python(code, *arguments, **environ).stdout.splitlines()[-1])

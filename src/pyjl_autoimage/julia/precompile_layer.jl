@@ -121,7 +121,8 @@ function code(io, id)
     try
         cache = precompiled(id)
         files = [entry isa Tuple ? entry[1] : entry for entry in Base.cache_dependencies(cache)[2]]
-        sources = filter(endswith(".jl"), files)
+        generated = joinpath("src", string(id.name, ".jl"))
+        sources = filter(path -> endswith(path, ".jl") && !endswith(path, generated), files)
         for path in sources
             found = first_effect_in(path)
             found === nothing || return (line(io, "failed", id.name, "at its top level it does more than define: $found"); false)

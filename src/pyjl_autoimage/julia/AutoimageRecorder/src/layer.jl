@@ -39,20 +39,30 @@ function load_statements(::Base.PkgId)
     return nothing
 end
 
-# True if the package is loaded now. What Julia's own `require` does first; it would go on to precompile.
+# True if the package is loaded now. Julia's `require` would compare modification times, which tell nothing in a
+# container or after a checkout, and precompile. What the layer depends on, and the content of every file, has been
+# compared before we come here; that the caches are whole, and fit this very Julia and the packages that are loaded,
+# is checked by Julia below.
 function load_cached(id::Base.PkgId)
     haskey(Base.loaded_modules, id) && return true
     Base.JLOptions().use_compiled_modules == 0 && return false
-    try
-        lock(Base.require_lock)
+    for path in Base.find_all_in_cache_path(id)
+        library = Base.ocachefile_from_cachefile(path)
         try
-            Base._tryrequire_from_serialized(id, UInt128(0))
-        finally
-            unlock(Base.require_lock)
+            lock(Base.require_lock)
+            try
+                Base._tryrequire_from_serialized(id, path, isfile(library) ? library : nothing)
+            finally
+                unlock(Base.require_lock)
+            end
+        catch
         end
-    catch
+        if haskey(Base.loaded_modules, id)
+            load_statements(id)
+            return true
+        end
     end
-    return haskey(Base.loaded_modules, id)
+    return false
 end
 
 load_cached(name::String, uuid::String) =

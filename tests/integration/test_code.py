@@ -1,0 +1,246 @@
+"""A program's own Julia code, evaluated, from the layer and from the image: never stale, and its errors its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from conftest import Place, make_place
+
+TINY_UUID = "7d1f0d65-5b0e-4b8a-9a3e-0c7a3f1f2b11"
+
+MODEL = """
+using Tiny, Statistics
+
+include("part.jl")
+
+struct Shape
+    sides::Int
+end
+area(shape::Shape) = part(shape.sides) + Tiny.number()
+answer(n) = area(Shape(Int(n))) + mean([1.0, 3.0])
+names_of(n) = join(["s$(i)" for i in 1:n if isodd(i)], ',')
+"""
+
+PROGRAM = """
+import json, sys
+from pyjl_autoimage import include, jl
+model = include("model.jl")
+compiled = jl.seval("m -> Base.PkgId(m).uuid !== nothing")(model)
+print(json.dumps({"answer": float(model.answer(4)), "compiled": bool(compiled), "names": str(model.names_of(5))}))
+"""
+
+
+class Program:
+    """A program in a directory of its own, with a model beside it."""
+
+    def __init__(self, place: Place, directory: Path) -> None:
+        self.place, self.directory = place, directory
+        directory.mkdir()
+        self.write("program.py", PROGRAM)
+        self.write("model.jl", MODEL)
+        self.write("part.jl", "part(n) = 10.0 * n\n")
+
+    def write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text, encoding="utf-8")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        text = (self.directory / name).read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        self.write(name, text.replace(old, new))
+
+    def run(self) -> dict:
+        result = self.place.run_file(self.directory / "program.py")
+        return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def tiny_place(tmp_path_factory, prepared) -> Place:
+    """A project that has a package tracked by path, and nothing else that takes time to load."""
+    root = tmp_path_factory.mktemp("code")
+    place = make_place(root, prepared)
+    source = root / "Tiny"
+    (source / "src").mkdir(parents=True)
+    (source / "Project.toml").write_text(f'name = "Tiny"\nuuid = "{TINY_UUID}"\nversion = "0.1.0"\n')
+    (source / "src" / "Tiny.jl").write_text("module Tiny\nnumber() = 0.5\nend\n")
+    project = Path(place.environment.project, "Project.toml")
+    project.write_text(project.read_text().replace("[deps]\n", f'[deps]\nTiny = "{TINY_UUID}"\n', 1))
+    with open(place.manifest.path, "a", encoding="utf-8") as manifest:
+        manifest.write(f'\n[[deps.Tiny]]\npath = "{source}"\nuuid = "{TINY_UUID}"\nversion = "0.1.0"\n')
+    return place
+
+
+@pytest.fixture(scope="module")
+def layered(tiny_place: Place) -> Program:
+    """A program that has run once, and for which a layer was built."""
+    program = Program(tiny_place, tiny_place.root / "layered")
+    first = program.run()
+    assert first == {"answer": 42.5, "compiled": False, "names": "s1,s3,s5"}
+    built = json.loads(tiny_place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
+    assert built["image"] is None
+    assert len(built["layers"]) == 1, built
+    assert not built["notes"]
+    return program
+
+
+def test_after_a_quick_build_the_code_comes_compiled(layered):
+    assert layered.run() == {"answer": 42.5, "compiled": True, "names": "s1,s3,s5"}
+    status = json.loads(layered.place.cli("status", "--json").stdout)
+    assert [layer["program"] for layer in status["layers"]] == [str(layered.directory / "program.py")]
+    assert status["layers"][0]["reasons"] == []
+
+
+@pytest.mark.parametrize("file", ["model.jl", "part.jl"])
+def test_a_changed_file_is_evaluated_afresh_and_the_old_one_comes_compiled_again(layered, file):
+    before = (layered.directory / file).read_text()
+    try:
+        layered.edit(
+            file, *(("10.0 * n", "20.0 * n") if file == "part.jl" else ("part(shape.sides)", "2part(shape.sides)"))
+        )
+        os.utime(layered.directory / file, (1, 1))  # a time in the past must not make it look unchanged
+        assert layered.run() == {"answer": 82.5, "compiled": False, "names": "s1,s3,s5"}
+    finally:
+        layered.write(file, before)
+    assert layered.run()["compiled"]
+
+
+def test_files_that_appear_for_a_computed_include_count(tiny_place, tmp_path):
+    program = Program(tiny_place, tiny_place.root / "computed")
+    program.write(
+        "model.jl",
+        MODEL.replace(
+            'include("part.jl")', 'for f in filter(endswith("part.jl"), readdir(@__DIR__)); include(f); end'
+        ),
+    )
+    session = textwrap.dedent("""
+        import json, pathlib
+        from pyjl_autoimage import include
+        here = pathlib.Path(__file__).parent
+        a = float(include("model.jl").answer(4))
+        (here / "zpart.jl").write_text("part(n) = 1.0")
+        b = float(include("model.jl").answer(4))
+        print(json.dumps([a, b]))
+        """)
+    program.write("program.py", session)
+    result = program.place.run_file(program.directory / "program.py")
+    assert json.loads(result.stdout.splitlines()[-1]) == [42.5, 3.5]
+
+
+def test_a_cache_that_is_gone_or_damaged_is_not_waited_for(layered):
+    layer = next(iter((layered.place.store / "v1" / "layers").iterdir()))
+    depot, kept = layer / "depot", layer.with_name("kept")
+    shutil.move(depot, kept)
+    try:
+        assert not layered.run()["compiled"]
+        shutil.copytree(kept, depot)
+        for library in depot.glob("compiled/*/model_*/*.so"):
+            library.write_bytes(library.read_bytes()[:-4096])
+        assert layered.run() == {"answer": 42.5, "compiled": False, "names": "s1,s3,s5"}
+        assert not list(depot.glob("compiled/*/*/*.ji.tmp"))
+    finally:
+        shutil.rmtree(depot, ignore_errors=True)
+        shutil.move(kept, depot)
+    assert layered.run()["compiled"]
+
+
+def test_a_layer_whose_dependency_changed_is_not_used(layered):
+    source = layered.place.root / "Tiny" / "src" / "Tiny.jl"
+    before = source.read_text()
+    try:
+        source.write_text(before.replace("0.5", "0.25"))
+        assert layered.run() == {"answer": 42.25, "compiled": False, "names": "s1,s3,s5"}
+        status = json.loads(layered.place.cli("status", "--json").stdout)
+        assert any("Tiny" in reason and "changed" in reason for reason in status["layers"][0]["reasons"])
+    finally:
+        source.write_text(before)
+    assert layered.run()["answer"] == 42.5
+
+
+def test_two_programs_with_files_of_the_same_name_do_not_meet(layered):
+    other = Program(layered.place, layered.place.root / "other")
+    other.write("part.jl", "part(n) = -1.0\n")
+    assert other.run() == {"answer": 1.5, "compiled": False, "names": "s1,s3,s5"}
+    assert layered.run()["answer"] == 42.5
+
+
+FAILING = """
+from pyjl_autoimage import include
+try:
+    include("model.jl")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("model.jl", "f(x) = 1\n\ng(x = 2\n", ["JuliaError", "model.jl:3"]),
+        ("part.jl", 'part(n) = 1\nerror("on purpose")\n', ["JuliaError", "on purpose", "part.jl:2"]),
+        ("model.jl", "using NoSuchPackage\n", ["CodeError", "NoSuchPackage", "not in the project", "model.jl"]),
+        ("model.jl", 'include("missing.jl")\n', ["JuliaError", "missing.jl"]),
+    ],
+)
+def test_errors_point_at_the_user_s_file(tiny_place, tmp_path_factory, file, text, said):
+    program = Program(tiny_place, tiny_place.root / f"failing-{abs(hash((file, text)))}")
+    program.write("program.py", FAILING)
+    program.write(file, text)
+    printed = tiny_place.run_file(program.directory / "program.py").stdout
+    for words in said:
+        assert words in printed
+
+
+DEFINING = '''
+import json
+from pyjl_autoimage import define, jl
+code = define("""
+struct Point
+    x::Float64
+end
+double(p) = Point(2 * p.x)
+value(x) = double(Point(x)).x
+fail() = error("on purpose")
+""", using=["Statistics"])
+try:
+    code.fail()
+except Exception as error:
+    where = [line.strip() for line in str(error).splitlines() if "program.py" in line]
+compiled = jl.seval("m -> Base.PkgId(m).uuid !== nothing")(code)
+print(json.dumps({"value": float(code.value(21.0)), "compiled": bool(compiled), "where": where}))
+'''
+
+
+def test_a_text_is_a_module_and_its_lines_are_those_of_the_python_file(tiny_place):
+    program = Program(tiny_place, tiny_place.root / "defining")
+    program.write("program.py", DEFINING)
+    first = program.run()
+    assert (first["value"], first["compiled"]) == (42.0, False)
+    assert any("program.py:10" in line for line in first["where"]), first
+    built = json.loads(tiny_place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
+    assert built["layers"]
+    second = program.run()
+    assert (second["value"], second["compiled"]) == (42.0, True)
+    assert any("program.py:10" in line for line in second["where"]), second
+    program.edit("program.py", "2 * p.x", "3 * p.x")
+    assert program.run()["value"] == 63.0
+
+
+def test_code_with_effects_at_its_top_level_stays_evaluated_and_says_why(tiny_place):
+    program = Program(tiny_place, tiny_place.root / "effects")
+    program.edit("model.jl", "using Tiny, Statistics", "using Tiny, Statistics, Random\nRandom.seed!(42)")
+    assert not program.run()["compiled"]
+    built = json.loads(tiny_place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
+    assert any("model.jl:3" in note and "seed!" in note for note in built["notes"]), built["notes"]
+    assert program.run() == {"answer": 42.5, "compiled": False, "names": "s1,s3,s5"}
+
+
+def test_names_recorded_while_the_code_was_evaluated_are_those_of_the_package(layered):
+    profile = json.loads(next(layered.place.store.glob("v1/environments/*/profile.json")).read_text())
+    own = [text for text in profile["statements"] if "model_" in text]
+    assert own
+    assert not any("Main.model_" in text for text in own)
