@@ -1,12 +1,12 @@
-"""Stock juliacall against the image, side by side in one run.
+"""Every way to start, side by side in one run: a bare Python and Julia, juliacall, juliacall set up by hand, and us.
 
-Runs a program (see `pyjl_autoimage.demos.tables`) in fresh Python processes, in turn on plain juliacall and
-on the image, and prints medians and spread as JSON and as a table.
+Runs the programs of `programs.py` in fresh processes, all kinds in turn, and prints medians and spread as JSON
+and as a table.
 
-    python benchmarks/startup.py --runs 7 --json startup.json --plot startup.png
+    python benchmarks/startup.py --runs 7 --json docs/images/startup.json --plot docs/images/startup.png
 
-It needs a Julia project that juliapkg finds, with DataFrames and CSV for the default program. Images are
-built in a store of the benchmark's own (``.bench``, or --store) unless it has one already.
+It needs a Julia project that juliapkg finds, with DataFrames and CSV. Layer and image are built in stores of the
+benchmark's own (below --place) unless they are there already.
 """
 
 from __future__ import annotations
@@ -21,26 +21,43 @@ import sys
 import time
 from pathlib import Path
 
+HERE = Path(__file__).parent
 PHASES = {
     "import": "import",
     "load": "load packages",
     "first_call": "first call",
     "second_call": "second call",
-    "first_result": "time to first result",
+    "first_result": "first result",
     "process": "whole process",
+    "resident_megabytes": "resident (MB)",
 }
+
+# kind -> (program, how, which store: none, layer or image, set up by hand)
+KINDS = {
+    "import: juliacall": ("import", "plain", None),
+    "import: juliacall, all set by hand": ("import", "plain", "hand"),
+    "import: pyjl_autoimage": ("import", "ours", "image"),
+    "tables: juliacall": ("tables", "plain", None),
+    "tables: juliacall, all set by hand": ("tables", "plain", "hand"),
+    "tables: image": ("tables", "ours", "image"),
+    "model: juliacall": ("model", "plain", None),
+    "model: layer": ("model", "ours", "layer"),
+    "model: image, model in Main": ("model", "main", "image"),
+    "model: image with the model": ("model", "ours", "image"),
+}
+ORDER = [*KINDS]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=7, help="measured processes of each kind")
-    parser.add_argument("--variant", default="with-csv", choices=["with-csv", "without-csv", "standard-library"])
-    parser.add_argument("--generations", type=int, default=1, help="builds, each from what runs on the last recorded")
-    parser.add_argument("--store", default=str(Path(__file__).parent.parent / ".bench"))
-    parser.add_argument("--dev-packages", default="skip", choices=["skip", "bake"])
+    parser.add_argument(
+        "--generations", type=int, default=2, help="image builds, each from what runs on the last recorded"
+    )
+    parser.add_argument("--place", default=str(HERE.parent / ".bench"))
     parser.add_argument("--json", dest="json_file", help="write the result here, too")
     parser.add_argument("--plot", help="write a picture here")
-    parser.add_argument("--from-json", help="draw the plot of an earlier result; run nothing")
+    parser.add_argument("--from-json", help="show an earlier result; run nothing")
     options = parser.parse_args()
     if options.from_json:
         result = json.loads(Path(options.from_json).read_text())
@@ -57,68 +74,107 @@ def main() -> int:
 
 
 def measure(options: argparse.Namespace) -> dict:
-    environ = {
-        **os.environ,
-        "PYJL_AUTOIMAGE_HOME": options.store,
-        "PYJL_AUTOIMAGE_DEV_PACKAGES": options.dev_packages,
+    stores = {
+        name: {**os.environ, "PYJL_AUTOIMAGE_HOME": str(Path(options.place, name))} for name in ("layer", "image")
     }
-    builds = [build(environ, options.variant) for _ in range(options.generations - generations_built(environ))]
-    kinds = {"stock": {"DEMO_PLAIN": "1"}, "image": {}}
-    for extra in kinds.values():
-        run(options.variant, {**environ, **extra})  # a first run of each reads its files from disk
-    samples: dict[str, list[dict]] = {kind: [] for kind in kinds}
+    builds = {"layer": build_layer(stores["layer"]), "image": build_images(stores["image"], options.generations)}
+    status = command(["status", "--json"], stores["image"])
+    environs = {None: dict(os.environ), "hand": by_hand(status), **stores}
+    for kind in KINDS:
+        run(kind, environs)  # a first run of each reads its files from disk
+    samples: dict[str, list[dict]] = {kind: [] for kind in KINDS}
+    floors: dict[str, list[float]] = {"python": [], "julia": []}
     for _ in range(options.runs):
-        for kind, extra in kinds.items():
-            samples[kind].append(run(options.variant, {**environ, **extra}))
-    answers = {sample["answer"] for kind in samples.values() for sample in kind}
-    if len(answers) != 1:
-        raise SystemExit(f"the runs gave different answers: {answers}")
+        for kind in KINDS:
+            samples[kind].append(run(kind, environs))
+        floors["python"].append(seconds([sys.executable, "-c", ""]))
+        floors["julia"].append(seconds([status["environment"]["executable"], "--startup-file=no", "-e", ""]))
+    for program in ("tables", "model"):
+        answers = {s["answer"] for kind, runs in samples.items() if KINDS[kind][0] == program for s in runs}
+        if len(answers) != 1:
+            raise SystemExit(f"the runs of {program} gave different answers: {answers}")
     medians = {
-        kind: {phase: statistics.median(s[phase] for s in runs) for phase in PHASES} for kind, runs in samples.items()
+        kind: {phase: statistics.median(s[phase] for s in runs) for phase in PHASES if phase in runs[0]}
+        for kind, runs in samples.items()
     }
-    status = command(["status", "--json"], environ)
+    floor = {name: statistics.median(times) for name, times in floors.items()}
     return {
-        "program": options.variant,
         "runs": options.runs,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "julia": status["environment"]["julia_version"],
+        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "image": {k: status["image"][k] for k in ("bytes", "statements")},
         "builds": builds,
+        "floor": floor,
         "median": medians,
         "spread": {
-            kind: {phase: [min(s[phase] for s in runs), max(s[phase] for s in runs)] for phase in PHASES}
+            kind: {phase: [min(s[phase] for s in runs), max(s[phase] for s in runs)] for phase in medians[kind]}
             for kind, runs in samples.items()
         },
-        "ratio": {phase: medians["stock"][phase] / medians["image"][phase] for phase in PHASES},
-        "floor": floor(status["environment"]["executable"]),
+        "bars": bars(medians, floor),
     }
 
 
-def floor(julia: str) -> dict[str, float]:
-    """What a bare Julia and a bare Python cost: nothing that starts both can be faster."""
-    commands = {"julia": [julia, "--startup-file=no", "-e", ""], "python": [sys.executable, "-c", ""]}
-    result = {}
-    for name, arguments in commands.items():
-        times = []
-        for _ in range(6):
-            began = time.perf_counter()
-            subprocess.run(arguments, check=True)
-            times.append(time.perf_counter() - began)
-        result[name] = statistics.median(times[1:])
-    return result
+def bars(medians: dict, floor: dict) -> dict:
+    """What we promise, as ratios of one run: the figure, and the limit that it is held to."""
+
+    def ratio(one: str, other: str, phase: str) -> float:
+        return medians[one][phase] / medians[other][phase]
+
+    ours, hand, stock = "import: pyjl_autoimage", "import: juliacall, all set by hand", "import: juliacall"
+    own = medians["model: image with the model"]
+    return {
+        "process of an import, of one set by hand (at most 1.05)": ratio(ours, hand, "process"),
+        "process of an import, of julia and python (at most 1.8)": medians[ours]["process"] / sum(floor.values()),
+        "import, faster than juliacall (at least 5)": ratio(stock, ours, "import"),
+        "tables, first result, faster (at least 5.5)": ratio("tables: juliacall", "tables: image", "first_result"),
+        "model, first result on the layer, faster (at least 3)": ratio(
+            "model: juliacall", "model: layer", "first_result"
+        ),
+        "model, first result on the image, faster (at least 25)": ratio(
+            "model: juliacall", "model: image with the model", "first_result"
+        ),
+        "model, first call less three second calls, seconds (at most 0.02)": own["first_call"]
+        - 3 * own["second_call"],
+    }
 
 
-def generations_built(environ: dict[str, str]) -> int:
-    images = Path(environ["PYJL_AUTOIMAGE_HOME"], "v1", "images")
-    return len(list(images.iterdir())) if images.is_dir() else 0
+def build_layer(environ: dict[str, str]) -> dict:
+    if not list(Path(environ["PYJL_AUTOIMAGE_HOME"]).glob("v1/layers/*/layer.json")):
+        run("model: layer", {"layer": environ})
+        began = time.perf_counter()
+        built = command(["build", "--quick", "--json"], environ)
+        return {"seconds": time.perf_counter() - began, "layers": built["layers"]}
+    return {}
 
 
-def build(environ: dict[str, str], variant: str) -> dict:
-    run(variant, environ)  # recorded
-    print("building an image", file=sys.stderr)
-    began = time.perf_counter()
-    built = command(["build", "--json"], environ)
-    return {"seconds": time.perf_counter() - began, "bytes": built["bytes"], "phases": built["seconds"]}
+def build_images(environ: dict[str, str], generations: int) -> list[dict]:
+    built = []
+    for _ in range(generations - len(list(Path(environ["PYJL_AUTOIMAGE_HOME"]).glob("v1/images/*/image.json")))):
+        for kind in ("tables: image", "model: image with the model"):
+            run(kind, {"image": environ})
+        print("building an image", file=sys.stderr)
+        began = time.perf_counter()
+        facts = command(["build", "--json"], environ)
+        built.append({"seconds": time.perf_counter() - began, "bytes": facts["bytes"], "phases": facts["seconds"]})
+    return built
+
+
+def by_hand(status: dict) -> dict[str, str]:
+    """juliacall told everything that it would have to find out, and the same image."""
+    from pyjl_autoimage.environment import Environment, probe
+
+    executable, project = status["environment"]["executable"], status["environment"]["project"]
+    facts = probe(Environment(executable, project))
+    return {
+        **os.environ,
+        "PYTHON_JULIACALL_EXE": executable,
+        "PYTHON_JULIACALL_PROJECT": project,
+        "PYTHON_JULIACALL_LIB": facts.libjulia,
+        "PYTHON_JULIACALL_BINDIR": facts.bindir,
+        "PYTHON_JULIACALL_SYSIMAGE": status["image"]["path"],
+        "PYTHON_JULIACALL_HANDLE_SIGNALS": "no",
+    }
 
 
 def command(arguments: list[str], environ: dict[str, str]) -> dict:
@@ -134,10 +190,11 @@ def command(arguments: list[str], environ: dict[str, str]) -> dict:
     return json.loads(result.stdout)
 
 
-def run(variant: str, environ: dict[str, str]) -> dict:
+def run(kind: str, environs: dict) -> dict:
+    program, how, where = KINDS[kind]
     result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage.demos.tables", variant],
-        env={**environ, "DEMO_STARTED": repr(time.time())},
+        [sys.executable, str(HERE / "programs.py"), program, how],
+        env={**environs[where], "BENCH_STARTED": repr(time.time())},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -145,11 +202,19 @@ def run(variant: str, environ: dict[str, str]) -> dict:
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def seconds(arguments: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(arguments, check=True)
+    return time.perf_counter() - began
+
+
 def table(result: dict) -> str:
-    lines = [f"{'':24}{'stock':>10}{'image':>10}{'ratio':>8}"]
-    for phase, label in PHASES.items():
-        stock, image = (result["median"][kind][phase] for kind in ("stock", "image"))
-        lines.append(f"{label:24}{stock:>9.3f}s{image:>9.3f}s{result['ratio'][phase]:>7.1f}x")
+    lines = ["".join([f"{'':36}", *(f"{label:>15}" for label in PHASES.values())])]
+    for kind, medians in result["median"].items():
+        cells = [f"{medians[phase]:>15.3f}" if phase in medians else f"{'':>15}" for phase in PHASES]
+        lines.append(f"{kind:36}" + "".join(cells))
+    lines += [f"{name:36}{'':75}{value:>15.3f}" for name, value in result["floor"].items()]
+    lines += ["", *(f"{value:8.3f}  {name}" for name, value in result["bars"].items())]
     return "\n".join(lines)
 
 
@@ -160,15 +225,22 @@ def plot(result: dict, path: str) -> None:
     from matplotlib import pyplot
 
     parts = {"import": "#9558b2", "load": "#4063d8", "first_call": "#389826"}
-    figure, axes = pyplot.subplots(figsize=(8, 2.4), layout="constrained")
-    for row, kind in enumerate(("image", "stock")):
+    kinds = [kind for kind in ORDER if kind.startswith("model")][::-1]
+    names = {
+        "model: juliacall": "plain juliacall",
+        "model: layer": "with a layer",
+        "model: image, model in Main": "with an image",
+        "model: image with the model": "with an image that\nhas the program's own code",
+    }
+    figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")
+    for row, kind in enumerate(kinds):
         left = 0.0
         for part, colour in parts.items():
-            seconds = result["median"][kind][part]
-            axes.barh(row, seconds, left=left, color=colour, height=0.6, label=PHASES[part] if row else None)
-            left += seconds
+            value = result["median"][kind][part]
+            axes.barh(row, value, left=left, color=colour, height=0.6, label=None if row else PHASES[part])
+            left += value
         axes.text(left, row, f"  {result['median'][kind]['first_result']:.2f} s", va="center", fontweight="bold")
-    axes.set_yticks([0, 1], ["with the image", "plain juliacall"])
+    axes.set_yticks(range(len(kinds)), [names[kind] for kind in kinds])
     axes.set_xlabel("seconds from the start of the import to the first result (median)")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)

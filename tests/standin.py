@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pyjl_autoimage import manifest
 from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
-from pyjl_autoimage.image import BakedPackage, Image
+from pyjl_autoimage.image import BakedPackage, Image, Requirements
+from pyjl_autoimage.layer import Layer
 from pyjl_autoimage.store import Store, file_sha256, library_name
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
@@ -184,6 +185,17 @@ class World:
         )
         self.store.publish(str(staging), image)
         return image
+
+    def publish_layer(self, layer_id: str = "1" * 16, **changes: object) -> Layer:
+        """Put a layer into the store, of the program that `python -c` is."""
+        image = self.image()
+        shared = {name: getattr(image, name) for name in Requirements.__dataclass_fields__}
+        own = {"program": "", "image": None, "built_at": 1000.0, "bytes": 1, "package": "AutoimageStatements_1a2b"}
+        ids = {"id": layer_id, "path": self.store.new_layer(layer_id), "roots": (EXAMPLE_UUID,), "contents": "c"}
+        layer = Layer(**{**shared, **own, **ids, **changes})  # type: ignore[arg-type]
+        os.makedirs(self.store.layer_depot(layer_id), exist_ok=True)
+        self.store.publish_layer(layer)
+        return layer
 
 
 def age(*paths: Path | str) -> None:

@@ -1,0 +1,225 @@
+"""Layers: which one a start uses, what it holds, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pyjl_autoimage import code, layer
+from pyjl_autoimage.errors import BuildError
+from pyjl_autoimage.image import OwnCode
+from pyjl_autoimage.layer import Layer, Parts
+from pyjl_autoimage.manifest import load_toml
+from pyjl_autoimage.profile import Code
+
+from standin import EXAMPLE_UUID, World, age, start_in
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def told_of(told: dict) -> list[str]:
+    return [text for text in told["evaluated"] if "use_layer" in text]
+
+
+def test_a_start_uses_the_layer_of_its_program(world):
+    made = world.publish_layer()
+    world.publish_layer("2" * 16, program="/another.py", built_at=2000.0)
+    told = start_in(world)
+    assert told["environ"]["JULIA_DEPOT_PATH"] == f":{world.store.layer_depot(made.id)}"
+    (text,) = told_of(told)
+    assert made.id in text
+
+
+def test_no_layer_no_trace_of_one(world):
+    told = start_in(world)
+    assert not told_of(told)
+    assert "JULIA_DEPOT_PATH" not in told["environ"]
+
+
+def test_the_newest_layer_is_used_and_a_newer_one_noticed(world):
+    world.publish_layer()
+    assert "1" * 16 in told_of(start_in(world))[0]
+    world.publish_layer("2" * 16, built_at=2000.0)
+    assert "2" * 16 in told_of(start_in(world))[0]
+
+
+def test_a_layer_counts_only_on_the_image_that_it_was_made_for(world):
+    world.publish_layer()
+    image = world.publish()
+    told = start_in(world)
+    assert (told["sysimage"], told_of(told)) == (image.path, [])
+    world.publish_layer("2" * 16, image=image.id)
+    told = start_in(world)
+    assert told["sysimage"] == image.path
+    assert "2" * 16 in told_of(told)[0]
+
+
+@pytest.mark.parametrize("changes", [{"julia_version": "1.9.0"}, {"cpu": "another"}, {"juliacall": "0.9.30"}])
+def test_a_layer_for_another_situation_is_not_used(world, changes):
+    world.publish_layer(**changes)
+    assert not told_of(start_in(world))
+
+
+def test_a_changed_package_makes_the_layer_stale(world):
+    world.publish_layer()
+    assert told_of(start_in(world))
+    world.write_manifest(version="0.5.4", tree="0" * 40)
+    assert not told_of(start_in(world))
+
+
+def test_a_layer_that_others_can_write_is_not_used_even_if_it_was_before(world):
+    made = world.publish_layer()
+    age(world.root)
+    assert told_of(start_in(world))
+    os.chmod(made.path, 0o777)
+    told = start_in(world)
+    assert not told_of(told)
+    assert any("written by other users" in note for note in told["notes"])
+
+
+def test_a_layer_that_is_not_published_yet_does_not_count_and_goes_when_its_builder_is_dead(world):
+    directory = Path(world.store.new_layer("3" * 16))
+    assert not told_of(start_in(world))
+    world.store.remove_debris()
+    assert directory.exists(), "this process builds it"
+    (directory / "builder").write_text("elsewhere-1-1")
+    from pyjl_autoimage.processes import hostname
+
+    (directory / "builder").write_text(f"{hostname()}-999999999-1")
+    world.store.remove_debris()
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("preload", ["1", "0"])
+def test_when_a_layer_is_loaded_is_a_setting(world, preload):
+    world.publish_layer()
+    (text,) = told_of(start_in(world, PYJL_AUTOIMAGE_PRELOAD=preload))
+    assert ("start" if preload == "1" else "use") in text
+
+
+def test_what_is_written_of_a_layer_is_read_again(world):
+    own = OwnCode("model_1a2b", "/p/model.jl", {"/p/model.jl": "1234"}, "it has an __init__")
+    made = world.publish_layer(code=(own,), image="5" * 16)
+    assert list(world.store.all_layers()) == [made]
+
+
+@pytest.mark.parametrize(
+    "change", [{"roots": "x"}, {"image": 3}, {"schema": 99}, {"code": [{"name": "x"}]}, {"more": 1}]
+)
+def test_a_layer_that_is_not_one_of_ours_is_passed_over(world, change):
+    made = world.publish_layer()
+    path = Path(made.path, "layer.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert not list(world.store.all_layers())
+    with pytest.raises(ValueError, match=r".+"):
+        Layer.from_json(path.read_text(), made.path)
+
+
+# -- what is in it ---------------------------------------------------------------------------------------
+
+
+def parts(**changes) -> Parts:
+    own = {
+        "model_1a2b": Code("/p/model.jl", deps={"Example": EXAMPLE_UUID}),
+        "code_3c": Code("/p/a.py", "f() = 1", ["Example"]),
+    }
+    return replace(
+        Parts("AutoimageStatements_1a", {"Example": EXAMPLE_UUID}, ["precompile(Tuple{f})"], own), **changes
+    )
+
+
+def test_the_packages_of_a_layer_are_julia_packages(tmp_path):
+    layer.write_packages(str(tmp_path), parts())
+    manifest = load_toml(str(tmp_path / "Manifest.toml"))["deps"]
+    assert set(manifest) == {"AutoimageStatements_1a", "model_1a2b", "code_3c"}
+    for name, (entry,) in manifest.items():
+        project = load_toml(str(Path(entry["path"], "Project.toml")))
+        assert (project["name"], project["uuid"]) == (name, entry["uuid"]) == (name, code.module_uuid(name))
+        assert project["deps"] == entry["deps"]
+        assert Path(entry["path"], "src", f"{name}.jl").is_file()
+    statements = manifest["AutoimageStatements_1a"][0]
+    assert set(statements["deps"]) == {"Example", "model_1a2b", "code_3c"}
+    assert 'include("/p/model.jl")' in (tmp_path / "packages/model_1a2b/src/model_1a2b.jl").read_text()
+    assert (tmp_path / "packages/code_3c/src/text.jl").read_text() == "f() = 1"
+
+
+def test_the_same_parts_have_the_same_digest_whatever_their_order(tmp_path):
+    one = parts(statements=["a", "b"])
+    assert one.contents == parts(statements=["b", "a"]).contents
+    assert one.contents != parts(statements=["a"]).contents
+    assert one.contents != parts(statements=["a", "b"], code={}).contents
+
+
+def test_a_report_is_read_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "report"
+    path.write_text("code\tm\t\t/p/a b.jl\t/p/\\\\x.jl\nfailed\tn\tat its top\\tlevel\nstatements\t7\nend\n")
+    report = layer.read_report(str(path))
+    assert report.files == {"m": ("/p/a b.jl", "/p/\\x.jl")}
+    assert report.failed == {"n": "at its top\tlevel"}
+    assert (report.statements, report.not_for_images) == (7, {})
+    path.write_text("code\tm\t\t/p/a.jl\nstatements\t7\n")
+    with pytest.raises(BuildError):
+        layer.read_report(str(path))
+
+
+# -- own code --------------------------------------------------------------------------------------------
+
+
+def test_namesakes_have_names_of_their_own_that_julia_can_spell(tmp_path):
+    names = [code._name_of_file(path) for path in ("/a/model.jl", "/b/model.jl", "/a/größe 2.jl", "/a/2.jl")]
+    assert len(set(names)) == 4
+    assert all(name.isascii() and name.isidentifier() for name in names)
+    assert names[0].startswith("model_")
+
+
+def test_a_file_that_changed_is_seen_whatever_its_times_say(tmp_path):
+    path = tmp_path / "a.jl"
+    path.write_text("f() = 1")
+    known = code.fingerprints([str(path)])
+    status = path.stat()
+    path.write_text("f() = 2")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not code.unchanged(known)
+    path.write_text("f() = 1")
+    assert code.unchanged(known)
+    path.unlink()
+    assert not code.unchanged(known)
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ('include("b.jl")', False),
+        ("include(name)", True),
+        ('include(joinpath(d, "b.jl"))', True),
+        ("f(x) = x", False),
+    ],
+)
+def test_a_new_file_counts_where_includes_are_computed(tmp_path, text, counts):
+    (tmp_path / "a.jl").write_text(text)
+    known = code.fingerprints([str(tmp_path / "a.jl")])
+    (tmp_path / "new.txt").write_text("")
+    assert code.unchanged(known)
+    (tmp_path / "new.jl").write_text("")
+    assert code.unchanged(known) is not counts
+
+
+def test_a_file_that_does_not_exist_is_an_error_that_names_the_places(world):
+    script = world.root / "program.py"
+    script.write_text("from pyjl_autoimage import include\ninclude('nothing.jl')\n")
+    import subprocess
+    import sys
+
+    result = subprocess.run(
+        [sys.executable, str(script)], env=world.environ, cwd="/", capture_output=True, text=True, check=False
+    )
+    assert "CodeError" in result.stderr
+    assert str(world.root / "nothing.jl") in result.stderr
+    assert "/nothing.jl" in result.stderr
