@@ -20,6 +20,9 @@ from .store import Store
 __all__ = ["bytes_text", "seconds_text", "show_status", "status", "stdout_to_stderr", "watcher"]
 
 
+RUNS_SHOWN = 5
+
+
 def status(**keywords: Any) -> dict[str, Any]:
     """How things stand for this program's environment. Changes nothing, installs nothing.
 
@@ -30,8 +33,8 @@ def status(**keywords: Any) -> dict[str, Any]:
         Plain data with the keys ``environment`` (julia_version, executable, project, id), ``image`` (None, or
         id, path, built_at, bytes, packages, statements), ``rejected`` (id and reasons of each image that is
         not valid here), ``layers`` (id, program, reasons why it is not used, ...), ``profile`` (statements,
-        recordings, packages), ``build`` (state, log, ...), ``session`` (what became of start-up in this
-        process) and ``store``.
+        recordings, packages), ``runs`` (the latest: what each still compiled and what that cost), ``build``
+        (state, log, ...), ``session`` (what became of start-up in this process) and ``store``.
 
     Raises:
         JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
@@ -65,6 +68,18 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
             "recordings": recorded.runs,
             "packages": sorted(package.name for package in recorded.packages.values()),
         },
+        "runs": [
+            {
+                "program": run.program,
+                "started": run.started,
+                "image": run.image,
+                "layer": run.layer,
+                "ready_seconds": run.ready,
+                "statements": run.statements,
+                "compile_seconds": run.compiled,
+            }
+            for run in sorted(recorded.recent.values(), key=lambda run: run.started, reverse=True)[:RUNS_SHOWN]
+        ],
         "build": {
             "state": state.state if state else "none",
             "log": store.build_log(environment.id) if state else None,
@@ -227,6 +242,13 @@ def show_status(data: dict[str, Any], console: Any) -> None:
         f"{recorded['statements']} statements from {recorded['recordings']} recorded runs"
         + (f"; loaded: {escape(', '.join(recorded['packages'][:12]))}" if recorded["packages"] else ""),
     )
+    for layer in data["layers"]:
+        if not layer["reasons"]:
+            what = ", ".join([f"{layer['statements']} statements", *map(os.path.basename, layer["code"])])
+            program = escape(layer["program"] or "interactive use")
+            table.add_row("layer", f"built {ago_text(layer['built_at'])} for {program}: {escape(what)}")
+    for run in data["runs"][:1]:
+        table.add_row("last run", escape(_run_text(run)))
     table.add_row("build", _build_text(build))
     for name, why in build["left_out"].items():
         table.add_row("left out", f"{escape(name)}: {escape(why)}")
@@ -238,6 +260,14 @@ def show_status(data: dict[str, Any], console: Any) -> None:
             console.print(f"    {escape(reason)}")
         if len(entry["reasons"]) > 4:
             console.print(f"    and {len(entry['reasons']) - 4} more reasons")
+
+
+def _run_text(run: dict[str, Any]) -> str:
+    """What the last run compiled in spite of image and layer, and what that cost."""
+    on = f"on image {run['image']}" if run["image"] else "on the layer" if run["layer"] else "without an image"
+    started = f", up after {seconds_text(run['ready_seconds'])}" if run["ready_seconds"] else ""
+    cost = f", {seconds_text(run['compile_seconds'])} of compilation" if run["compile_seconds"] else ""
+    return f"{ago_text(run['started'])}, {on}{started}; it still compiled {run['statements']} methods{cost}"
 
 
 def _build_text(build: dict[str, Any]) -> str:
