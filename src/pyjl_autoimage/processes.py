@@ -82,7 +82,10 @@ def boot_id() -> str:
 def script_directory() -> str:
     """The directory of the running script, or the current one: where `pyproject.toml` is searched from."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.dirname(os.path.abspath(main)) if main else os.getcwd()
+    try:
+        return os.path.dirname(os.path.abspath(main)) if main else os.getcwd()
+    except OSError:
+        return os.path.abspath(os.sep)  # the current directory is gone
 
 
 def is_alive(name: str, mark: str | None = None) -> bool:

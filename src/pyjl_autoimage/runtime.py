@@ -322,8 +322,8 @@ def user_options() -> dict[str, str]:
         value: object = sys._xoptions.get(f"juliacall-{name.replace('_', '-')}")
         if value is None:
             value = os.environ.get(_ENVIRONMENT_NAMES.get(name, f"PYTHON_JULIACALL_{name.upper()}"))
-        if isinstance(value, str):
-            found[name] = value
+        if value is not None:
+            found[name] = value if isinstance(value, str) else ""  # -X without an argument: juliacall complains
     return found
 
 
