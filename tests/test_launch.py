@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -509,3 +510,11 @@ def test_older_images_are_no_witnesses(tmp_path):
     assert start_in(world)["sysimage"] == newest.path
     assert world.times_started() == started
     assert Path(world.store.launches, name).stat().st_mtime_ns == before
+
+
+def test_a_layer_published_after_somebody_looked_is_noticed(store):
+    """Its directory was there before: the directory of layers would look as it did."""
+    path = store.new_layer("layer")
+    os.utime(store.layers, (1, 1))
+    store.publish_layer(SimpleNamespace(path=path, to_json=dict))
+    assert os.stat(store.layers).st_mtime > 1
