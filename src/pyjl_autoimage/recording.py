@@ -198,6 +198,16 @@ def load_from_layer(juliacall: Any, name: str, uuid: str) -> bool:
     return _call_recorder(juliacall, "load_cached", f"{julia_string(name)}, {julia_string(uuid)}") is not None
 
 
+# Compiles one method, in a module whose methods are interpreted (`Base.Experimental.@compiler_options`): Julia notes
+# those as well (`jl_compile_method_internal`), and LLVM, which may have nothing else to do, need not even wake up.
+_COMPILED_FOR_TRACE = """
+let interpreted = Module()
+    Core.eval(interpreted, Expr(:block, Expr(:meta, :compile, 3), Expr(:meta, :infer, 0), nothing))
+    Base.invokelatest(Core.eval(interpreted, :(x -> x)), 1)
+end
+"""
+
+
 def open_trace(juliacall: Any, recording: Recording) -> None:
     """Let Julia open its trace file now, if it has not yet.
 
@@ -206,7 +216,7 @@ def open_trace(juliacall: Any, recording: Recording) -> None:
     """
     try:
         if os.stat(recording.trace).st_size == 0:
-            evaluate(juliacall, "Base.invokelatest(Core.eval(Module(), :(x -> x)), 1)")
+            evaluate(juliacall, _COMPILED_FOR_TRACE)
     except OSError:
         pass
 
