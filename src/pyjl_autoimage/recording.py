@@ -156,6 +156,14 @@ def evaluate(juliacall: Any, code: str) -> int | None:
     return address
 
 
+# What `Base.Experimental.@compiler_options compile=min optimize=0 infer=no` gives in a module. Expanding the macro
+# would cost a fifth of all that our recorder costs a start without an image.
+_INTERPRETED = (
+    "Core.eval({}, Expr(:block, Expr(:meta, :compile, 3), Expr(:meta, :optlevel, 0), "  # 3 is min
+    "Expr(:meta, :infer, 0), nothing))"
+)
+
+
 def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | None:
     """Call a function of the recorder: the one in the image, or the one that was evaluated, or a new one."""
     identity = f'Base.PkgId(Base.UUID("{RECORDER_UUID}"), "{RECORDER}")'
@@ -179,7 +187,7 @@ def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | N
             end
             if recorder === nothing
                 recorder = Module(:{RECORDER})
-                Core.eval(recorder, :(Base.Experimental.@compiler_options compile=min optimize=0 infer=no))
+                {_INTERPRETED.format("recorder")}
                 {include}
             end
             Base.invokelatest(getfield(recorder, :{function}){", " + argument if argument else ""})
@@ -198,11 +206,11 @@ def load_from_layer(juliacall: Any, name: str, uuid: str) -> bool:
     return _call_recorder(juliacall, "load_cached", f"{julia_string(name)}, {julia_string(uuid)}") is not None
 
 
-# Compiles one method, in a module whose methods are interpreted (`Base.Experimental.@compiler_options`): Julia notes
-# those as well (`jl_compile_method_internal`), and LLVM, which may have nothing else to do, need not even wake up.
-_COMPILED_FOR_TRACE = """
+# Compiles one method, in a module whose methods are interpreted: Julia notes those as well
+# (`jl_compile_method_internal`), and LLVM, which may have nothing else to do, need not even wake up.
+_COMPILED_FOR_TRACE = f"""
 let interpreted = Module()
-    Core.eval(interpreted, Expr(:block, Expr(:meta, :compile, 3), Expr(:meta, :infer, 0), nothing))
+    {_INTERPRETED.format("interpreted")}
     Base.invokelatest(Core.eval(interpreted, :(x -> x)), 1)
 end
 """
