@@ -125,6 +125,14 @@ class World:
             f'[[deps.Example]]\ngit-tree-sha1 = "{tree}"\nuuid = "{EXAMPLE_UUID}"\nversion = "{version}"\n{extra}'
         )
 
+    def install(self, name: str, uuid: str) -> str:
+        """Make the source directory of a package with the example's tree; where it is."""
+        content = int(uuid.replace("-", ""), 16).to_bytes(16, "little")
+        slug = manifest._slug(manifest._crc32c(bytes.fromhex(EXAMPLE_TREE), manifest._crc32c(content)), 5)
+        source = self.depot / "packages" / name / slug
+        source.mkdir(parents=True)
+        return str(source)
+
     @property
     def environment(self) -> Environment:
         return Environment(str(self.executable), str(self.project), managed=False)
@@ -243,9 +251,7 @@ def buildable_world(root: Path) -> World:
     """A world in which a build gets as far as starting Julia."""
     world = World(root)
     world.write_manifest(extra=PYTHONCALL)
-    content = int(PYTHONCALL_UUID.replace("-", ""), 16).to_bytes(16, "little")
-    slug = manifest._slug(manifest._crc32c(bytes.fromhex(EXAMPLE_TREE), manifest._crc32c(content)), 5)
-    (world.depot / "packages" / "PythonCall" / slug).mkdir(parents=True)
+    world.install("PythonCall", PYTHONCALL_UUID)
     (world.root / "builder").mkdir()
     return world
 

@@ -209,7 +209,7 @@ def test_two_builds_at_once_are_one(buildable):
 def test_a_handle_only_watches_and_its_process_may_go(buildable):
     julia_that(buildable, 'sleep 2; echo "ERROR: later"; exit 1')
     environ = environ_of(buildable)
-    code = "import pyjl_autoimage as a, os\nh = a.rebuild(wait=False); print(h.done, h.progress.state, h.log); os._exit(0)"
+    code = "import pyjl_autoimage as a, os\nh = a.rebuild(wait=False); print(h.done, h.progress.state, h.log, flush=True); os._exit(0)"
     result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("False ")
     store, environment = buildable.store, buildable.environment.id

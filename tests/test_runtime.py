@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import pyjl_autoimage
 from pyjl_autoimage import launch
 
 from standin import World, age, start_in
@@ -307,42 +306,6 @@ def test_the_quick_home_is_the_platforms(monkeypatch, tmp_path):
             monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert launch.quick_home({}) == default_home()
     assert launch.quick_home({"home": str(tmp_path)}) == str(tmp_path)
-
-
-NEVER_ON_THE_HOT_PATH = (
-    "juliapkg", "rich", "platformdirs", "tomllib", "tomli", "dataclasses", "inspect", "logging", "hashlib",
-    "subprocess", "pathlib", "filelock", "typing", "importlib.metadata",
-)  # fmt: skip
-
-
-def test_the_hot_path_imports_little_and_starts_no_process(world):
-    remembered(world)
-    code = (
-        "import sys, os\nbefore = set(sys.modules)\n"
-        "import pyjl_autoimage.runtime as r\n"
-        "started = []\n"
-        "sys.addaudithook(lambda e, a: started.append(e) if e in ('subprocess.Popen', 'os.fork', 'os.posix_spawn', "
-        "'os.system', 'os.exec') else None)\n"
-        "plan = r.prepare({})\n"
-        "assert plan.image, plan.notes\nassert not started, started\n"
-        "print(sorted(set(sys.modules) - before))\n"
-    )
-    # -S: nothing that a virtual environment's .pth files import may hide what we import.
-    path = [str(world.site), str(Path(pyjl_autoimage.__file__).parent.parent)]
-    age(world.root)
-    first = python(world, f"import sys; sys.path[:0] = {path!r}\n{code}", "-S")
-    result = python(world, f"import sys; sys.path[:0] = {path!r}\n{code}", "-S")
-    assert result.returncode == 0, first.stderr + result.stderr
-    imported = eval(result.stdout)
-    assert not [m for m in imported if m in NEVER_ON_THE_HOT_PATH]
-    ours = {m for m in imported if m.startswith("pyjl_autoimage")}
-    assert ours == {
-        "pyjl_autoimage",
-        *(
-            f"pyjl_autoimage.{m}"
-            for m in ("_version", "errors", "guard", "launch", "processes", "recording", "runtime", "store")
-        ),
-    }
 
 
 def test_an_image_that_others_can_write_is_not_used_even_if_it_was_before(world):

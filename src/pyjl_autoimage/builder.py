@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from . import clean, jobs, launch, layering, profile, recipe, runtime, settings, verify
+from . import clean, jobs, layering, profile, recipe, runtime, settings, verify
 from .code import unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
 from .errors import AutoimageError, BuildError, StoreError
@@ -81,7 +81,7 @@ def rebuild(wait: bool = True, quick: bool = False, **keywords: Any) -> Build:
         SettingsError: a setting has an unknown name or a bad value.
         StoreError: the store cannot be written.
     """
-    settled = settings.from_everywhere(keywords, pyproject=settings.find_pyproject(launch.script_directory()))
+    settled = settings.settle(keywords)
     options = runtime.user_options()
     environment = locate(options, check_bounds=options.get("check_bounds"))
     handle = begin(environment, settled, runtime.code_flags(options), quick=quick)

@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Any
 
-from . import launch, runtime, settings
+from . import runtime, settings
 from .environment import Environment
 from .errors import AutoimageError
 from .image import Image, Situation
@@ -29,7 +29,7 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
     Raises:
         SettingsError: a setting has an unknown name or a bad value.
     """
-    settled = settings.from_everywhere(pyproject=settings.find_pyproject(launch.script_directory()))
+    settled = settings.settle()
     store = Store(settled.home)
     removed: list[dict[str, Any]] = []
     kept: list[dict[str, Any]] = []
@@ -57,10 +57,9 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
                 kept.append({"name": f"environment {environment_id}", "reason": "a build is running"})
                 continue
             removed.append(_remove_tree(f"environment {environment_id}", directory, dry_run))
-        for name in ("launch", "builder", "uses"):
-            directory = os.path.join(store.root, name)
-            if os.path.isdir(directory) and not (name == "uses" and kept):
-                removed.append(_remove_tree(name, directory, dry_run))
+        for directory in (store.launches, store.builder_project, store.uses):
+            if os.path.isdir(directory) and not (directory == store.uses and kept):
+                removed.append(_remove_tree(os.path.basename(directory), directory, dry_run))
     return removed, kept
 
 

@@ -172,10 +172,9 @@ def _print_left_out(console: Any, left_out: dict[str, str]) -> None:
 
 
 def _home(keywords: dict[str, Any]) -> str | None:
-    from . import launch, settings
+    from .settings import settle
 
-    pyproject = settings.find_pyproject(launch.script_directory())
-    return settings.from_everywhere(keywords, pyproject=pyproject).home
+    return settle(keywords).home
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from . import builder, launch, settings
+from . import builder, settings
 from .environment import Environment, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .manifest import ManifestError, load_manifest, manifest_file
@@ -50,7 +50,7 @@ def demo(console: Any, *, keep: bool = False, as_json: bool = False) -> int:
         JuliaNotFoundError: there is no usable Julia.
         BuildError: the image could not be built.
     """
-    settled = settings.from_everywhere(pyproject=settings.find_pyproject(launch.script_directory()))
+    settled = settings.settle()
     home = os.path.join(Store(settled.home).home, "demo")
     try:
         Store(home).ensure(home)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import builder, launch, runtime, settings
+from . import builder, runtime, settings
 from .environment import Environment, JuliaFacts, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Situation
@@ -37,7 +37,7 @@ def examine() -> Iterator[Check]:
     Raises:
         SettingsError: a setting has an unknown name or a bad value.
     """
-    settled = settings.from_everywhere(pyproject=settings.find_pyproject(launch.script_directory()))
+    settled = settings.settle()
     store = Store(settled.home)
     yield from _store(store)
     yield _compiler()

@@ -7,7 +7,9 @@ The one place that knows juliapkg. `locate` gives the same answer as juliacall w
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ from typing import Any
 
 from .errors import JuliaNotFoundError
 
-__all__ = ["Environment", "JuliaFacts", "cpu_identity", "locate", "probe"]
+__all__ = ["Environment", "JuliaFacts", "cpu_identity", "juliaup_configuration", "locate", "probe"]
 
 JULIA_SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "julia")
 
@@ -36,6 +38,26 @@ class Environment:
     def id(self) -> str:
         """16 hexadecimal digits that name the environment in the store."""
         return hashlib.sha256(f"{self.executable}\0{self.project}".encode()).hexdigest()[:16]
+
+    def changes_with_directory(self) -> bool:
+        """Whether the executable may start another Julia in another directory (``juliaup override``)."""
+        configuration = juliaup_configuration()
+        own = os.path.join(os.path.realpath(os.path.dirname(configuration)), "")
+        if os.path.realpath(self.executable).startswith(own):
+            return False  # a Julia that juliaup installed, not its launcher
+        try:
+            with open(configuration, "rb") as file:
+                return bool(json.load(file).get("Overrides"))
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, AttributeError):
+            return True  # not sure
+
+
+def juliaup_configuration() -> str:
+    """The file in which juliaup keeps which Julia its launcher starts, whether there is one or not."""
+    depot = os.environ.get("JULIAUP_DEPOT_PATH") or os.path.join(os.path.expanduser("~"), ".julia")
+    return os.path.join(depot, "juliaup", "juliaup.json")
 
 
 @dataclass(frozen=True)
@@ -94,8 +116,6 @@ def locate(
     options = options or {}
     exe, project = options.get("exe"), options.get("project")
     if exe and project:
-        import shutil
-
         found = shutil.which(exe)
         if found is None:
             raise JuliaNotFoundError(f"the Julia executable {exe!r}, given to juliacall, does not exist")
@@ -125,8 +145,9 @@ def _ask_juliapkg(options: Mapping[str, str], check_bounds: str | None, install:
             raise JuliaNotFoundError(
                 "the Julia project has not been set up yet; the first `import juliacall` does that"
             )
+        executable = juliapkg.executable()
         return Environment(
-            os.path.abspath(juliapkg.executable()),
+            os.path.abspath(shutil.which(executable) or executable),  # PYTHON_JULIAPKG_EXE may be a name on PATH
             os.path.abspath(juliapkg.project()),
             options.get("lib") or juliapkg.libjulia(),
             options.get("home") or juliapkg.bindir(),

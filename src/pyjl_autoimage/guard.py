@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .processes import hostname, is_alive, name_of_this_process
+from .processes import boot_id, hostname, is_alive, name_of_this_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,15 +117,6 @@ def _remove_at_c_exit(path: str) -> None:
         register(ctypes.cast(library.unlink, ctypes.c_void_p), copy(os.fsencode(path)), None)
     except (OSError, AttributeError):
         pass
-
-
-def boot_id() -> str:
-    """Names this boot of this host; empty where that is not known."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip().replace("-", "")[:12]
-    except OSError:
-        return ""
 
 
 def verdicts(directory: str) -> Iterator[tuple[str, str]]:

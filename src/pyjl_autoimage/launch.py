@@ -1,32 +1,36 @@
-"""The cached answer to "how does this program start?", checked by a few hundred stat calls.
+"""The cached answer to "how does this program start?", checked by a few hundred system calls and no import.
 
 Asking juliapkg for executable and project, parsing manifests and comparing images takes a good part of a
 second, and gives the same answer every time until something on disk changes. So the answer is kept
-together with everything that it depends on: the *question* (options, paths, variables; it names the file)
-and the *witnesses* (files with their modification times and sizes, also files that must not exist).
+together with everything that it depends on: the *question* (options, paths, variables, this machine's CPU;
+it names the file) and the *witnesses* (files with their modification times and sizes, places that must
+exist, places where nothing may appear).
 
 Any difference at all, and the slow way is gone again: modification times are a shortcut, never a verdict.
 
-This is the hot path: no dataclasses, no hashlib, no pathlib, no platformdirs. Nothing here raises.
+This is the hot path: no dataclasses, no hashlib, no json, no pathlib, no platformdirs. Nothing here raises.
 """
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 import time
 import zlib
 
-from .processes import program_name
+from .processes import program_name, script_directory
+from .store import Store, belongs_to_us, others_can_write, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["Plan", "question", "recall", "remember", "witnesses_of_juliapkg"]
+__all__ = ["Plan", "Witnesses", "question", "quick_home", "recall", "remember"]
 
-SCHEMA = 1
+# What a kept answer begins with; another one for another form of what follows.
+MAGIC = b"pyjl_autoimage launch 2\0"
 
 # A file changed within the clock's grain of the moment we looked may change again unseen. Two seconds is
 # the coarsest grain of file systems in use (FAT).
@@ -51,7 +55,6 @@ class Plan:
         "layer_path",
         "layer_use",
         "libjulia",
-        "managed",
         "notes",
         "project",
         "record",
@@ -68,7 +71,6 @@ class Plan:
         project: str | None = None,
         libjulia: str | None = None,
         bindir: str | None = None,
-        managed: bool = True,
         image: str | None = None,
         image_path: str | None = None,
         image_bytes: int = 0,
@@ -88,7 +90,6 @@ class Plan:
         self.project = project
         self.libjulia = libjulia
         self.bindir = bindir
-        self.managed = managed
         self.image = image
         self.image_path = image_path
         self.image_bytes = image_bytes
@@ -101,8 +102,8 @@ class Plan:
         self.flags = dict(flags or {})
         self.notes = list(notes)
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+    def to_data(self) -> dict[str, Any]:
+        """As plain data, the arguments of another like it."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
@@ -119,6 +120,8 @@ def quick_home(keywords: Mapping[str, Any]) -> str:
     return default_home()
 
 
+# -- the question --------------------------------------------------------------------------------------
+
 _VARIABLES = (
     "PYTHON_JULIAPKG_",
     "PYTHON_JULIACALL_",
@@ -133,29 +136,66 @@ _VARIABLES = (
     "USERPROFILE",
 )
 
+_NAMES_OF_PATHS = ("EXE", "PROJECT", "LIB", "BINDIR", "SYSIMAGE", "PATH", "HOME", "STORES")
+"""How the names of options end whose values are paths (or lists of them)."""
+
 
 def question(keywords: Mapping[str, Any]) -> str:
     """Everything but files that the answer depends on, as one text."""
     environ = os.environ
-    lines = [f"{key}={environ[key]}" for key in environ if key.startswith(_VARIABLES)]
+    told = [(key, environ[key]) for key in environ if key.startswith(_VARIABLES)]
     xoptions = sys._xoptions
-    lines += [f"-X{key}={xoptions[key]}" for key in xoptions if key.startswith(("juliapkg-", "juliacall-"))]
-    lines += [f"{key}={keywords[key]!r}" for key in keywords]
-    lines.sort()
-    lines += (sys.executable, sys.prefix, sys.base_prefix, script_directory(), program_name(), sys.version)
+    told += [(f"-X{key}", xoptions[key]) for key in xoptions if key.startswith(("juliapkg-", "juliacall-"))]
+    told += [(key, keywords[key]) for key in keywords]
+    told.sort(key=str)
+    lines = [f"{key}={value!r}" for key, value in told]
+    if any(_is_relative(key, value) for key, value in told):
+        lines += (os.getcwd(), environ.get("PATH", ""))
+    lines += (sys.executable, sys.prefix, sys.base_prefix, script_directory(), program_name())
+    lines += (sys.version, _cpu())
     lines += (_on_path("julia"), _on_path("juliaup"))
-    lines += [path or os.getcwd() for path in sys.path]
-    for finder in sys.meta_path:  # setuptools' editable installs, which juliapkg searches as well
-        module = getattr(finder, "__module__", "")
-        if module.startswith("__editable___"):
-            lines.append(f"{module}={getattr(sys.modules.get(module), 'MAPPING', None)!r}")
+    lines += map(os.path.abspath, sys.path)
+    lines += [f"{name}={mapping!r}" for name, mapping in _editable_installs()]
+    juliapkg = sys.modules.get("juliapkg.state")
+    if juliapkg is not None:  # the program may have told it more than variables do
+        state = juliapkg.STATE
+        lines += [f"{name}={state.get(name)!r}" for name in ("project", "override_executable", "offline")]
     return "\n".join(lines)
 
 
-def script_directory() -> str:
-    """The directory of the running script, or the current one: where `pyproject.toml` is searched from."""
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.dirname(os.path.abspath(main)) if main else os.getcwd()
+def _is_relative(key: str, value: object) -> bool:
+    """Whether an option's meaning depends on the current directory, or on PATH."""
+    if not key.upper().endswith(_NAMES_OF_PATHS):
+        return False
+    paths = value if isinstance(value, (list, tuple)) else str(value).split(os.pathsep)
+    # Julia's own "@", "@v1.10" and "@stdlib" stand for places that do not depend on it; "@." does.
+    return any(path and not os.path.isabs(path) and (path[0] != "@" or path == "@.") for path in map(str, paths))
+
+
+def _editable_installs() -> list[tuple[str, Any]]:
+    """Module name and mapping of setuptools' editable installs, which juliapkg searches as well."""
+    found = []
+    for finder in sys.meta_path:
+        name = getattr(finder, "__module__", None)
+        if isinstance(name, str) and name.startswith("__editable___"):
+            found.append((name, getattr(sys.modules.get(name), "MAPPING", None)))
+    return found
+
+
+def _cpu() -> str:
+    """Tells this machine's CPU from that of another one that shares the store.
+
+    The kernel's alias holds model and features, and reading it asks no core for its frequency, as reading
+    `/proc/cpuinfo` does. Where there is none, an answer holds until the next boot.
+    """
+    for path in ("/sys/devices/system/cpu/modalias", "/proc/sys/kernel/random/boot_id"):
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return f"{zlib.crc32(file.read()):08x}"
+        except OSError:
+            pass
+    machine = " ".join(os.uname()[1::3]) if hasattr(os, "uname") else ""
+    return f"{machine} {os.environ.get('PROCESSOR_IDENTIFIER', '')}"
 
 
 def _on_path(program: str) -> str:
@@ -168,132 +208,147 @@ def _on_path(program: str) -> str:
     return ""
 
 
-def _file(home: str, asked: str) -> str:
-    data = asked.encode("utf-8", "surrogatepass")
-    # Only a name: the file holds the whole question, and it is compared.
-    name = f"{zlib.crc32(data):08x}{zlib.adler32(data):08x}{len(data):x}"
-    return os.path.join(home, "v1", "launch", f"{name}.json")
+# -- the witnesses -------------------------------------------------------------------------------------
 
 
-def recall(home: str, asked: str) -> Plan | None:
-    """The plan that was remembered for this question, if all its witnesses still say the same."""
-    try:
-        with open(_file(home, asked), "rb") as file:
-            content = file.read()
-        import json
+class Witnesses:
+    """What an answer depends on. Gathered while it is being made, noted down when it is remembered."""
 
-        kept = json.loads(content)
-        if kept["schema"] != SCHEMA or kept["question"] != asked or not _still_true(kept):
+    def __init__(self) -> None:
+        self.since = time.time_ns()
+        self.files: list[str] = []
+        """Paths whose file must not change; where there is none, none may appear."""
+        self.places: list[str] = []
+        """Paths that must go on to exist."""
+        self.links: list[str] = []
+        """Files that must not become others by a symbolic link that leads elsewhere, either. Times and sizes
+        do not tell: some systems set the times of all installed files to one value."""
+        self.directories: list[str] = []
+        """Directories of sys.path: where juliapkg looks for ``juliapkg.json``, and one level below."""
+
+    def of_juliapkg(self, project: str) -> None:
+        """Add what juliapkg's answer depends on (`can_skip_resolve` and `deps_files` in its ``deps.py``)."""
+        state = os.path.join(project, "pyjuliapkg")
+        self.files += (os.path.join(state, "meta.json"), os.path.join(state, "juliapkg.json"))
+        juliapkg = getattr(sys.modules.get("juliapkg"), "__file__", None)
+        if juliapkg:  # it looks whether it runs from its own repository
+            package = os.path.dirname(os.path.abspath(juliapkg))
+            self.files.append(os.path.join(os.path.dirname(os.path.dirname(package)), "pyproject.toml"))
+        self.directories += map(os.path.abspath, sys.path)
+        for _, mapping in _editable_installs():
+            if isinstance(mapping, dict):
+                self.directories += mapping.values()
+
+    def noted(self) -> dict[str, Any] | None:
+        """How all of it is now; None when some changed so lately that it may change again unseen."""
+        newest = self.since - _CLOCK_GRAIN_NS
+        files: list[tuple[str, int, int]] = []
+        absent: list[str] = []
+
+        def note(path: str) -> bool:
+            try:
+                status = os.stat(path)
+            except OSError:
+                absent.append(path)
+                return True
+            files.append((path, status.st_mtime_ns, status.st_size))
+            return status.st_mtime_ns < newest
+
+        settled = all(note(path) for path in dict.fromkeys(self.files))
+        directories: list[tuple[str, int, list[str]]] = []
+        for path in dict.fromkeys(self.directories):
+            try:
+                mtime = os.stat(path).st_mtime_ns
+            except OSError:
+                absent.append(path)
+                continue
+            names = subdirectories(path)
+            # A directory that has just changed gets no trusted time: it is listed at every start until then.
+            directories.append((path, mtime if mtime < newest else -1, names))
+            settled &= all(note(os.path.join(path, name, "juliapkg.json")) for name in ("", *names))
+        if not settled:
             return None
-        return Plan(**kept["plan"])
-    except Exception:
-        return None
+        return {
+            "files": files,
+            "absent": absent,
+            "places": list(dict.fromkeys(self.places)),
+            "links": [(path, os.path.realpath(path)) for path in dict.fromkeys(self.links)],
+            "directories": directories,
+        }
 
 
-def _still_true(kept: Any) -> bool:
+def _still_true(noted: Mapping[str, Any]) -> bool:
     stat, access = os.stat, os.access
-    for path, mtime, size in kept["files"]:
+    for path, mtime, size in noted["files"]:
         status = stat(path)
         if status.st_mtime_ns != mtime or status.st_size != size:
             return False
-    for path in kept["absent"]:
-        if access(path, 0):
+    absent, places = noted["absent"], noted["places"]
+    # The loop is C's, and so is the second argument: F_OK, which is 0, for each.
+    if any(map(access, absent, bytes(len(absent)))) or not all(map(access, places, bytes(len(places)))):
+        return False
+    for path, target in noted["links"]:
+        if os.path.realpath(path) != target:
             return False
-    for path, mtime, names in kept["directories"]:
-        if stat(path).st_mtime_ns != mtime and _subdirectories(path) != names:
+    for path, mtime, names in noted["directories"]:
+        if stat(path).st_mtime_ns != mtime and subdirectories(path) != names:
             return False
     return True
 
 
-def _subdirectories(path: str) -> list[str]:
+def subdirectories(path: str) -> list[str]:
     """Where a juliapkg.json could lie below a directory of sys.path."""
     try:
         with os.scandir(path) as entries:
-            return sorted(e.name for e in entries if e.name not in _NO_PACKAGES and e.is_dir())
+            # Python makes __pycache__ by itself, in any of them. A link that leads nowhere may do so later.
+            return sorted(e.name for e in entries if e.name != "__pycache__" and (e.is_dir() or e.is_symlink()))
     except OSError:
         return []
 
 
-_NO_PACKAGES = {"__pycache__", ".git", ".venv", "node_modules"}
+# -- the answer ----------------------------------------------------------------------------------------
 
 
-def remember(
-    plan: Plan,
-    asked: str,
-    *,
-    files: Iterable[str],
-    directories: Iterable[str] = (),
-) -> bool:
-    """Keep a plan. True if it was kept.
+def _file(store: Store, asked: bytes) -> str:
+    # Only a name: the file holds the whole question, and it is compared.
+    return store.launch(f"{zlib.crc32(asked):08x}{zlib.adler32(asked):08x}{len(asked):x}")
 
-    Args:
-        plan: the answer.
-        asked: the question.
-        files: paths that the answer depends on, whether they exist or not.
-        directories: directories of sys.path, in which a ``juliapkg.json`` must not appear.
-    """
-    existing: list[list[Any]] = []
-    absent: list[str] = []
-    newest = 0
-    for path in dict.fromkeys(files):
-        try:
-            status = os.stat(path)
-        except OSError:
-            absent.append(path)
-        else:
-            existing.append([path, status.st_mtime_ns, status.st_size])
-            newest = max(newest, status.st_mtime_ns)
-    listed: list[list[Any]] = []
-    for path in dict.fromkeys(directories):
-        try:
-            mtime = os.stat(path).st_mtime_ns
-        except OSError:
-            absent.append(path)
-            continue
-        names = _subdirectories(path)
-        # A directory that has just changed gets no trusted time: it is listed at every start until then.
-        listed.append([path, mtime if mtime + _CLOCK_GRAIN_NS < time.time_ns() else -1, names])
-        for name in ("", *names):
-            candidate = os.path.join(path, name, "juliapkg.json")
-            if os.path.isfile(candidate):
-                status = os.stat(candidate)
-                existing.append([candidate, status.st_mtime_ns, status.st_size])
-            else:
-                absent.append(candidate)
-    if newest + _CLOCK_GRAIN_NS > time.time_ns():
-        return False
-    from .store import Store, write_json
 
-    store = Store(plan.home)
+def recall(store: Store, question: str) -> Plan | None:
+    """The plan that was remembered for this question, if all its witnesses still say the same."""
     try:
+        asked = question.encode("utf-8", "surrogatepass")
+        with open(_file(store, asked), "rb", buffering=0) as file:
+            # A plan names code to load, and its form is one that only its writer should be trusted with.
+            status = os.fstat(file.fileno())
+            if not belongs_to_us(status) or others_can_write(status):
+                return None
+            content: bytes = file.read()
+        head = MAGIC + asked + b"\0"
+        if not content.startswith(head):
+            return None
+        body = memoryview(content)[len(head) + 4 :]
+        if zlib.crc32(body) != int.from_bytes(content[len(head) : len(head) + 4], "big"):
+            return None
+        # The question holds this Python's version, so what it wrote it can read.
+        plan, witnesses = marshal.loads(body)
+        return Plan(**plan) if _still_true(witnesses) else None
+    except Exception:
+        return None
+
+
+def remember(plan: Plan, question: str, witnesses: Witnesses) -> bool:
+    """Keep a plan, as far as that is possible and safe. True if it was kept."""
+    try:
+        noted = witnesses.noted()
+        if noted is None:
+            return False
+        asked = question.encode("utf-8", "surrogatepass")
+        body = marshal.dumps((plan.to_data(), noted))
+        content = MAGIC + asked + b"\0" + zlib.crc32(body).to_bytes(4, "big") + body
+        store = Store(plan.home)
         store.ensure(store.launches)
-        write_json(
-            _file(plan.home, asked),
-            {
-                "schema": SCHEMA,
-                "question": asked,
-                "plan": plan.to_json(),
-                "files": existing,
-                "absent": absent,
-                "directories": listed,
-            },
-        )
+        write_atomically(_file(store, asked), content, mode=0o600)
     except Exception:
         return False  # a store that cannot be written costs time, nothing else
     return True
-
-
-def witnesses_of_juliapkg(project: str) -> tuple[list[str], list[str]]:
-    """What juliapkg's answer depends on: files, and directories searched for ``juliapkg.json``."""
-    meta = os.path.join(project, "pyjuliapkg")
-    files = [os.path.join(meta, "meta.json"), os.path.join(meta, "juliapkg.json")]
-    home = os.path.expanduser("~")
-    juliaup = os.environ.get("JULIAUP_DEPOT_PATH") or os.path.join(home, ".julia")
-    files.append(os.path.join(juliaup, "juliaup", "juliaup.json"))
-    directories = [path or os.getcwd() for path in sys.path]
-    for finder in sys.meta_path:
-        module = sys.modules.get(getattr(finder, "__module__", ""))
-        mapping = getattr(module, "MAPPING", None)
-        if module is not None and module.__name__.startswith("__editable___") and isinstance(mapping, dict):
-            directories += mapping.values()
-    return files, directories

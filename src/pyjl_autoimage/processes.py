@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["hostname", "is_alive", "name_of_this_process", "program_name"]
+__all__ = ["boot_id", "hostname", "is_alive", "name_of_this_process", "program_name", "script_directory"]
 
 
 def program_name() -> str:
@@ -42,7 +42,7 @@ def _age(path: str) -> float:
 def _proc_stat(pid: int) -> list[bytes]:
     """The fields of `/proc/PID/stat` behind the program's name, from the third on (proc(5)); [] where unknown."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             # The name is in parentheses, and may hold spaces and parentheses itself.
             return file.read().rpartition(b")")[2].split()
     except OSError:
@@ -58,10 +58,34 @@ def start_time(pid: int) -> str:
     return fields[19].decode() if len(fields) > 19 else "0"  # field 22: clock ticks since boot
 
 
+_own_names: dict[int, str] = {}  # by pid: a forked child is another process
+
+
 def name_of_this_process() -> str:
     """``host-pid-start``, unique among the living and the dead of this host's uptime."""
     pid = os.getpid()
-    return f"{hostname()}-{pid}-{start_time(pid)}"
+    name = _own_names.get(pid)
+    if name is None:
+        name = _own_names[pid] = f"{hostname()}-{pid}-{start_time(pid)}"
+    return name
+
+
+def boot_id() -> str:
+    """Names this boot of this host; empty where that is not known."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+            return file.read().decode("ascii").strip().replace("-", "")[:12]
+    except OSError:
+        return ""
+
+
+def script_directory() -> str:
+    """The directory of the running script, or the current one: where `pyproject.toml` is searched from."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        return os.path.dirname(os.path.abspath(main)) if main else os.getcwd()
+    except OSError:
+        return os.path.abspath(os.sep)  # the current directory is gone
 
 
 def is_alive(name: str, mark: str | None = None) -> bool:

@@ -72,20 +72,9 @@ def create(
         layer: id of the layer that it uses.
         flags: code generation flags that Julia was given.
     """
-    import json
-
     base = os.path.join(directory, f"{name_of_this_process()}-{os.urandom(4).hex()}")
     recording = Recording(f"{base}.jl", f"{base}.log")
-    header = {
-        "schema": 1,
-        "started": round(time.time(), 3),
-        "image": image,
-        "layer": layer,
-        "flags": dict(flags),
-        "program": program_name(),
-        "python": ".".join(map(str, sys.version_info[:3])),
-    }
-    line = f"{json.dumps(header)}\n".encode()
+    line = _header(image, layer, flags).encode()
     for _ in range(2):
         try:
             log = os.open(recording.log, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -107,6 +96,28 @@ def create(
         break
     recording.discard()
     return None
+
+
+def _header(image: str | None, layer: str | None, flags: Mapping[str, str]) -> str:
+    """The first line of a log: a JSON object. (Importing json costs more than all else that is done here.)"""
+    told = ", ".join(f"{_json(name)}: {_json(value)}" for name, value in flags.items())
+    return (
+        f'{{"schema": 1, "started": {time.time():.3f}, "image": {_json(image)}, "layer": {_json(layer)}, '
+        f'"flags": {{{told}}}, "program": {_json(program_name())}, '
+        f'"python": "{".".join(map(str, sys.version_info[:3]))}"}}\n'
+    )
+
+
+def _json(text: str | None) -> str:
+    """Any text as JSON."""
+    if text is None:
+        return "null"
+    if text.isascii() and text.isprintable():
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    import json
+
+    return json.dumps(text)
 
 
 # -- in the running Julia ------------------------------------------------------------------------------
@@ -145,12 +156,21 @@ def evaluate(juliacall: Any, code: str) -> int | None:
     return address
 
 
+# What `Base.Experimental.@compiler_options compile=min optimize=0 infer=no` gives in a module. Expanding the macro
+# would cost a fifth of all that our recorder costs a start without an image.
+_INTERPRETED = (
+    "Core.eval({}, Expr(:block, Expr(:meta, :compile, 3), Expr(:meta, :optlevel, 0), "  # 3 is min
+    "Expr(:meta, :infer, 0), nothing))"
+)
+
+
 def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | None:
     """Call a function of the recorder: the one in the image, or the one that was evaluated, or a new one."""
     identity = f'Base.PkgId(Base.UUID("{RECORDER_UUID}"), "{RECORDER}")'
     if juliacall.CONFIG.get("opt_sysimage"):
         # Nothing but a look-up and a call: on an image, parsing and compiling more would be all that we cost.
-        address = evaluate(juliacall, f"Base.loaded_modules[{identity}].{function}({argument})")
+        # (Indexing `Base.loaded_modules` here would compile that method, 6 ms; Julia has this one compiled.)
+        address = evaluate(juliacall, f"Base.root_module({identity}).{function}({argument})")
         if address is not None:
             return address
     here = os.path.dirname(os.path.abspath(__file__))
@@ -167,7 +187,7 @@ def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | N
             end
             if recorder === nothing
                 recorder = Module(:{RECORDER})
-                Core.eval(recorder, :(Base.Experimental.@compiler_options compile=min optimize=0 infer=no))
+                {_INTERPRETED.format("recorder")}
                 {include}
             end
             Base.invokelatest(getfield(recorder, :{function}){", " + argument if argument else ""})
@@ -186,6 +206,16 @@ def load_from_layer(juliacall: Any, name: str, uuid: str) -> bool:
     return _call_recorder(juliacall, "load_cached", f"{julia_string(name)}, {julia_string(uuid)}") is not None
 
 
+# Compiles one method, in a module whose methods are interpreted: Julia notes those as well
+# (`jl_compile_method_internal`), and LLVM, which may have nothing else to do, need not even wake up.
+_COMPILED_FOR_TRACE = f"""
+let interpreted = Module()
+    {_INTERPRETED.format("interpreted")}
+    Base.invokelatest(Core.eval(interpreted, :(x -> x)), 1)
+end
+"""
+
+
 def open_trace(juliacall: Any, recording: Recording) -> None:
     """Let Julia open its trace file now, if it has not yet.
 
@@ -194,7 +224,7 @@ def open_trace(juliacall: Any, recording: Recording) -> None:
     """
     try:
         if os.stat(recording.trace).st_size == 0:
-            evaluate(juliacall, "Base.invokelatest(Core.eval(Module(), :(x -> x)), 1)")
+            evaluate(juliacall, _COMPILED_FOR_TRACE)
     except OSError:
         pass
 

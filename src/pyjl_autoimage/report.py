@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import jobs, launch, profile, runtime, settings
+from . import jobs, profile, runtime, settings
 from .environment import Environment, locate
 from .errors import AutoimageError
 from .image import Situation
@@ -40,7 +40,7 @@ def status(**keywords: Any) -> dict[str, Any]:
         JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
         SettingsError: a setting has an unknown name or a bad value.
     """
-    settled = settings.from_everywhere(keywords, pyproject=settings.find_pyproject(launch.script_directory()))
+    settled = settings.settle(keywords)
     with stdout_to_stderr():
         options = runtime.user_options()
         environment = locate(options, check_bounds=options.get("check_bounds"), install=False)

@@ -13,7 +13,8 @@ from _thread import RLock
 
 from . import guard, launch, recording
 from .launch import Plan
-from .processes import program_name
+from .processes import program_name, script_directory
+from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .environment import Environment
-    from .image import Image, Situation
+    from .image import BakedPackage, Image, Situation
+    from .launch import Witnesses
     from .layer import Layer
     from .settings import Settings
-    from .store import Store
 
 __all__ = ["attach", "detach", "session", "start"]
 
@@ -131,8 +132,6 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
         _take_layer(plan)
     session.code = plan.code
     if plan.record and plan.environment is not None:
-        from .store import Store
-
         directory = Store(plan.home).recordings(plan.environment)
         session.recording = recording.create(directory, image=plan.image, layer=plan.layer, flags=plan.flags)
     return plan
@@ -142,15 +141,11 @@ def _guarded(plan: Plan) -> guard.Guard:
     """What stands while Julia loads the image, if there is one."""
     # Where Julia handles signals, our watching them would be in the way.
     watch = user_options().get("handle_signals", "no") == "no"
-    from .store import Store
-
     return guard.Guard(Store(plan.home).booting, plan.image, watch=watch)
 
 
 def _take_image(plan: Plan) -> None:
     """Mark the image as used and look at it once more: it may have been removed since it was chosen."""
-    from .store import Store
-
     assert plan.image is not None and plan.image_path is not None
     store = Store(plan.home)
     if _judge(store):
@@ -176,7 +171,6 @@ def _go_without_image(plan: Plan) -> None:
 
 def _take_layer(plan: Plan) -> None:
     """Look at the layer once more: loading from it runs code."""
-    from .store import Store
 
     assert plan.layer is not None and plan.layer_path is not None
     problem = Store(plan.home).distrust(plan.layer_path)
@@ -328,8 +322,8 @@ def user_options() -> dict[str, str]:
         value: object = sys._xoptions.get(f"juliacall-{name.replace('_', '-')}")
         if value is None:
             value = os.environ.get(_ENVIRONMENT_NAMES.get(name, f"PYTHON_JULIACALL_{name.upper()}"))
-        if isinstance(value, str):
-            found[name] = value
+        if value is not None:
+            found[name] = value if isinstance(value, str) else ""  # -X without an argument: juliacall complains
     return found
 
 
@@ -343,29 +337,30 @@ def code_flags(options: Mapping[str, str]) -> dict[str, str]:
 
 def _plan(settings: Mapping[str, Any]) -> Plan:
     """The remembered plan while it holds, else a new one."""
-    home = launch.quick_home(settings)
-    asked = launch.question(settings)
-    plan = launch.recall(home, asked)
-    return plan if plan is not None else _decide(settings, asked)
-
-
-def _decide(settings: Mapping[str, Any], asked: str) -> Plan:
-    """The slow way: ask juliapkg, read the manifest, compare images; then remember the answer."""
-    from . import settings as settings_module
-
-    pyproject = settings_module.find_pyproject(launch.script_directory())
-    settled = settings_module.from_everywhere(settings, pyproject=pyproject)
     try:
-        return _decide_with(settled, asked, pyproject)
+        question = launch.question(settings)
+        plan = launch.recall(Store(launch.quick_home(settings)), question)
+    except Exception:  # the current directory is gone, sys.path holds strange things
+        question, plan = None, None
+    return plan if plan is not None else _decide(settings, question)
+
+
+def _decide(settings: Mapping[str, Any], question: str | None) -> Plan:
+    """The slow way: ask juliapkg, read the manifest, compare images; then remember the answer."""
+    from .settings import settle
+
+    settled = settle(settings)
+    try:
+        return _decide_with(settled, question)
     except Exception as error:
         # Whatever is wrong, the program starts as it would have without us; juliacall says what it has to.
         return Plan(home=settled.home or launch.quick_home({}), notes=[f"plain start: {error}"])
 
 
-def _decide_with(settings: Settings, asked: str, pyproject: str | None) -> Plan:
-    from .environment import locate
-    from .store import Store
+def _decide_with(settings: Settings, question: str | None) -> Plan:
+    from .environment import juliaup_configuration, locate
 
+    witnesses = launch.Witnesses()
     store = Store(settings.home)
     options = user_options()
     if not settings.enabled or options.get("init") == "no":
@@ -378,71 +373,84 @@ def _decide_with(settings: Settings, asked: str, pyproject: str | None) -> Plan:
         project=environment.project,
         libjulia=environment.libjulia,
         bindir=environment.bindir,
-        managed=environment.managed,
         flags=code_flags(options),
         record=settings.record,
     )
     if "trace_compile" in options:
         plan.record = False
         plan.notes.append("juliacall was told to trace elsewhere: this process records nothing")
-    files = [*_pyproject_candidates(pyproject), environment.executable]
-    files += [store.images, store.layers, store.condemnations]
+    witnesses.files += (*_pyproject_candidates(), environment.executable, juliaup_configuration())
+    witnesses.links.append(environment.executable)
+    if environment.libjulia:
+        witnesses.files.append(environment.libjulia)
+    if environment.managed:
+        witnesses.of_juliapkg(environment.project)
     if "sysimage" in options:
         plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
     else:
-        files += _choose(plan, environment, store, settings)
-    directories: list[str] = []
-    if environment.managed:
-        more, directories = launch.witnesses_of_juliapkg(environment.project)
-        files += more
-    if environment.libjulia:
-        files.append(environment.libjulia)
-    launch.remember(plan, asked, files=files, directories=directories)
+        _choose(plan, environment, store, settings, witnesses)
+    if question is not None and not environment.changes_with_directory():
+        launch.remember(plan, question, witnesses)
     return plan
 
 
-def _pyproject_candidates(found: str | None) -> Iterator[str]:
+def _pyproject_candidates() -> Iterator[str]:
     """The file that settings came from, and every place nearer to the script where one could appear."""
-    directory = launch.script_directory()
+    directory = script_directory()
     while True:
         candidate = os.path.join(directory, "pyproject.toml")
         yield candidate
         parent = os.path.dirname(directory)
-        if candidate == found or parent == directory:
+        if os.path.isfile(candidate) or parent == directory:
             return
         directory = parent
 
 
-def _choose(plan: Plan, environment: Environment, store: Store, settings: Settings) -> list[str]:
-    """Put the newest valid image, and the newest layer for it, into the plan; the files that this depended on."""
+def _choose(plan: Plan, environment: Environment, store: Store, settings: Settings, witnesses: Witnesses) -> None:
+    """Put the newest valid image, and the newest layer for it, into the plan; note what this depends on."""
     trusted = settings.trusted_stores
+    witnesses.files += (store.images, store.layers, store.condemnations, *(Store(home).images for home in trusted))
     images = images_of(environment, store, trusted)
     layers = layers_of(environment, store, program_name())
-    elsewhere = [type(store)(home).images for home in trusted]
     if not images and not layers:
-        return elsewhere
+        return
     situation = situation_of(environment, store, plan.flags)
-    image = valid_image(environment, store, situation, trusted)
+    _witness_situation(situation, witnesses)
+    image = _newest_valid(images, store, situation, trusted, witnesses)
     if image is not None:
         plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
         plan.trusted = _is_below(image.path, trusted)
         plan.code = {code.name: {"files": dict(code.files), "layer": False} for code in image.code}
     for layer in layers:
+        witnesses.files.append(os.path.join(layer.path, "layer.json"))
+        _witness_packages(layer.packages, witnesses)
         if not reasons_against_layer(layer, plan.image, situation, store):
             plan.layer, plan.layer_path = layer.id, layer.path
             plan.layer_use = layer.description("start" if settings.preload else "use")
             plan.code |= {code.name: {"files": dict(code.files), "layer": True} for code in layer.code}
-            break
-    return [*elsewhere, *_witnesses(situation, images, layers)]
+            return
 
 
 def valid_image(
     environment: Environment, store: Store, situation: Situation, trusted: Sequence[str] = ()
 ) -> Image | None:
     """The newest image that is valid now; None if there is none."""
-    images = images_of(environment, store, trusted)
+    return _newest_valid(images_of(environment, store, trusted), store, situation, trusted)
+
+
+def _newest_valid(
+    images: Sequence[Image],
+    store: Store,
+    situation: Situation,
+    trusted: Sequence[str],
+    witnesses: Witnesses | None = None,
+) -> Image | None:
+    """The first valid image. Whatever becomes of those behind it is nothing to witness."""
     suspicious = any(store.condemned(image.id) for image in images)
     for image in images:
+        if witnesses is not None:
+            witnesses.files.append(image.path)
+            _witness_packages(image.packages, witnesses)
         if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
             return image
     return None
@@ -519,12 +527,13 @@ def situation_of(environment: Environment, store: Store, flags: Mapping[str, str
 
 def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) -> Any:
     """What this environment's Julia says of itself: remembered until its files change, else asked again."""
-    from .environment import JuliaFacts, probe
+    from .environment import JuliaFacts, juliaup_configuration, probe
     from .store import read_json, stat_notes, write_json
 
     path = store.facts(environment.id)
-    asked = [os.environ.get(name, "") for name in ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME")]
-    kept = None if fresh else read_json(path)
+    variables = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME", "JULIAUP_CHANNEL")
+    asked = [*(os.environ.get(name, "") for name in variables), os.path.realpath(environment.executable)]
+    kept = None if fresh or environment.changes_with_directory() else read_json(path)
     if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
         try:
             notes = kept["witnesses"]
@@ -533,7 +542,7 @@ def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) 
         except (KeyError, TypeError, ValueError, IndexError):
             pass
     facts = probe(environment)
-    witnesses = stat_notes([environment.executable, facts.libjulia, facts.base_sysimage])
+    witnesses = stat_notes([environment.executable, juliaup_configuration(), facts.libjulia, facts.base_sysimage])
     try:
         store.ensure(store.environment(environment.id))
         write_json(path, {"schema": 1, "asked": asked, "witnesses": witnesses, "facts": facts.to_json()})
@@ -542,15 +551,16 @@ def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) 
     return facts
 
 
-def _witnesses(situation: Situation, images: list[Image], layers: list[Layer]) -> list[str]:
-    """The files that the validity of images and layers depends on."""
+def _witness_situation(situation: Situation, witnesses: Witnesses) -> None:
+    """The files that the validity of any image or layer depends on."""
     from importlib.util import find_spec
 
     from .image import preference_projects
-    from .manifest import manifest_names, preference_files, source_files
+    from .manifest import manifest_names, preference_files
 
     facts = situation.facts
-    files = [facts.libjulia, facts.base_sysimage, situation.manifest.path]
+    files = witnesses.files
+    files += [facts.libjulia, facts.base_sysimage, situation.manifest.path]
     directory = os.path.dirname(situation.manifest.path)
     files += [os.path.join(directory, name) for name in manifest_names(facts.version)]
     for project in preference_projects(situation.project, facts):
@@ -558,16 +568,19 @@ def _witnesses(situation: Situation, images: list[Image], layers: list[Layer]) -
     spec = find_spec("juliacall")
     if spec and spec.origin:
         files.append(spec.origin)
-    files += [os.path.join(layer.path, "layer.json") for layer in layers]
-    files += [image.path for image in images]
-    for built in (*images, *layers):
-        for package in built.packages:
-            if package.source:
-                files.append(package.source)
-            if package.digest and package.path:
-                sources = [os.path.join(package.path, relative) for relative, _ in source_files(package.path)]
-                files += [*sources, *{os.path.dirname(path) for path in sources}]
-    return files
+
+
+def _witness_packages(packages: Sequence[BakedPackage], witnesses: Witnesses) -> None:
+    """The places and files that the packages of an image or a layer depend on."""
+    from .manifest import source_files
+
+    for package in packages:
+        if package.source:
+            # What is in it the manifest says. Where it is gone, it may be back.
+            (witnesses.places if os.path.exists(package.source) else witnesses.files).append(package.source)
+        if package.digest and package.path:
+            sources = [os.path.join(package.path, relative) for relative, _ in source_files(package.path)]
+            witnesses.files += [*sources, *{os.path.dirname(path) for path in sources}]
 
 
 # -- a Julia that already runs -------------------------------------------------------------------------
@@ -612,14 +625,12 @@ def attach(**settings: Any) -> bool:
 
 
 def _attach(juliacall: Any, settings: Mapping[str, Any]) -> str | None:
-    from . import settings as settings_module
     from .environment import Environment
-    from .store import Store
+    from .settings import settle
 
     if juliacall.CONFIG.get("lib") is None:
         return "this Python was started by Julia"
-    pyproject = settings_module.find_pyproject(launch.script_directory())
-    settled = settings_module.from_everywhere(settings, pyproject=pyproject)
+    settled = settle(settings)
     if session.recording is None:
         config = juliacall.CONFIG
         environment = Environment(os.path.abspath(config["exepath"]), os.path.abspath(config["project"]))

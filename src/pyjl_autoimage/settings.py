@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from .errors import SettingsError
+from .processes import script_directory
 
-__all__ = ["ENV_PREFIX", "Settings", "find_pyproject", "from_everywhere"]
+__all__ = ["ENV_PREFIX", "Settings", "find_pyproject", "from_everywhere", "settle"]
 
 ENV_PREFIX = "PYJL_AUTOIMAGE"
 TABLE = "pyjl-autoimage"
@@ -203,6 +204,15 @@ def find_pyproject(start: str) -> str | None:
         if parent == directory:
             return None
         directory = parent
+
+
+def settle(keywords: Mapping[str, Any] | None = None) -> Settings:
+    """Every setting of the program that runs: its environment, `keywords`, its project's ``pyproject.toml``.
+
+    Raises:
+        SettingsError: an unknown name or a bad value, naming where it was set.
+    """
+    return from_everywhere(keywords, pyproject=find_pyproject(script_directory()))
 
 
 def from_everywhere(

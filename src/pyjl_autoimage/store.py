@@ -6,7 +6,6 @@ unknown schema, or none at all, is treated as absent.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 
@@ -33,15 +32,21 @@ def default_home() -> str:
     return user_cache_dir("pyjl_autoimage", appauthor=False)
 
 
-def write_atomically(path: str, content: bytes, *, durable: bool = False) -> None:
+def write_atomically(path: str, content: bytes, *, durable: bool = False, mode: int = 0o666) -> None:
     """Replace a file so that every reader sees the old or the new one, whole.
+
+    Args:
+        path: the file.
+        content: all of it.
+        durable: be sure that it is on the disk, not only on its way there.
+        mode: permissions, of which the umask takes its share.
 
     Raises:
         OSError: it cannot be written.
     """
     temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             if durable:
                 file.flush()
@@ -57,6 +62,8 @@ def write_atomically(path: str, content: bytes, *, durable: bool = False) -> Non
 
 def read_json(path: str) -> dict[str, Any] | None:
     """The object in a JSON file; None when it is missing, unreadable or not an object."""
+    import json
+
     try:
         with open(path, "rb") as file:
             value = json.loads(file.read())
@@ -71,6 +78,8 @@ def write_json(path: str, value: Any, *, durable: bool = False) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    import json
+
     write_atomically(path, json.dumps(value, separators=(",", ":")).encode(), durable=durable)
 
 
@@ -91,6 +100,10 @@ class Store:
         """Directory of cached start-up answers."""
         return os.path.join(self.root, "launch")
 
+    def launch(self, name: str) -> str:
+        """File of one cached start-up answer."""
+        return os.path.join(self.launches, f"{name}.plan")
+
     @property
     def images(self) -> str:
         """Directory of published images."""
@@ -100,6 +113,11 @@ class Store:
     def layers(self) -> str:
         """Directory of layers."""
         return os.path.join(self.root, "layers")
+
+    @property
+    def uses(self) -> str:
+        """Directory with a directory for each image, of the marks of processes that use it."""
+        return os.path.join(self.root, "uses")
 
     @property
     def booting(self) -> str:
@@ -220,6 +238,7 @@ class Store:
             OSError: it cannot be written; then it was not published.
         """
         write_json(os.path.join(layer.path, "layer.json"), layer.to_json(), durable=True)
+        os.utime(self.layers)  # who looked while it was being built must look again
 
     def all_layers(self) -> Iterator[Any]:
         """Every readable layer, newest first."""
@@ -272,18 +291,15 @@ class Store:
         """
         if not hasattr(os, "getuid"):
             return None
-        me = os.getuid()
         current = os.path.realpath(path)
         while True:
             try:
                 status = os.lstat(current)
             except OSError as error:
                 return f"{current} cannot be read: {error.strerror}"
-            if status.st_uid not in (me, 0):
+            if not belongs_to_us(status):
                 return f"{current} belongs to another user"
-            # A group of one's own, with the number of the user: the usual thing where umask is 002.
-            groups = 0 if status.st_gid == me == os.getgid() else stat.S_IWGRP
-            if status.st_mode & (groups | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+            if others_can_write(status) and not status.st_mode & stat.S_ISVTX:
                 return f"{current} can be written by other users"
             parent = os.path.dirname(current)
             if parent == current:
@@ -364,7 +380,7 @@ class Store:
             os.rename(doomed, directory)
             return 0
         remove_tree(doomed)
-        remove_tree(os.path.join(self.root, "uses", image_id))
+        remove_tree(os.path.join(self.uses, image_id))
         return size
 
     def remove_debris(self) -> None:
@@ -398,7 +414,7 @@ class Store:
 
     def mark_use(self, image_id: str) -> str | None:
         """Note that this process uses an image, so that nobody removes it; None if that cannot be noted."""
-        directory = os.path.join(self.root, "uses", image_id)
+        directory = os.path.join(self.uses, image_id)
         mark = os.path.join(directory, name_of_this_process())
         for _ in range(2):
             try:
@@ -416,7 +432,7 @@ class Store:
 
     def users(self, image_id: str) -> list[str]:
         """The living processes that use an image; marks of the dead are removed."""
-        directory = os.path.join(self.root, "uses", image_id)
+        directory = os.path.join(self.uses, image_id)
         living = []
         for name in _entries(directory):
             if is_alive(name, os.path.join(directory, name)):
@@ -427,6 +443,20 @@ class Store:
                 except OSError:
                     pass
         return living
+
+
+def belongs_to_us(status: os.stat_result) -> bool:
+    """Whether a file is this user's, or root's."""
+    return not hasattr(os, "getuid") or status.st_uid in (os.getuid(), 0)
+
+
+def others_can_write(status: os.stat_result) -> bool:
+    """Whether its permissions let somebody else write a file."""
+    if not hasattr(os, "getuid"):
+        return False
+    # A group of one's own, with the number of the user: the usual thing where umask is 002.
+    groups = 0 if status.st_gid == os.getuid() == os.getgid() else stat.S_IWGRP
+    return bool(status.st_mode & (groups | stat.S_IWOTH))
 
 
 def create_text(path: str) -> IO[str]:

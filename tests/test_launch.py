@@ -1,0 +1,520 @@
+"""The remembered answer: what it is asked again for, and that nothing else costs a second thought."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import pyjl_autoimage
+from pyjl_autoimage import launch
+from pyjl_autoimage.processes import boot_id
+from pyjl_autoimage.store import Store
+
+from standin import World, age, start_in
+
+JULIAPKG = """
+import os
+from .state import STATE
+def resolve(julia_args=None, dry_run=False):
+    with open({log!r}, "a") as file:
+        file.write("asked\\n")
+    return True
+def executable():
+    return os.environ.get("PYTHON_JULIAPKG_EXE", {executable!r})
+def project():
+    return {project!r}
+def libjulia():
+    return {libjulia!r}
+def bindir():
+    return {bindir!r}
+"""
+
+
+class Managed(World):
+    """A world in which juliapkg (a stand-in, which counts how often it is asked) says where Julia is."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.log = root / "asked"
+        # Deep enough that its parents' pyproject.toml is not one that settings could come from.
+        self.library = root / "lib" / "python" / "site"
+        self.library.parent.mkdir(parents=True)
+        self.site.rename(self.library)
+        self.site = self.library
+        package = self.site / "juliapkg"
+        package.mkdir()
+        (package / "__init__.py").write_text(
+            JULIAPKG.format(
+                log=str(self.log),
+                executable=str(self.executable),
+                project=str(self.project),
+                libjulia=str(self.libjulia),
+                bindir=self.facts.bindir,
+            )
+        )
+        (package / "state.py").write_text("STATE = {'project': 'p', 'override_executable': None, 'offline': False}\n")
+        (package / "juliapkg.json").write_text("{}")
+        (self.site / "plain").mkdir()
+        (self.project / "pyjuliapkg").mkdir()
+        (self.project / "pyjuliapkg" / "meta.json").write_text("{}")
+        (root / "juliaup" / "juliaup").mkdir(parents=True)
+        self.juliaup = root / "juliaup" / "juliaup" / "juliaup.json"
+        self.store.ensure(self.store.launches)  # in the current directory, which is on sys.path as well
+
+    @property
+    def environ(self) -> dict[str, str]:
+        environ = {k: v for k, v in super().environ.items() if not k.startswith("PYTHON_JULIACALL_")}
+        return {**environ, "JULIAUP_DEPOT_PATH": str(self.root / "juliaup"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def times_asked(self) -> int:
+        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+    def asks(self, *arguments: str, code: str = "", **environ: str) -> bool:
+        """Whether a start asks juliapkg."""
+        before = self.times_asked()
+        start_in(self, *arguments, code=code, **environ)
+        return self.times_asked() > before
+
+
+@pytest.fixture
+def managed(tmp_path: Path) -> Managed:
+    """A world whose answer is remembered."""
+    world = Managed(tmp_path)
+    age(tmp_path)
+    assert world.asks()
+    assert not world.asks(), "remembered"
+    return world
+
+
+def quietly(path: Path, change) -> None:
+    """Change something below a directory whose own modification time stays."""
+    status = path.stat()
+    change()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def another_package(world: Managed) -> None:
+    (world.site / "another").mkdir()
+    (world.site / "another" / "juliapkg.json").write_text("{}")
+
+
+def in_a_package_already_there(world: Managed) -> None:
+    quietly(world.site, lambda: (world.site / "plain" / "juliapkg.json").write_text("{}"))
+
+
+def at_the_top(world: Managed) -> None:
+    (world.site / "juliapkg.json").write_text("{}")
+
+
+def changed(world: Managed) -> None:
+    (world.site / "juliapkg" / "juliapkg.json").write_text('{"julia": "1"}')
+
+
+def removed(world: Managed) -> None:
+    (world.site / "juliapkg" / "juliapkg.json").unlink()
+
+
+def of_the_project(world: Managed) -> None:
+    (world.project / "pyjuliapkg" / "juliapkg.json").write_text("{}")
+
+
+def meta_changed(world: Managed) -> None:
+    (world.project / "pyjuliapkg" / "meta.json").write_text("{ }")
+
+
+def meta_removed(world: Managed) -> None:
+    (world.project / "pyjuliapkg" / "meta.json").unlink()
+
+
+def another_julia(world: Managed) -> None:
+    world.write_julia(replace(world.facts, version="1.10.5"))
+
+
+def libjulia_moved(world: Managed) -> None:
+    world.libjulia.unlink()
+    world.libjulia.write_text("another lib")
+
+
+def juliaup_moved(world: Managed) -> None:
+    world.juliaup.write_text('{"Default": "1.11"}')
+
+
+def from_its_own_repository(world: Managed) -> None:
+    (world.site.parent / "pyproject.toml").write_text("")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        another_package,
+        in_a_package_already_there,
+        at_the_top,
+        changed,
+        removed,
+        of_the_project,
+        meta_changed,
+        meta_removed,
+        another_julia,
+        libjulia_moved,
+        juliaup_moved,
+        from_its_own_repository,
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_whatever_juliapkg_would_notice_is_asked_again(managed, change):
+    change(managed)
+    assert managed.asks()
+
+
+def test_a_package_without_a_juliapkg_json_costs_one_question(managed):
+    (managed.site / "another").mkdir()
+    age(managed.root)
+    assert managed.asks()
+    assert not managed.asks()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"PYTHON_JULIAPKG_OFFLINE": "yes"},
+        {"PYTHON_JULIAPKG_PROJECT": "/nowhere"},
+        {"PYTHON_JULIACALL_CHECK_BOUNDS": "yes"},
+        {"CONDA_PREFIX": "/nowhere"},
+        {"JULIA_DEPOT_PATH": "/nowhere"},
+        {"JULIA_LOAD_PATH": "@:/nowhere"},
+        {"JULIAUP_CHANNEL": "1.11"},
+    ],
+    ids=lambda environ: next(iter(environ)),
+)
+def test_another_environment_is_another_question(managed, environ):
+    assert managed.asks(**environ)
+    assert not managed.asks(), "and the first answer is still there"
+    assert not managed.asks(**environ)
+
+
+def test_another_executable_is_another_question(managed):
+    other = managed.root / "julia" / "other-julia"
+    other.write_text(managed.executable.read_text())
+    other.chmod(0o755)
+    os.utime(other, (1, 1))
+    assert managed.asks(PYTHON_JULIAPKG_EXE=str(other))
+    for _ in range(2):
+        assert not managed.asks(PYTHON_JULIAPKG_EXE=str(other))
+        assert not managed.asks()
+
+
+def test_another_julia_or_juliaup_on_path_is_another_question(managed):
+    for program in ("julia", "juliaup"):
+        directory = managed.root / f"bin-{program}"
+        directory.mkdir()
+        (directory / program).write_text("")
+        (directory / program).chmod(0o755)
+        assert managed.asks(PATH=f"{directory}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_an_option_of_the_interpreter_is_another_question(managed):
+    assert managed.asks("-X", "juliapkg-offline=yes")
+    assert managed.asks("-X", "juliapkg-offline=no")
+
+
+def test_another_sys_path_is_another_question(managed):
+    assert managed.asks(code=f"import sys; sys.path.append({str(managed.root / 'later')!r})")
+
+
+def test_a_directory_of_sys_path_that_appears_is_noticed(managed):
+    code = f"import sys; sys.path.append({str(managed.root / 'later')!r})"
+    assert managed.asks(code=code)
+    assert not managed.asks(code=code)
+    (managed.root / "later").mkdir()
+    assert managed.asks(code=code)
+
+
+def test_what_the_program_told_juliapkg_is_part_of_the_question(managed):
+    code = "import juliapkg.state; juliapkg.state.STATE['offline'] = True"
+    assert managed.asks(code=code)
+    assert not managed.asks(code=code)
+    assert managed.asks(code=code.replace("True", "False"))
+
+
+EDITABLE = """
+import sys, types
+finder = types.ModuleType("__editable___mine_1_0_finder")
+finder.MAPPING = {{"mine": {directory!r}}}
+class Finder:
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None
+Finder.__module__ = finder.__name__
+sys.modules[finder.__name__] = finder
+sys.meta_path.append(Finder)
+"""
+
+
+def test_editable_installs_are_searched_as_juliapkg_does(managed):
+    directory = managed.root / "mine"
+    directory.mkdir()
+    age(directory)
+    code = EDITABLE.format(directory=str(directory))
+    assert managed.asks(code=code)
+    assert not managed.asks(code=code)
+    (directory / "juliapkg.json").write_text("{}")
+    assert managed.asks(code=code)
+
+
+def test_a_link_that_leads_to_another_julia_is_noticed_though_times_and_sizes_agree(tmp_path):
+    world = Managed(tmp_path)
+    link = tmp_path / "julia-link"
+    link.symlink_to(world.executable)
+    age(tmp_path)
+    assert world.asks(PYTHON_JULIAPKG_EXE=str(link))
+    assert not world.asks(PYTHON_JULIAPKG_EXE=str(link))
+    other = tmp_path / "other-julia"
+    other.write_text(world.executable.read_text())
+    other.chmod(0o755)
+    status = world.executable.stat()
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    link.unlink()
+    link.symlink_to(other)
+    assert world.asks(PYTHON_JULIAPKG_EXE=str(link))
+
+
+def test_a_link_to_a_package_that_appears_later(tmp_path):
+    world = Managed(tmp_path)
+    (world.site / "linked").symlink_to(tmp_path / "mounted")
+    age(tmp_path)
+    assert world.asks()
+    assert not world.asks()
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted" / "juliapkg.json").write_text("{}")
+    assert world.asks()
+
+
+def test_what_changes_with_the_directory_is_not_taken_from_another_one(managed):
+    with_override = {"Overrides": [{"Path": "/somewhere", "Channel": "1.11"}]}
+    managed.juliaup.write_text(json.dumps(with_override))
+    age(managed.juliaup.parent)
+    assert managed.asks() and managed.asks(), "never remembered"
+    # But a Julia that juliaup installed is itself, wherever one is.
+    installed = managed.juliaup.parent / "julia-1.10.4" / "bin" / "julia"
+    installed.parent.mkdir(parents=True)
+    installed.write_text(managed.executable.read_text())
+    installed.chmod(0o755)
+    age(managed.juliaup.parent)
+    assert managed.asks(PYTHON_JULIAPKG_EXE=str(installed))
+    assert not managed.asks(PYTHON_JULIAPKG_EXE=str(installed))
+
+
+def test_an_executable_on_path_by_its_name(managed):
+    path = f"{managed.executable.parent}{os.pathsep}{os.environ['PATH']}"
+    told = start_in(managed, PYTHON_JULIAPKG_EXE="julia", PATH=path)
+    assert told["exe"] == str(managed.executable)
+
+
+def test_relative_options_mean_something_else_in_another_directory(tmp_path):
+    """The image of one project must not be used for another one of the same name."""
+    world = World(tmp_path)
+    image = world.publish()
+    other = tmp_path / "other" / "project"
+    other.mkdir(parents=True)
+    (other / "Project.toml").write_text("")
+    (other / "Manifest.toml").write_text('manifest_format = "2.0"\n[deps]\n')
+    age(tmp_path)
+
+    def sysimage(directory):
+        code = f"import os; os.chdir({str(directory)!r})"
+        return start_in(world, code=code, PYTHON_JULIACALL_PROJECT="project")["sysimage"]
+
+    assert [sysimage(tmp_path) for _ in range(2)] == [image.path] * 2
+    assert [sysimage(other.parent) for _ in range(2)] == [None] * 2
+    assert sysimage(tmp_path) == image.path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "relative"),
+    [
+        ("PYTHON_JULIACALL_PROJECT", "project", True),
+        ("PYTHON_JULIACALL_PROJECT", "/project", False),
+        ("PYTHON_JULIACALL_EXE", "julia", True),
+        ("-Xjuliacall-project", "project", True),
+        ("PYTHON_JULIACALL_THREADS", "2", False),
+        ("JULIA_DEPOT_PATH", f"/a{os.pathsep}/b{os.pathsep}", False),
+        ("JULIA_DEPOT_PATH", f"/a{os.pathsep}b", True),
+        ("JULIA_LOAD_PATH", f"@{os.pathsep}@v1.10{os.pathsep}@stdlib", False),
+        ("JULIA_LOAD_PATH", "@.", True),
+        ("home", Path("store"), True),
+        ("trusted_stores", ["/a", "b"], True),
+        ("record", False, False),
+    ],
+)
+def test_which_options_depend_on_the_directory(key, value, relative):
+    assert launch._is_relative(key, value) is relative
+
+
+def test_a_current_directory_that_is_gone_does_not_keep_julia_from_starting(tmp_path):
+    world = World(tmp_path)
+    code = f"import os; os.mkdir({str(tmp_path / 'gone')!r}); os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd())"
+    assert start_in(world, code=code)["exe"] == str(world.executable)
+
+
+def test_an_answer_for_another_cpu_is_not_used(tmp_path):
+    """A home directory that different machines share: Julia aborts on an image for the other's CPU."""
+    world = World(tmp_path)
+    image = world.publish()
+    age(tmp_path)
+    for _ in range(2):
+        assert start_in(world)["sysimage"] == image.path
+    elsewhere = (
+        "from pyjl_autoimage import environment, launch\nlaunch._cpu = environment.cpu_identity = lambda: 'another'\n"
+    )
+    for _ in range(2):
+        assert start_in(world, code=elsewhere)["sysimage"] is None
+    assert start_in(world)["sysimage"] == image.path
+
+
+def test_this_machines_cpu_has_a_name():
+    assert launch._cpu() == launch._cpu() != ""
+    assert launch._cpu().strip()
+
+
+def test_boot_has_a_name_where_the_kernel_gives_one():
+    assert bool(boot_id()) is os.path.exists("/proc/sys/kernel/random/boot_id")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_an_answer_that_somebody_else_could_have_written_is_not_used(managed):
+    (name,) = os.listdir(managed.store.launches)
+    path = Path(managed.store.launches, name)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o666)
+    age(managed.root)
+    assert managed.asks()
+    assert path.stat().st_mode & 0o777 == 0o600, "written anew"
+    assert not managed.asks()
+
+
+def test_a_damaged_answer_is_as_good_as_none(managed):
+    (name,) = os.listdir(managed.store.launches)
+    path = Path(managed.store.launches, name)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:-9] + bytes(9), content[: len(content) // 2], content.upper(), b"\0" * 99):
+        path.write_bytes(damaged)
+        assert managed.asks()
+        assert path.read_bytes()[:24] == content[:24], "and it is mended"
+        assert not managed.asks()
+
+
+def test_a_change_while_the_answer_was_made_is_not_missed(tmp_path):
+    """juliapkg may take minutes, so that what changed meanwhile looks old in the end."""
+    store, file = Store(str(tmp_path / "store")), tmp_path / "file"
+    file.write_text("")
+    witnesses = launch.Witnesses()
+    witnesses.files.append(str(file))
+    witnesses.since -= 60_000_000_000
+    os.utime(file, ns=(0, witnesses.since + 1))
+    assert not launch.remember(launch.Plan(home=store.home), "question", witnesses)
+    os.utime(file, ns=(0, witnesses.since - 3_000_000_000))
+    assert launch.remember(launch.Plan(home=store.home, notes=["one"]), "question", witnesses)
+    assert launch.recall(store, "question").notes == ["one"]
+    assert launch.recall(store, "another question") is None
+
+
+# -- what it costs -------------------------------------------------------------------------------------
+
+LISTING = ("os.listdir", "os.scandir")
+WHAT_JULIACALL_NEEDS_ANYWAY = "import ctypes, faulthandler"
+
+OBSERVED = """
+import sys
+before = set(sys.modules)
+events = []
+ACTIONS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec", "os.spawn",
+           "os.startfile", "socket.connect", "os.listdir", "os.scandir")
+def watch(event, arguments):
+    if event in ACTIONS:
+        events.append([event, str(arguments[0])])
+sys.addaudithook(watch)
+from pyjl_autoimage import jl
+events = list(events)
+import pyjl_autoimage.runtime as runtime
+assert runtime.session.on_image, runtime.session.notes
+print(repr((sorted(set(sys.modules) - before), events)))
+"""
+
+
+def observe(world):
+    """The modules that a start imports, and what it does, without anything that a site imports beforehand."""
+    path = [str(world.site), str(Path(pyjl_autoimage.__file__).parent.parent)]
+
+    def run(code):
+        result = subprocess.run(
+            [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"],
+            env=world.environ,
+            cwd=world.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return eval(result.stdout.splitlines()[-1])
+
+    run(OBSERVED)
+    modules, events = run(OBSERVED)
+    needed = run(f"before = set(sys.modules)\n{WHAT_JULIACALL_NEEDS_ANYWAY}\nprint(set(sys.modules) - before)")
+    # What it lists of sys.path is Python's import system at work.
+    started = [event for event in events if event[0] not in LISTING]
+    listed = [path for action, path in events if action in LISTING and path.startswith(world.store.home)]
+    return set(modules) - needed, started, listed
+
+
+def test_the_hot_path_imports_little_and_starts_no_process(tmp_path):
+    world = World(tmp_path)
+    world.publish()
+    age(tmp_path)
+    modules, started, listed = observe(world)
+    ours = ("_version", "errors", "guard", "launch", "processes", "recording", "runtime", "store")
+    assert modules == {"__future__", "zlib", "juliacall", "pyjl_autoimage", *(f"pyjl_autoimage.{m}" for m in ours)}
+    assert not started
+    assert listed == [world.store.booting], "nothing that grows"
+
+
+def test_it_does_the_same_with_a_store_full_of_recordings_and_images(tmp_path):
+    world = World(tmp_path)
+    for number in range(20):
+        world.publish(b"%d" % number, built_at=float(number))
+    recordings = Path(world.store.recordings(world.environment.id))
+    recordings.mkdir(parents=True)
+    for number in range(200):
+        (recordings / f"host-{number}-{number}-0.jl").write_text("")
+    age(tmp_path)
+    assert observe(world)[1:] == ([], [world.store.booting])
+
+
+def test_older_images_are_no_witnesses(tmp_path):
+    world = World(tmp_path)
+    old = world.publish(b"old", built_at=1.0)
+    newest = world.publish(b"new", built_at=2.0)
+    age(tmp_path)
+    for _ in range(2):
+        assert start_in(world)["sysimage"] == newest.path
+    started = world.times_started()
+    (name,) = os.listdir(world.store.launches)
+    before = Path(world.store.launches, name).stat().st_mtime_ns
+    os.truncate(old.path, 1)
+    assert start_in(world)["sysimage"] == newest.path
+    assert world.times_started() == started
+    assert Path(world.store.launches, name).stat().st_mtime_ns == before
+
+
+def test_a_layer_published_after_somebody_looked_is_noticed(store):
+    """Its directory was there before: the directory of layers would look as it did."""
+    path = store.new_layer("layer")
+    os.utime(store.layers, (1, 1))
+    store.publish_layer(SimpleNamespace(path=path, to_json=dict))
+    assert os.stat(store.layers).st_mtime > 1
