@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import textwrap
 from pathlib import Path
 
 import pytest
 
+import pyjl_autoimage
 from conftest import Place, make_place
 
 TINY_UUID = "7d1f0d65-5b0e-4b8a-9a3e-0c7a3f1f2b11"
@@ -237,6 +239,55 @@ def test_code_with_effects_at_its_top_level_stays_evaluated_and_says_why(tiny_pl
     built = json.loads(tiny_place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
     assert any("model.jl:3" in note and "seed!" in note for note in built["notes"]), built["notes"]
     assert program.run() == {"answer": 42.5, "compiled": False, "names": "s1,s3,s5"}
+
+
+OWN = """
+struct P
+    x
+end
+Base.show(io::IO, p::P) = print(io, "P")
+f(x) = (g(y) = y; g(x))
+P(x::String, y) = P(x)
+"documented"
+Base.:+(a::P, b::Int) = a
+module Inner
+struct Q end
+Base.length(::Q) = 1
+end
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "effect"),
+    [
+        (OWN, "", ""),
+        ("Base.:+(a::String, b::String) = a * b", "Base.:+", ""),
+        ("import Base: show\nshow(io::IO, x::Vector{Missing}) = 1", "show", ""),
+        ("module Inner\nBase.length(::Nothing) = 0\nend", "Base.length", ""),
+        ("__init__() = nothing", "__init__", ""),
+        ("for n in (:a, :b)\n    @eval $n(x) = x\nend", "eval", ""),
+        ("f(x) = x\n\nsort!([1])", "", ":3: sort!"),
+        ("const A = Dict(1 => 2)\nA[1] = 3", "", ":2: A[1] = 3"),
+        ('if true\n    @info "loaded"\nend', "", "@info"),
+        ("@inline g(x) = x\nconst B = g(2)", "", ""),
+    ],
+)
+def test_what_may_be_part_of_an_image_and_what_must_be_evaluated(place, tmp_path, text, image, effect):
+    (tmp_path / "own.jl").write_text(text)
+    driver = Path(pyjl_autoimage.__file__).parent / "julia" / "precompile_layer.jl"
+    asked = f"""
+        include({json.dumps(str(driver))})
+        module Own
+            include({json.dumps(str(tmp_path / "own.jl"))})
+        end
+        println(AutoimageLayer.reason_against_image(Own, [{json.dumps(str(tmp_path / "own.jl"))}]))
+        println(something(AutoimageLayer.first_effect_in({json.dumps(str(tmp_path / "own.jl"))}), ""))
+        """
+    command = [place.environment.executable, "--startup-file=no", "-O0", "-e", asked]
+    against, found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-2:]
+    for wanted, said in ((image, against), (effect, found)):
+        assert wanted in said
+        assert bool(wanted) == bool(said)
 
 
 def test_names_recorded_while_the_code_was_evaluated_are_those_of_the_package(layered):

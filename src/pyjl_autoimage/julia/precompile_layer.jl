@@ -54,7 +54,7 @@ function first_effect(args)
     end
     return nothing
 end
-const EFFECTFUL = ("@info", "@warn", "@error", "@debug", "@show", "@time", "@async", "@spawn", "@threads", "@everywhere", "@printf", "@eval")
+const EFFECTFUL = ("@info", "@warn", "@error", "@debug", "@show", "@time", "@async", "@spawn", "@threads", "@everywhere", "@printf")
 
 function first_effect_in(path)
     parsed = Meta.parseall(read(path, String); filename = path)
@@ -72,9 +72,11 @@ end
 # Why not: it initialises something, or adds methods that are about nothing of its own. Empty if it may.
 function reason_against_image(root, files)
     isdefined(root, :__init__) && return "it has an __init__, which every start on the image would run"
-    for path in files, name in defined_functions(Meta.parseall(read(path, String); filename = path), Any[])
+    any(path -> occursin(r"@eval\b|\beval\(", read(path, String)), files) &&
+        return "what it defines by eval cannot be told"
+    for path in files, (within, name) in defined(root, Meta.parseall(read(path, String); filename = path))
         found = try
-            Core.eval(root, name)
+            Core.eval(within, name)
         catch
             return "whether $name is a function of its own cannot be told"
         end
@@ -97,22 +99,30 @@ function mentions(@nospecialize(type), root)
     return rooted(type.name.module, root) || any(parameter -> mentions(parameter, root), type.parameters)
 end
 
-function defined_functions(ex, found)
+# The functions that get methods at the top level, and there alone can: pairs of the module that says so and the name.
+function defined(within, ex, found = Tuple{Module,Any}[])
     ex isa Expr || return found
-    if ex.head in (:function, :(=)) && !isempty(ex.args)
-        call = ex.args[1]
-        while call isa Expr && call.head in (:where, :(::)) && !isempty(call.args)
-            call = call.args[1]
-        end
-        if call isa Expr && call.head === :call
-            name = call.args[1]
-            name isa Expr && name.head === :curly && (name = name.args[1])
-            (name isa Symbol || (name isa Expr && name.head === :.)) && push!(found, name)
-        end
+    head, args = ex.head, ex.args
+    if head === :module
+        inner = args[2]::Symbol
+        isdefined(within, inner) && defined(getfield(within, inner), args[3], found)
+    elseif head in (:function, :(=))
+        name = function_name(args[1])
+        name === nothing || push!(found, (within, name))
+    elseif head in (:toplevel, :block, :if, :elseif, :let, :for, :while, :try, :macrocall, :global)
+        foreach(arg -> defined(within, arg, found), args)
     end
-    # Nested modules have names of their own: what they define is looked up in them, by their own statements.
-    foreach(arg -> defined_functions(arg, found), ex.args)
     return found
+end
+
+function function_name(ex)
+    while ex isa Expr && ex.head in (:where, :(::)) && !isempty(ex.args)
+        ex = ex.args[1]
+    end
+    ex isa Expr && ex.head === :call || return nothing
+    name = ex.args[1]
+    name isa Expr && name.head === :curly && (name = name.args[1])
+    return name isa Symbol || (name isa Expr && name.head === :.) ? name : nothing
 end
 
 # -- the journey ---------------------------------------------------------------------------------------------------
@@ -152,4 +162,4 @@ end
 
 end
 
-AutoimageLayer.main(ARGS...)
+isempty(ARGS) || AutoimageLayer.main(ARGS...)
