@@ -105,7 +105,7 @@ def test_when_a_layer_is_loaded_is_a_setting(world, preload):
 
 
 def test_what_is_written_of_a_layer_is_read_again(world):
-    own = OwnCode("model_1a2b", "/p/model.jl", {"/p/model.jl": "1234"}, "it has an __init__")
+    own = OwnCode("model_1a2b", "u-1", "/p/model.jl", {"/p/model.jl": "1234"}, "it has an __init__")
     made = world.publish_layer(code=(own,), image="5" * 16)
     assert list(world.store.all_layers()) == [made]
 

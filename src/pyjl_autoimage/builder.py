@@ -16,11 +16,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from . import clean, jobs, layering, profile, recipe, runtime, settings, verify
-from .code import unchanged
+from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
 from .errors import AutoimageError, BuildError, StoreError
 from .image import Image
@@ -284,7 +284,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         juliacall=situation.juliacall,
         flags=flags,
         packages=packages,
-        code=tuple(own[name] for name in chosen.code),
+        code=tuple(replace(own[name], uuid=module_uuid(name)) for name in chosen.code),
         statements=len(statements) - len(unresolved),
         build_seconds=round(time.time() - work.state.started, 1),
     )

@@ -151,14 +151,13 @@ def _module(name: str, path: str, text: str | None, using: Sequence[str]) -> Any
         known = runtime.session.modules.get(name)
         if known is not None and unchanged(known[0]):
             return known[1]
-        module = _compiled(main, name)
-        if module is None:
-            module, files = _evaluate(main, name, path, text, using)
+        found = None if known is not None else _compiled(main, name)
+        if found is None:
+            found = _evaluate(main, name, path, text, using)
         else:
-            files = runtime.session.code[name]["files"]
-            _note(name, {"name": name, "path": path})
-        runtime.session.modules[name] = (files, module)
-        return module
+            _note({"name": name, "path": path})
+        runtime.session.modules[name] = found
+        return found[1]
 
 
 def unchanged(files: Mapping[str, str]) -> bool:
@@ -166,17 +165,17 @@ def unchanged(files: Mapping[str, str]) -> bool:
     return all(fingerprint(path) == known for path, known in files.items())
 
 
-def _compiled(main: Any, name: str) -> Any:
-    """The module as the image or the layer has it; None if neither does, or it has changed."""
-    kept = runtime.session.code.get(name)
-    if kept is None or name in runtime.session.modules or not unchanged(kept["files"]):
-        return None
-    if kept["layer"] and not runtime.load_from_layer(name, module_uuid(name)):
-        return None
-    return main.seval(f'Base.loaded_modules[Base.PkgId(Base.UUID("{module_uuid(name)}"), "{name}")]')
+def _compiled(main: Any, name: str) -> tuple[dict[str, str], Any] | None:
+    """Files and module as the image or the layer has them; None if neither does, or something has changed."""
+    for module, uuid, files, in_layer in runtime.session.code:
+        if module != name or not unchanged(files):
+            continue
+        if not in_layer or runtime.load_from_layer(name, uuid):
+            return files, main.seval(f'Base.root_module(Base.PkgId(Base.UUID("{uuid}"), "{name}"))')
+    return None
 
 
-def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence[str]) -> tuple[Any, dict[str, str]]:
+def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence[str]) -> tuple[dict[str, str], Any]:
     here = os.path.dirname(os.path.abspath(__file__))
     source = recording.julia_string(os.path.join(here, "julia", "code.jl"))
     evaluator = runtime.session.evaluator or main.seval(f"Base.include(Module(), {source})")
@@ -198,8 +197,8 @@ def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence
     files = {**fingerprints(value for kind, value in facts if kind == "file"), **before}
     deps = dict(value.rpartition("=")[::2] for kind, value in facts if kind == "package")
     noted = {"name": name, "path": path, "text": text, "using": list(using), "files": [*files], "deps": deps}
-    _note(name, noted)
-    return module, files
+    _note(noted)
+    return files, module
 
 
 def _missing_package(message: str) -> str | None:
@@ -210,7 +209,7 @@ def _missing_package(message: str) -> str | None:
     return found.group(1) if found else None
 
 
-def _note(name: str, facts: Mapping[str, Any]) -> None:
+def _note(facts: Mapping[str, Any]) -> None:
     import json
 
     if runtime.session.recording is not None:

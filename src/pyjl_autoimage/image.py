@@ -72,6 +72,8 @@ class OwnCode:
 
     name: str
     """Of the Julia module."""
+    uuid: str
+    """Of the package that it is."""
     path: str
     files: Mapping[str, str]
     """path -> fingerprint of every file that it consists of."""
@@ -181,7 +183,7 @@ def _read_code(data: Any) -> OwnCode:
     if not isinstance(data["files"], dict):
         raise ValueError("the files of a program's own code are no table")
     files = {str(path): str(fingerprint) for path, fingerprint in data["files"].items()}
-    return OwnCode(str(data["name"]), str(data["path"]), files, str(data["apart"]))
+    return OwnCode(str(data["name"]), str(data["uuid"]), str(data["path"]), files, str(data["apart"]))
 
 
 def _read_package(data: Any) -> BakedPackage:

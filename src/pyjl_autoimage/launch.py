@@ -78,7 +78,7 @@ class Plan:
         layer: str | None = None,
         layer_path: str | None = None,
         layer_use: str = "",
-        code: Mapping[str, Any] | None = None,
+        code: Iterable[tuple[str, str, dict[str, str], bool]] = (),
         record: bool = False,
         flags: Mapping[str, str] | None = None,
         notes: Iterable[str] = (),
@@ -97,7 +97,7 @@ class Plan:
         self.layer = layer
         self.layer_path = layer_path
         self.layer_use = layer_use
-        self.code = dict(code or {})
+        self.code = list(code)
         self.record = record
         self.flags = dict(flags or {})
         self.notes = list(notes)

@@ -42,6 +42,8 @@ class Layer(Requirements):
     bytes: int
     package: str
     """The package with the compiled statements."""
+    uuid: str
+    """Of that package."""
     roots: tuple[str, ...]
     """uuids of the packages that must be loaded before the statements are of use."""
     contents: str
@@ -52,7 +54,7 @@ class Layer(Requirements):
 
     def description(self, when: str) -> str:
         """What `julia/AutoimageRecorder/src/layer.jl` is told of it; `when`: load it at ``start`` or ``use``."""
-        return "\n".join((self.path, self.package, module_uuid(self.package), when, *self.roots))
+        return "\n".join((self.path, self.package, self.uuid, when, *self.roots))
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; the path is the store's business."""
@@ -78,6 +80,12 @@ class Parts:
     """name -> uuid of the packages that the statements are about."""
     statements: Sequence[str]
     code: Mapping[str, Code]
+    image: str | None = None
+    """Id of the image that it is for."""
+
+    def uuid(self, name: str) -> str:
+        """Of one of its packages. On an image it is another one: the image may hold an older version of the code."""
+        return module_uuid(f"{name} {self.image}" if self.image else name)
 
     @property
     def contents(self) -> str:
@@ -96,11 +104,12 @@ def write_packages(directory: str, parts: Parts) -> None:
     """
     import tomlkit
 
-    deps = {parts.package: module_uuid(parts.package), **{name: module_uuid(name) for name in parts.code}}
+    deps = {name: parts.uuid(name) for name in (parts.package, *parts.code)}
     entries = {}
     for name, code in parts.code.items():
-        entries[name] = write_code_package(os.path.join(directory, "packages", name), name, code)
-    used = {**parts.roots, **{name: module_uuid(name) for name in parts.code}}
+        place = os.path.join(directory, "packages", name)
+        entries[name] = write_code_package(place, name, deps[name], code)
+    used = {**parts.roots, **{name: deps[name] for name in parts.code}}
     entries[parts.package] = _write_statements(os.path.join(directory, "packages", parts.package), parts, used)
     with open(os.path.join(directory, "Project.toml"), "w", encoding="utf-8") as file:
         tomlkit.dump({"deps": deps}, file)
@@ -109,7 +118,7 @@ def write_packages(directory: str, parts: Parts) -> None:
         tomlkit.dump(manifest, file)
 
 
-def write_code_package(directory: str, name: str, code: Code) -> dict[str, Any]:
+def write_code_package(directory: str, name: str, uuid: str, code: Code) -> dict[str, Any]:
     """Write a program's own code as a package; its entry for a manifest.
 
     The package includes the user's file where it lies, so that errors point there. A text is kept beside it
@@ -127,7 +136,7 @@ def write_code_package(directory: str, name: str, code: Code) -> dict[str, Any]:
             f"Base.include_string(@__MODULE__, read({text}, String), {julia_string(code.path)})",
         ]
     files[f"{name}.jl"] = "\n".join([f"module {name}", *body, "end", ""])
-    return _write_package(directory, name, code.deps, files)
+    return _write_package(directory, name, uuid, code.deps, files)
 
 
 def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> dict[str, Any]:
@@ -138,9 +147,9 @@ def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> 
             [
                 f"module {parts.package}",
                 *(f"import {name}" for name in parts.roots),
+                "module Staging end",
                 'include("code.jl")',
                 'include("bake.jl")',
-                "module Staging end",
                 "const COMPILED = ccall(:jl_generating_output, Cint, ()) == 0 ? 0 :",
                 '    count(line -> Bake.compile(line, Staging), eachline(joinpath(@__DIR__, "statements.jl")))',
                 "end",
@@ -148,16 +157,18 @@ def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> 
             ]
         ),
     }
-    entry = _write_package(directory, parts.package, used, files)
+    entry = _write_package(directory, parts.package, parts.uuid(parts.package), used, files)
     shutil.copyfile(os.path.join(JULIA_SOURCES, "bake.jl"), os.path.join(directory, "src", "bake.jl"))
     return entry
 
 
-def _write_package(directory: str, name: str, deps: Mapping[str, str], files: Mapping[str, str]) -> dict[str, Any]:
+def _write_package(
+    directory: str, name: str, uuid: str, deps: Mapping[str, str], files: Mapping[str, str]
+) -> dict[str, Any]:
     import tomlkit
 
     os.makedirs(os.path.join(directory, "src"))
-    facts = {"name": name, "uuid": module_uuid(name), "version": "1.0.0"}
+    facts = {"name": name, "uuid": uuid, "version": "1.0.0"}
     with open(os.path.join(directory, "Project.toml"), "w", encoding="utf-8") as file:
         tomlkit.dump({**facts, "deps": dict(deps)}, file)
     for file_name, text in files.items():

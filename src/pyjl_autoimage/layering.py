@@ -55,7 +55,7 @@ def build_layers(
     image = runtime.valid_image(work.environment, work.store, situation, work.settings.trusted_stores)
     programs = sorted(recorded.programs.items(), key=lambda item: item[1].last, reverse=True)
     for name, program in programs[:PROGRAMS]:
-        parts = _parts(name, program, recorded, situation, hosts_python)
+        parts = _parts(name, program, recorded, situation, image, hosts_python)
         if _has_nothing_new(name, program, parts, recorded, image, quick):
             continue
         if any(layer.contents == parts.contents for layer in _valid_layers(work, situation, name, image)):
@@ -78,13 +78,16 @@ def build_layers(
     }
 
 
-def _parts(name: str, program: Program, recorded: Profile, situation: Situation, hosts_python: bool) -> Parts:
+def _parts(
+    name: str, program: Program, recorded: Profile, situation: Situation, image: Image | None, hosts_python: bool
+) -> Parts:
     manifest = situation.manifest
     barred = set() if hosts_python else {PYTHONCALL_UUID, *manifest.dependents([PYTHONCALL_UUID])}
     loaded = [uuid for uuid in {**program.packages, PYTHONCALL_UUID: 0.0} if uuid not in barred]
     code = {module: recorded.code[module] for module in program.code if module in recorded.code}
     return Parts(
         package=f"AutoimageStatements_{module_uuid(name)[:8]}",
+        image=image.id if image else None,
         roots=roots_of(manifest, loaded),
         statements=[text for text in recorded.bakeable() if name in recorded.statements[text].programs],
         code={module: own for module, own in code.items() if own.text is not None or os.path.isfile(own.path)},
@@ -149,7 +152,7 @@ def _precompile(
         os.path.join(JULIA_SOURCES, "precompile_layer.jl"),
         directory,
         report,
-        *(f"{name}={module_uuid(name)}" for name in (parts.package, *parts.code)),
+        *(f"{name}={parts.uuid(name)}" for name in (parts.package, *parts.code)),
     ]
     environ = julia_environment()
     ours = [os.path.join(os.path.dirname(image.path), "depot")] if image else []
@@ -180,7 +183,8 @@ def _publish(
         found = fingerprints(ours)
         if "" in found.values() or newest >= began:
             raise BuildError(f"{parts.code[module].path} changed while it was precompiled; build again")
-        code.append(OwnCode(module, parts.code[module].path, found, report.not_for_images.get(module, "")))
+        apart = report.not_for_images.get(module, "")
+        code.append(OwnCode(module, parts.uuid(module), parts.code[module].path, found, apart))
     manifest, facts = situation.manifest, situation.facts
     used = {*parts.roots.values(), *(uuid for own in parts.code.values() for uuid in own.deps.values())}
     layer = Layer(
@@ -191,7 +195,8 @@ def _publish(
         built_at=round(time.time(), 3),
         bytes=tree_size(directory),
         package=parts.package,
-        roots=(*parts.roots.values(), *(module_uuid(own.name) for own in code)),
+        uuid=parts.uuid(parts.package),
+        roots=(*parts.roots.values(), *(own.uuid for own in code)),
         contents=parts.contents,
         code=tuple(code),
         statements=report.statements,

@@ -166,7 +166,9 @@ def write_project(directory: str, recipe: Recipe, situation: Situation) -> None:
         tomlkit.dump(project, file)
     manifest = _manifest(recipe, situation)
     for name, code in recipe.code.items():
-        manifest["deps"][name] = [write_code_package(os.path.join(directory, "code", name), name, code)]
+        manifest["deps"][name] = [
+            write_code_package(os.path.join(directory, "code", name), name, module_uuid(name), code)
+        ]
     with open(os.path.join(directory, "Manifest.toml"), "w", encoding="utf-8") as file:
         tomlkit.dump(manifest, file)
 

@@ -43,8 +43,8 @@ class Session:
         self.tracing = False
         self.notes: list[str] = []
         self.began = 0.0
-        self.code: dict[str, Any] = {}
-        """The program's own code that comes compiled: module -> its files, and whether it is in the layer."""
+        self.code: list[tuple[str, str, dict[str, str], bool]] = []
+        """Own code that comes compiled: module, uuid, its files as they were then, and whether it is in the layer."""
         self.modules: dict[str, tuple[dict[str, str], Any]] = {}
         """The modules that `include` and `define` gave out, with the files as they were then."""
         self.evaluator: Any = None
@@ -166,7 +166,7 @@ def _take_image(plan: Plan) -> None:
 def _go_without_image(plan: Plan) -> None:
     """Nor with a layer: it was precompiled for that image."""
     plan.image = plan.image_path = plan.layer = plan.layer_path = None
-    plan.code = {}
+    plan.code = []
 
 
 def _take_layer(plan: Plan) -> None:
@@ -177,7 +177,7 @@ def _take_layer(plan: Plan) -> None:
     if problem:
         session.notes.append(f"layer {plan.layer} is not used: {problem}")
         plan.layer = plan.layer_path = None
-        plan.code = {name: facts for name, facts in plan.code.items() if not facts["layer"]}
+        plan.code = [code for code in plan.code if not code[3]]
 
 
 def _judge(store: Store) -> bool:
@@ -202,7 +202,7 @@ def finish(juliacall: ModuleType) -> None:
     plan = session.plan
     if plan is not None and plan.layer is not None and not recording.use_layer(juliacall, plan.layer_use):
         session.notes.append(f"layer {plan.layer} is not used: Julia could not set it up")
-        session.code = {name: facts for name, facts in session.code.items() if not facts["layer"]}
+        session.code = [code for code in session.code if not code[3]]
 
 
 def _record(juliacall: ModuleType) -> None:
@@ -420,14 +420,14 @@ def _choose(plan: Plan, environment: Environment, store: Store, settings: Settin
     if image is not None:
         plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
         plan.trusted = _is_below(image.path, trusted)
-        plan.code = {code.name: {"files": dict(code.files), "layer": False} for code in image.code}
+        plan.code = [(code.name, code.uuid, dict(code.files), False) for code in image.code]
     for layer in layers:
         witnesses.files.append(os.path.join(layer.path, "layer.json"))
         _witness_packages(layer.packages, witnesses)
         if not reasons_against_layer(layer, plan.image, situation, store):
             plan.layer, plan.layer_path = layer.id, layer.path
             plan.layer_use = layer.description("start" if settings.preload else "use")
-            plan.code |= {code.name: {"files": dict(code.files), "layer": True} for code in layer.code}
+            plan.code += [(code.name, code.uuid, dict(code.files), True) for code in layer.code]
             return
 
 

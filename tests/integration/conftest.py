@@ -20,6 +20,7 @@ from pyjl_autoimage.environment import Environment, JuliaFacts, probe
 from pyjl_autoimage.manifest import Manifest, load_manifest, manifest_file, source_directory
 
 HERE = Path(__file__).parent
+EXAMPLES = HERE.parent.parent / "examples"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -164,6 +165,9 @@ def build_in(place: Place, **environ: str) -> Place:
     if "PYJL_AUTOIMAGE_BUILDER_PROJECT" not in place.environ:
         pytest.skip("no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT")
     place.history.append(place.program(place.variant))
+    if place.variant == "with-csv":
+        shutil.copytree(EXAMPLES / "model", place.root / "model")
+        place.run_file(place.root / "model" / "fit.py")
     place.history.append(json.loads(place.cli("status", "--json").stdout))
     before = place.caches()
     place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))

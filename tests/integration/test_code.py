@@ -295,3 +295,57 @@ def test_names_recorded_while_the_code_was_evaluated_are_those_of_the_package(la
     own = [text for text in profile["statements"] if "model_" in text]
     assert own
     assert not any("Main.model_" in text for text in own)
+
+
+# -- on an image that holds the code -----------------------------------------------------------------------
+
+FIT = """
+import json
+from pathlib import Path
+from pyjl_autoimage import include, jl
+model = include("model.jl")
+table = str(model.report(str(Path(__file__).with_name("cases.csv"))))
+compiled = jl.seval("m -> Base.PkgId(m).uuid !== nothing")(model)
+in_image = jl.seval("m -> Base.in_sysimage(Base.PkgId(m))")(model)
+north = next(line.split() for line in table.splitlines() if "north" in line)
+print(json.dumps({"R0": float(north[3]), "compiled": bool(compiled), "in_image": bool(in_image)}))
+"""
+
+
+@pytest.fixture
+def fitted(built: Place) -> Program:
+    """The example, on an image that was built after it had run."""
+    directory = built.root / "model"
+    if not directory.exists():
+        pytest.skip("the prepared project has no DataFrames and CSV, which the example uses")
+    program = Program.__new__(Program)
+    program.place, program.directory = built, directory
+    program.write("theirs.py", FIT)
+    return program
+
+
+def run_fit(program: Program) -> dict:
+    return json.loads(program.place.run_file(program.directory / "theirs.py").stdout.splitlines()[-1])
+
+
+def test_an_image_holds_the_program_s_own_code(fitted):
+    assert run_fit(fitted) == {"R0": 3.01, "compiled": True, "in_image": True}
+
+
+@pytest.mark.parametrize("file", ["model.jl", "integrate.jl"])
+def test_on_an_image_a_changed_file_is_evaluated_afresh_until_a_layer_has_it(fitted, file):
+    before = (fitted.directory / file).read_text()
+    try:
+        if file == "model.jl":
+            fitted.edit(file, "= model.beta / model.gamma", "= 2 * model.beta / model.gamma")
+        else:
+            fitted.edit(file, "(h / 6) .* (k1", "(h / 6) .* (1 .* k1")
+        answer = 6.03 if file == "model.jl" else 3.01
+        assert run_fit(fitted) == {"R0": pytest.approx(answer, abs=0.01), "compiled": False, "in_image": False}
+        if file == "model.jl":
+            built = json.loads(fitted.place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
+            assert built["layers"]
+            assert run_fit(fitted) == {"R0": pytest.approx(answer, abs=0.01), "compiled": True, "in_image": False}
+    finally:
+        fitted.write(file, before)
+    assert run_fit(fitted) == {"R0": 3.01, "compiled": True, "in_image": True}

@@ -152,7 +152,11 @@ function main(layer, report, statements, modules...)
         usable = [id for id in map(parse_id, modules) if code(io, id)]
         id = parse_id(statements)
         source = joinpath(layer, "packages", id.name, "src")
-        open(file -> foreach(used -> println(file, "import ", used.name), usable), joinpath(source, "code.jl"), "w")
+        open(joinpath(source, "code.jl"), "w") do file
+            for used in usable # the statements are about these, whatever else of that name an image has
+                println(file, "import ", used.name, "\nCore.eval(Staging, :(const ", used.name, " = \$", used.name, "))")
+            end
+        end
         precompiled(id)
         loaded = load_cached(id)
         line(io, "statements", Base.invokelatest(getfield, loaded, :COMPILED))
