@@ -66,6 +66,11 @@ function compile_recorder(recorder)
     precompile(recorder.start, (String,))
     precompile(recorder.note, (Base.PkgId,))
     precompile(recorder.note_compiled, ())
+    precompile(recorder.use_layer, (String,))
+    precompile(recorder.load_statements, (Base.PkgId,))
+    precompile(recorder.load_cached, (Base.PkgId,))
+    precompile(recorder.load_cached, (String, String))
+    precompile(Base._tryrequire_from_serialized, (Base.PkgId, String, String))
 end
 
 field(x) = escape_string(string(x))
