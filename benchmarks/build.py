@@ -13,6 +13,7 @@ wall time can be trusted on a machine that does other work, too.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -260,9 +261,8 @@ def locked(path: str | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    from filelock import FileLock
-
-    with FileLock(path):
+    with Path(path).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -283,7 +283,9 @@ def table(result: dict) -> str:
     lines.append(f"{'still compiled':24}" + "".join(f"{start['compiled']:>12}" for start in starts.values()))
     for phase in dict.fromkeys(name for build in builds.values() for name in build["phases"]):
         cells = (build["phases"].get(phase) for build in builds.values())
-        lines.append(f"  {phase:30}"[:24].ljust(24) + "".join(f"{'' if c is None else f'{c:.1f}':>12}" for c in cells))
+        lines.append(
+            f"  {phase:30}"[:24].ljust(24) + "".join(f"{'' if c is None else f'{c:.1f}':>12}" for c in cells)
+        )
     return "\n".join(lines)
 
 

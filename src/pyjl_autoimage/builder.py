@@ -452,9 +452,7 @@ def _call_of(source: str, function: str, *arguments: str) -> str:
     return f"Base.include(Module(:Autoimage), {file}).{function}({', '.join(map(julia_string, arguments))})\n"
 
 
-def _precompile_outside(
-    work: Work, facts: JuliaFacts, library: str, flags: Mapping[str, str], depot: str
-) -> None:
+def _precompile_outside(work: Work, facts: JuliaFacts, library: str, flags: Mapping[str, str], depot: str) -> None:
     """Precompile for the new image what is outside it, in a depot that is published with it.
 
     Julia would do so in the user's foreground: a cache holds for one image. It keeps ten caches of a package

@@ -1,44 +1,46 @@
 # Runs on a new image, with the image's depot in front: precompiles what is not in the image, so that no program
 # waits for it. An image has a Core of its own, so the caches that Julia ships for its standard libraries do not
-# fit it either. Those get a project of their own: Pkg precompiles a project's packages side by side.
+# fit it either.
 using Pkg
 
-function write_project_of_standard_libraries(directory)
-    projects = [
-        Base.parsed_toml(file) for
-        file in (joinpath(Sys.STDLIB, name, "Project.toml") for name in readdir(Sys.STDLIB)) if isfile(file)
-    ]
-    outside(project) = !haskey(Base.loaded_modules, Base.PkgId(Base.UUID(project["uuid"]::String), project["name"]::String))
-    open(joinpath(directory, "Project.toml"), "w") do io
-        println(io, "[deps]")
-        foreach(p -> println(io, p["name"], " = ", repr(p["uuid"])), filter(outside, projects))
-    end
+identity_of(project) = Base.PkgId(Base.UUID(project["uuid"]::String), project["name"]::String)
+
+function standard_libraries()
+    files = (joinpath(Sys.STDLIB, name, "Project.toml") for name in readdir(Sys.STDLIB))
+    return [Base.parsed_toml(file) for file in files if isfile(file)]
+end
+
+# A project that depends on all that is outside the image: Pkg precompiles a project's packages side by side.
+function write_project(directory, libraries)
+    wanted = Dict(p["name"] => p["uuid"] for p in libraries if !haskey(Base.loaded_modules, identity_of(p)))
+    entry(p) = Dict("uuid" => p["uuid"], "deps" => get(p, "deps", Dict{String,Any}()))
+    entries = Dict(p["name"] => [entry(p)] for p in libraries)
+    open(io -> Pkg.TOML.print(io, Dict("deps" => wanted)), joinpath(directory, "Project.toml"), "w")
     open(joinpath(directory, "Manifest.toml"), "w") do io
-        println(io, "julia_version = ", repr(string(VERSION)), "\nmanifest_format = \"2.0\"")
-        for project in projects
-            println(io, "\n[[deps.", project["name"], "]]")
-            println(io, "deps = ", repr(sort!(collect(String, keys(get(project, "deps", Dict{String,Any}()))))))
-            println(io, "uuid = ", repr(project["uuid"]))
+        Pkg.TOML.print(io, Dict("julia_version" => string(VERSION), "manifest_format" => "2.0", "deps" => entries))
+    end
+end
+
+let users = dirname(Base.active_project()), libraries = standard_libraries(), failed = String[]
+    try
+        mktempdir() do directory
+            write_project(directory, libraries)
+            Pkg.activate(directory; io = devnull)
+            Pkg.precompile()
+        end
+    catch err
+        println("standard libraries: ", sprint(showerror, err))
+    end
+    Pkg.activate(users; io = devnull)
+    for project in libraries # loaded, so that extensions which they trigger are precompiled, too
+        id = identity_of(project)
+        haskey(Base.loaded_modules, id) && continue
+        try
+            Base.require(id)
+        catch
+            push!(failed, id.name) # some do not load on every system; a program that needs one would say so
         end
     end
+    isempty(failed) || println("not precompiled: ", join(failed, ", "))
 end
-
-function precompile_all()
-    try
-        Pkg.precompile()
-        return true
-    catch err # some do not load on every system; a program that needs one would say so
-        println("not precompiled: ", sprint(showerror, err))
-        return false
-    end
-end
-
-let users = Base.active_project()
-    mktempdir() do directory
-        write_project_of_standard_libraries(directory)
-        Pkg.activate(directory; io = devnull)
-        precompile_all()
-    end
-    Pkg.activate(dirname(users); io = devnull)
-    precompile_all() || exit(1)
-end
+Pkg.precompile()
