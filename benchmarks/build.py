@@ -163,7 +163,8 @@ class Bench:
         environ = {**self.depot(self.store("plain") / "depot"), "JULIA_DEBUG": "PackageCompiler"}
         environ["JULIA_PYTHONCALL_EXE"] = sys.executable
         process = subprocess.Popen(
-            [self.julia, "--startup-file=no", f"--project={builder}", "-e", script],
+            # At the low priority that our builds give themselves: what else runs here must slow all the same.
+            ["nice", "-n", "10", self.julia, "--startup-file=no", f"--project={builder}", "-e", script],
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
