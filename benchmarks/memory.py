@@ -20,14 +20,14 @@ from pathlib import Path
 from pyjl_autoimage.demos import tables
 
 PROGRAM = """
-import sys
+import time
 if {plain}:
     from juliacall import Main as jl
 else:
     from pyjl_autoimage import jl
 jl.seval({load!r})
 print("ready", jl.seval("unsafe_string(Base.JLOptions().image_file)"), flush=True)
-sys.stdin.readline()
+time.sleep(3600)
 """
 KINDS = {"stock": True, "image": False}
 
@@ -68,7 +68,8 @@ def memory(load: str, *, plain: bool, environ: Mapping[str, str] | None = None) 
         two = [usage(process.pid) for process in processes]
     finally:
         for process in processes:
-            process.communicate("\n")
+            process.kill()
+            process.communicate()
     return {
         "image": words[1],
         "image_bytes": os.path.getsize(words[1]),
@@ -79,8 +80,8 @@ def memory(load: str, *, plain: bool, environ: Mapping[str, str] | None = None) 
 
 def started(load: str, plain: bool, environ: Mapping[str, str] | None) -> subprocess.Popen[str]:
     code = PROGRAM.format(plain=plain, load=load)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code], env=None if environ is None else dict(environ), **pipes)
+    environ = None if environ is None else dict(environ)
+    return subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
 
 
 def usage(pid: int) -> dict[str, int]:
