@@ -437,8 +437,6 @@ def _run_julia(
     own = work.store.ensure(work.store.builder_depot)
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((own, *facts.depots))
     environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
-    # The compiler takes gigabytes from malloc; page by page, the kernel would be busy a tenth of the time.
-    environ["GLIBC_TUNABLES"] = ":".join(filter(None, (environ.get("GLIBC_TUNABLES"), "glibc.malloc.hugetlb=1")))
     environ["JULIA_DEBUG"] = "PackageCompiler"
     environ["JULIA_IMAGE_THREADS"] = str(work.settings.image_threads or affordable_threads())
     status = run(work, command, environ, lambda line: _follow(work, line))
