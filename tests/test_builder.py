@@ -88,6 +88,43 @@ def test_preferences_that_change_while_the_image_is_built(world):
     assert status(world)["rejected"][0]["reasons"] == ["the preferences of Example have changed"]
 
 
+def test_the_next_build_finds_the_caches_of_the_last(world):
+    """And none of them is made where the user's are."""
+    julia_that_builds(world, meanwhile=f'echo "$JULIA_DEPOT_PATH" >> "{world.root}/depots"')
+    build(world)
+    depot = Path(world.store.builder_depot)
+    used, unused = depot / "compiled" / "used.ji", depot / "compiled" / "unused.ji"
+    used.parent.mkdir()
+    for path, days in (used, 1), (unused, 40):
+        path.write_text("")
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    build(world)
+    assert used.exists() and not unused.exists()
+    seen = (world.root / "depots").read_text().splitlines()
+    assert seen == [f"{depot}{os.pathsep}{world.depot}"] * 2
+
+
+@pytest.mark.parametrize("slim", ["0", "1"])
+def test_slim_forgets_before_the_statements_bring_back_what_they_need(world, slim):
+    julia_that_builds(world, meanwhile=f'cp "$(dirname "$a")/../bake.jl" "{world.root}/script"')
+    build(world, PYJL_AUTOIMAGE_SLIM=slim)
+    lines = (world.root / "script").read_text().splitlines()
+    assert [line.split(").")[-1].split("(")[0] for line in lines] == ["forget", "bake"][slim == "0" :]
+
+
+def test_the_proof_goes_on_beside_the_precompilation_of_what_is_outside(world):
+    """The one waits here for the other to begin."""
+    julia_that_builds(world)
+    began = world.root / "proof-began"
+    waits = f'for i in $(seq 100); do test -e "{began}" && exit 0; sleep 0.1; done; exit 1'
+    text = world.executable.read_text()
+    world.executable.write_text(text.replace("case ", f'case "$*" in *outside.jl*) {waits};; esac\ncase ', 1))
+    stub = world.site / "juliacall" / "__init__.py"
+    stub.write_text(f"{stub.read_text()}\nif CONFIG['sysimage']: open({str(began)!r}, 'w').close()\n")
+    assert build(world)["state"] == "done"
+    assert json.loads(Path(world.store.build_state(world.environment.id)).read_text())["notes"] == []
+
+
 def test_flags_of_the_recorded_runs_are_those_of_the_build(world):
     start_in(world, PYTHON_JULIACALL_CHECK_BOUNDS="yes")
     julia_that_builds(world)

@@ -257,11 +257,13 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         work.state.notes.append(note)
 
     work.enter("outside")
-    _precompile_outside(work, facts, library, flags)
-
-    work.enter("prove")
     depot = os.path.join(os.path.dirname(library), "depot")
-    verify.prove(library, packages, work.environment, facts, work.place("proof"), flags, depot, work.log)
+    proof = verify.Proof(library, packages, work.environment, facts, work.place("proof"), flags, depot, work.log)
+    with proof:
+        _precompile_outside(work, facts, library, flags, depot)
+        work.enter("prove")
+        proof.wait()
+    _keep_only_caches(depot)
 
     work.enter("publish")
     sha256 = file_sha256(library)
@@ -292,6 +294,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     limit = work.settings.max_gigabytes * 1e9 or float("inf")
     for image_id in clean.prune(work.store, keep=work.settings.keep_images, max_bytes=limit, spare=image.id):
         work.say(f"removed old image {image_id}")
+    clean.prune_caches(work.store)
     work.state.seconds["publish"] = round(time.time() - work.state.phase_started, 2)
     return image
 
@@ -406,10 +409,10 @@ def _run_julia(
     """Run PackageCompiler; the path of the new library."""
     with open(work.place("statements.jl"), "w", encoding="utf-8") as file:
         file.writelines(f"{statement}\n" for statement in statements)
-    bake, names = os.path.join(JULIA_SOURCES, "bake.jl"), (work.place("statements.jl"), work.place("report"))
     with open(work.place("bake.jl"), "w", encoding="utf-8") as file:
-        arguments = ", ".join(map(julia_string, names))
-        file.write(f"Base.include(Module(:AutoimageBake), {julia_string(bake)}).bake({arguments})\n")
+        if work.settings.slim:  # before the statements: they bring back what they need
+            file.write(_call_of("slim.jl", "forget"))
+        file.write(_call_of("bake.jl", "bake", work.place("statements.jl"), work.place("report")))
     library = work.place("image", library_name())
     os.makedirs(os.path.dirname(library))
     command = [
@@ -428,9 +431,11 @@ def _run_julia(
         RECORDER,
     ]
     environ = julia_environment()
-    # A depot of the build's own in front: the caches that PackageCompiler makes are of no use to anybody
-    # else, and Julia, which keeps ten of a package, would drop the user's for them.
-    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((work.place("depot"), *facts.depots))
+    # A depot of our own in front: the caches that PackageCompiler makes (without native code) are of no use to
+    # anybody else, and Julia, which keeps ten of a package, would drop the user's for them. The next build,
+    # whatever its environment, finds them again.
+    own = work.store.ensure(work.store.builder_depot)
+    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((own, *facts.depots))
     environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
     environ["JULIA_DEBUG"] = "PackageCompiler"
     environ["JULIA_IMAGE_THREADS"] = str(work.settings.image_threads or affordable_threads())
@@ -440,14 +445,19 @@ def _run_julia(
     return library
 
 
-def _precompile_outside(work: Work, facts: JuliaFacts, library: str, flags: Mapping[str, str]) -> None:
+def _call_of(source: str, function: str, *arguments: str) -> str:
+    """A line of Julia that calls a function of one of our modules; nothing of it gets a name in Main."""
+    file = julia_string(os.path.join(JULIA_SOURCES, source))
+    return f"Base.include(Module(:Autoimage), {file}).{function}({', '.join(map(julia_string, arguments))})\n"
+
+
+def _precompile_outside(work: Work, facts: JuliaFacts, library: str, flags: Mapping[str, str], depot: str) -> None:
     """Precompile for the new image what is outside it, in a depot that is published with it.
 
     Julia would do so in the user's foreground: a cache holds for one image. It keeps ten caches of a package
     and drops the oldest, so these must not go where the user's own are. A package that cannot be precompiled
     is no reason to throw the image away.
     """
-    depot = os.path.join(os.path.dirname(library), "depot")
     command = [
         executable_itself(facts, work.environment),
         f"--sysimage={library}",
@@ -461,8 +471,12 @@ def _precompile_outside(work: Work, facts: JuliaFacts, library: str, flags: Mapp
     environ["JULIA_PKG_OFFLINE"] = "true"
     if run(work, command, environ, lambda line: None):
         work.state.notes.append("some packages outside the image could not be precompiled for it; see the log")
+
+
+def _keep_only_caches(depot: str) -> None:
+    """What an image's depot is published with: no logs of usage."""
     for name in os.listdir(depot) if os.path.isdir(depot) else []:
-        if name != "compiled":  # logs of usage
+        if name != "compiled":
             shutil.rmtree(os.path.join(depot, name), ignore_errors=True)
 
 

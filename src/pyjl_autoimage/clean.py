@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from typing import Any
 
 from . import runtime, settings
@@ -13,7 +14,9 @@ from .image import Image, Situation
 from .jobs import State
 from .store import Store, tree_size
 
-__all__ = ["clean", "prune"]
+__all__ = ["clean", "prune", "prune_caches"]
+
+MONTH = 30 * 86400.0
 
 
 def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -91,6 +94,18 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
             left[image.environment] -= 1
             del sizes[image.id]
     return removed
+
+
+def prune_caches(store: Store) -> None:
+    """Remove the precompile caches of builds that none has used for a month. Julia touches those that it uses."""
+    for directory, _, names in os.walk(store.builder_depot):
+        for name in names:
+            path = os.path.join(directory, name)
+            try:
+                if os.stat(path).st_mtime < time.time() - MONTH:
+                    os.remove(path)
+            except OSError:
+                pass  # another build has just removed it
 
 
 def _remove_tree(name: str, directory: str, dry_run: bool) -> dict[str, Any]:

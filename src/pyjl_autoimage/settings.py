@@ -73,6 +73,10 @@ class Settings:
     image_threads: int = 0
     """Threads that compile the image; 0 means as many as cores and memory allow."""
 
+    slim: bool = False
+    """Leave out of an image the compiled code of Julia's prompt and package manager (Pkg, REPL, LibGit2 and what
+    they stand on) that no recorded statement needs. It still works, compiled when it is first called."""
+
     keep_images: int = 3
     """How many images of one environment are kept; the newest valid one and those in use always are."""
 
@@ -176,6 +180,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "auto_rebuild": _bool,
     "cpu_target": _cpu_target,
     "image_threads": _count,
+    "slim": _bool,
     "keep_images": _count,
     "max_gigabytes": _count,
     "trusted_stores": _paths,

@@ -134,6 +134,11 @@ class Store:
         """The Julia project that holds PackageCompiler."""
         return os.path.join(self.root, "builder")
 
+    @property
+    def builder_depot(self) -> str:
+        """A Julia depot with the precompile caches that builds make for themselves, of use to the next build."""
+        return os.path.join(self.builder_project, "depot")
+
     def environment(self, environment_id: str) -> str:
         """The directory of one environment."""
         return os.path.join(self.root, "environments", environment_id)

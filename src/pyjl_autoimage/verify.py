@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .environment import Environment, JuliaFacts
@@ -19,23 +19,16 @@ from .errors import BuildError
 from .image import BakedPackage
 from .recording import julia_string
 
-__all__ = ["main", "prove"]
+__all__ = ["Proof", "main"]
 
 TIMEOUT = 600.0
 """Seconds. Precompiling a trivial package takes a few; a Julia that hangs must not hang the build."""
 
 
-def prove(
-    library: str,
-    packages: Sequence[BakedPackage],
-    environment: Environment,
-    facts: JuliaFacts,
-    directory: str,
-    flags: dict[str, str],
-    depot: str,
-    log: Any = None,
-) -> None:
-    """Start a Python process on an image and let it look.
+class Proof:
+    """A Python process that starts on an image and looks, while whoever asked for it does something else.
+
+    Use it as a context: a process that still runs at its end is killed.
 
     Args:
         library: the image.
@@ -46,56 +39,79 @@ def prove(
         flags: code generation flags that it was built for.
         depot: the image's own depot, in which packages outside it are precompiled.
         log: an open file for what the child prints.
-
-    Raises:
-        BuildError: the image is not fit for use; the message says why.
     """
-    os.makedirs(directory, exist_ok=True)
-    request = os.path.join(directory, "request.json")
-    answer = os.path.join(directory, "answer.json")
-    with open(request, "w", encoding="utf-8") as file:
-        json.dump(
-            {
-                "packages": [[p.uuid, p.name, p.version if not p.in_julia else None] for p in packages],
-                "directory": directory,
-                "answer": answer,
-            },
-            file,
-        )
-    options = {
-        "exe": environment.executable,
-        "project": environment.project,
-        "lib": facts.libjulia,
-        "home": facts.bindir,
-        "sysimage": library,
-        "handle-signals": "no",
-        **{name.replace("_", "-"): value for name, value in flags.items()},
-    }
-    arguments = [item for name, value in options.items() for item in ("-X", f"juliacall-{name}={value}")]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))}
-    environ["PYJL_AUTOIMAGE"] = "0"
-    # In front here: whatever is precompiled for the proof must not go where the user's caches are.
-    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))
-    try:
-        result = subprocess.run(
+
+    def __init__(
+        self,
+        library: str,
+        packages: Sequence[BakedPackage],
+        environment: Environment,
+        facts: JuliaFacts,
+        directory: str,
+        flags: Mapping[str, str],
+        depot: str,
+        log: Any = None,
+    ) -> None:
+        os.makedirs(directory, exist_ok=True)
+        request = os.path.join(directory, "request.json")
+        self._answer = os.path.join(directory, "answer.json")
+        with open(request, "w", encoding="utf-8") as file:
+            json.dump(
+                {
+                    "packages": [[p.uuid, p.name, p.version if not p.in_julia else None] for p in packages],
+                    "directory": directory,
+                    "answer": self._answer,
+                },
+                file,
+            )
+        options = {
+            "exe": environment.executable,
+            "project": environment.project,
+            "lib": facts.libjulia,
+            "home": facts.bindir,
+            "sysimage": library,
+            "handle-signals": "no",
+            **{name.replace("_", "-"): value for name, value in flags.items()},
+        }
+        arguments = [item for name, value in options.items() for item in ("-X", f"juliacall-{name}={value}")]
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))}
+        environ["PYJL_AUTOIMAGE"] = "0"
+        # In front here: whatever is precompiled for the proof must not go where the user's caches are.
+        environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))
+        self._process = subprocess.Popen(
             [sys.executable, *arguments, "-m", "pyjl_autoimage.verify", request],
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            timeout=TIMEOUT,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        raise BuildError(f"the new image was not proved: its process hung for {TIMEOUT:.0f} s") from None
-    try:
-        with open(answer, encoding="utf-8") as file:
-            problems = json.load(file)["problems"]
-    except (OSError, ValueError, KeyError):
-        how = f"signal {-result.returncode}" if result.returncode < 0 else f"status {result.returncode}"
-        raise BuildError(f"a Python process that started on the new image ended with {how}") from None
-    if problems:
-        raise BuildError("the new image is not fit for use: " + "; ".join(problems))
+
+    def __enter__(self) -> Proof:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def wait(self, timeout: float = TIMEOUT) -> None:
+        """Wait for the verdict, `timeout` seconds at most.
+
+        Raises:
+            BuildError: the image is not fit for use; the message says why.
+        """
+        try:
+            status = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise BuildError(f"the new image was not proved: its process hung for {timeout:.0f} s") from None
+        try:
+            with open(self._answer, encoding="utf-8") as file:
+                problems = json.load(file)["problems"]
+        except (OSError, ValueError, KeyError):
+            how = f"signal {-status}" if status < 0 else f"status {status}"
+            raise BuildError(f"a Python process that started on the new image ended with {how}") from None
+        if problems:
+            raise BuildError("the new image is not fit for use: " + "; ".join(problems))
 
 
 def main(request_file: str) -> int:

@@ -1,20 +1,46 @@
 # Runs on a new image, with the image's depot in front: precompiles what is not in the image, so that no program
 # waits for it. An image has a Core of its own, so the caches that Julia ships for its standard libraries do not
 # fit it either.
-let failed = String[]
-    for name in readdir(Sys.STDLIB)
-        file = joinpath(Sys.STDLIB, name, "Project.toml")
-        isfile(file) || continue
-        project = Base.parsed_toml(file)
-        id = Base.PkgId(Base.UUID(project["uuid"]::String), project["name"]::String)
+using Pkg
+
+identity_of(project) = Base.PkgId(Base.UUID(project["uuid"]::String), project["name"]::String)
+
+function standard_libraries()
+    files = (joinpath(Sys.STDLIB, name, "Project.toml") for name in readdir(Sys.STDLIB))
+    return [Base.parsed_toml(file) for file in files if isfile(file)]
+end
+
+# A project that depends on all that is outside the image: Pkg precompiles a project's packages side by side.
+function write_project(directory, libraries)
+    wanted = Dict(p["name"] => p["uuid"] for p in libraries if !haskey(Base.loaded_modules, identity_of(p)))
+    entry(p) = Dict("uuid" => p["uuid"], "deps" => get(p, "deps", Dict{String,Any}()))
+    entries = Dict(p["name"] => [entry(p)] for p in libraries)
+    open(io -> Pkg.TOML.print(io, Dict("deps" => wanted)), joinpath(directory, "Project.toml"), "w")
+    open(joinpath(directory, "Manifest.toml"), "w") do io
+        Pkg.TOML.print(io, Dict("julia_version" => string(VERSION), "manifest_format" => "2.0", "deps" => entries))
+    end
+end
+
+let users = dirname(Base.active_project()), libraries = standard_libraries(), failed = String[]
+    try
+        mktempdir() do directory
+            write_project(directory, libraries)
+            Pkg.activate(directory; io = devnull)
+            Pkg.precompile()
+        end
+    catch err
+        println("standard libraries: ", sprint(showerror, err))
+    end
+    Pkg.activate(users; io = devnull)
+    for project in libraries # loaded, so that extensions which they trigger are precompiled, too
+        id = identity_of(project)
         haskey(Base.loaded_modules, id) && continue
         try
             Base.require(id)
         catch
-            push!(failed, name) # some do not load on every system; a program that needs one would say so
+            push!(failed, id.name) # some do not load on every system; a program that needs one would say so
         end
     end
     isempty(failed) || println("not precompiled: ", join(failed, ", "))
 end
-using Pkg
 Pkg.precompile()

@@ -1,0 +1,108 @@
+"""What a started process keeps in memory, with and without an image, and what two of them share. Linux only.
+
+    python benchmarks/memory.py --json memory.json
+
+Starts the packages of `pyjl_autoimage.demos.tables` on plain juliacall and on the image that a program gets here now
+(see `status`; build one first), once alone and then twice at the same time, and prints megabytes: resident (RSS),
+its proportional part (PSS: a page that n processes map counts 1/n for each), and private (what one more costs).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyjl_autoimage.demos import tables
+
+PROGRAM = """
+import time
+if {plain}:
+    from juliacall import Main as jl
+else:
+    from pyjl_autoimage import jl
+jl.seval({load!r})
+print("ready", jl.seval("unsafe_string(Base.JLOptions().image_file)"), flush=True)
+time.sleep(3600)
+"""
+KINDS = {"stock": True, "image": False}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", default="with-csv", choices=["with-csv", "without-csv", "standard-library"])
+    parser.add_argument("--json", dest="json_file", help="write the result here, too")
+    options = parser.parse_args()
+    result = {kind: memory(tables.source(options.variant)[0], plain=plain) for kind, plain in KINDS.items()}
+    text = json.dumps(result, indent=2)
+    if options.json_file:
+        Path(options.json_file).write_text(text + "\n")
+    print(text)
+    print(table(result), file=sys.stderr)
+    return 0
+
+
+def memory(load: str, *, plain: bool, environ: Mapping[str, str] | None = None) -> dict:
+    """Start Julia in one Python process and then in another beside it, and read what they keep in memory.
+
+    Args:
+        load: Julia code that each runs.
+        plain: on plain juliacall instead of on the image.
+        environ: their environment; None for this one.
+
+    Returns:
+        The image file and its bytes, and for "one" and "two" (each of two processes at once) the bytes that
+        are resident, proportional and private.
+    """
+    processes = []
+    try:
+        processes.append(started(load, plain, environ))
+        words = processes[0].stdout.readline().split()
+        one = usage(processes[0].pid)
+        processes.append(started(load, plain, environ))
+        processes[1].stdout.readline()
+        two = [usage(process.pid) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    return {
+        "image": words[1],
+        "image_bytes": os.path.getsize(words[1]),
+        "one": one,
+        "two": {name: sum(each[name] for each in two) // 2 for name in one},
+    }
+
+
+def started(load: str, plain: bool, environ: Mapping[str, str] | None) -> subprocess.Popen[str]:
+    code = PROGRAM.format(plain=plain, load=load)
+    environ = None if environ is None else dict(environ)
+    return subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
+
+
+def usage(pid: int) -> dict[str, int]:
+    """Bytes of a process that are resident, its proportional part of them, and those that it alone has."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    fields = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":", 1) for line in lines)}
+    return {
+        "resident": fields["Rss"],
+        "proportional": fields["Pss"],
+        "private": fields["Private_Clean"] + fields["Private_Dirty"],
+    }
+
+
+def table(result: dict) -> str:
+    columns = [(kind, count) for kind in result for count in ("one", "two")]
+    lines = [f"{'MB for each process':24}" + "".join(f"{kind + ', ' + count:>14}" for kind, count in columns)]
+    for name in ("resident", "proportional", "private"):
+        lines.append(f"{name:24}" + "".join(f"{result[kind][count][name] / 1e6:>14.0f}" for kind, count in columns))
+    lines.append(f"{'image file':24}" + "".join(f"{result[kind]['image_bytes'] / 1e6:>28.0f}" for kind in result))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

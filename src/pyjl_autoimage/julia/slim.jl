@@ -1,0 +1,91 @@
+# Forgets the compiled code that an image would inherit from Julia's own for working at its prompt: the package
+# manager and what it stands on. Julia compiles everything of its base image again for a new one, and this, a small
+# part of the methods, is a large part of that work. What is forgotten still works: it is compiled when called.
+# What a recorded statement, or any code that is kept, calls by name is inferred anew, and so compiled into the image.
+module Slim
+
+const PROMPT = (
+    "ArgTools", "Downloads", "InteractiveUtils", "LibCURL", "LibGit2", "Markdown", "NetworkOptions", "Pkg", "REPL", "Tar",
+    "p7zip_jll",
+)
+
+function prompt_modules()
+    found = Base.IdSet{Module}()
+    for name in PROMPT
+        file = joinpath(Sys.STDLIB, name, "Project.toml")
+        isfile(file) || continue
+        id = Base.PkgId(Base.UUID(Base.parsed_toml(file)["uuid"]::String), name)
+        haskey(Base.loaded_modules, id) && push!(found, Base.loaded_modules[id])
+    end
+    return found
+end
+
+function root(m::Module)
+    parent = parentmodule(m)
+    return parent === m || parent === Main ? m : root(parent)
+end
+
+# A method of Base that was compiled for a type of Pkg's is Pkg's. One method for all kinds of type: nothing here
+# is compiled yet when it runs.
+function mentions(modules, @nospecialize(type))
+    type isa UnionAll && return mentions(modules, type.body)
+    type isa Union && return mentions(modules, type.a) || mentions(modules, type.b)
+    type isa Core.TypeofVararg && return isdefined(type, :T) && mentions(modules, type.T)
+    type isa DataType || return false
+    root(type.name.module) in modules && return true
+    for parameter in type.parameters
+        mentions(modules, parameter) && return true
+    end
+    return false
+end
+
+# Every method table that a name leads to; Julia 1.12 has one, with a name of its own in Core.
+function method_tables()
+    found, seen = Base.IdSet{Core.MethodTable}(), Base.IdSet{Module}()
+    waiting = Module[Core, Main, values(Base.loaded_modules)...]
+    function see(@nospecialize(type))
+        type = Base.unwrap_unionall(type)
+        type isa DataType && isdefined(type.name, :mt) && push!(found, type.name.mt)
+    end
+    while !isempty(waiting)
+        m = pop!(waiting)
+        m in seen && continue
+        push!(seen, m)
+        for name in names(m; all = true)
+            isdefined(m, name) && !Base.isdeprecated(m, name) || continue
+            value = getfield(m, name)
+            value isa Module && parentmodule(value) === m && push!(waiting, value)
+            value isa Core.MethodTable && push!(found, value)
+            value isa Type && see(value)
+            see(typeof(value))
+        end
+    end
+    return found
+end
+
+const CACHE = fieldoffset(Core.MethodInstance, findfirst(==(:cache), fieldnames(Core.MethodInstance))::Int)
+
+# No Julia function makes a field undefined again.
+forget!(instance::Core.MethodInstance) = unsafe_store!(Ptr{Ptr{Cvoid}}(pointer_from_objref(instance) + CACHE), C_NULL)
+
+function forget()
+    modules, forgotten, all = prompt_modules(), 0, 0
+    for table in method_tables()
+        Base.visit(table) do method
+            method isa Method || return
+            own = root(method.module) in modules
+            for instance in Base.specializations(method)
+                (instance === nothing || !isdefined(instance, :cache)) && continue
+                all += 1
+                if own || mentions(modules, instance.specTypes)
+                    forget!(instance)
+                    forgotten += 1
+                end
+            end
+        end
+    end
+    println("[autoimage] slim: forgot ", forgotten, " of ", all, " method instances")
+    flush(stdout)
+end
+
+end
