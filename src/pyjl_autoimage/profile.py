@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -243,13 +243,30 @@ def merge(store: Store, environment_id: str) -> Profile:
         ended = sorted((run.started, name) for name, run in profile.recent.items() if name not in profile.consumed)
         for _, name in ended[:-RUNS_KEPT]:
             del profile.recent[name]
-        try:
-            write_json(store.profile(environment_id), profile.to_json(), durable=True)
-        except OSError as error:
-            raise StoreError(f"the profile cannot be written: {error.strerror or error}") from error
+        _write(store, environment_id, profile)
         for name in dead:
             _remove(directory, name)
         return profile
+
+
+def add(store: Store, environment_id: str, statements: Iterable[str]) -> None:
+    """Add statements that somebody wrote down elsewhere.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    with locked(store, environment_id):
+        profile = load(store, environment_id)
+        for text in statements:
+            profile.statements.setdefault(text, Statement()).last = float(round(time.time()))
+        _write(store, environment_id, profile)
+
+
+def _write(store: Store, environment_id: str, profile: Profile) -> None:
+    try:
+        write_json(store.profile(environment_id), profile.to_json(), durable=True)
+    except OSError as error:
+        raise StoreError(f"the profile cannot be written: {error.strerror or error}") from error
 
 
 def peek(store: Store, environment_id: str) -> Profile:
@@ -259,6 +276,21 @@ def peek(store: Store, environment_id: str) -> Profile:
     for name in _recordings(directory):
         _consume(profile, directory, name)
     return profile
+
+
+def of_workload(store: Store, environment_id: str, token: str) -> Profile:
+    """What the processes of one workload have recorded so far, as a profile of its own. Writes nothing."""
+    own = Profile()
+    directory = store.recordings(environment_id)
+    for name in _recordings(directory):
+        try:
+            with open(os.path.join(directory, f"{name}.log"), encoding="utf-8", errors="replace") as file:
+                header = _object(file.readline())
+        except OSError:
+            continue
+        if header.get("workload") == token:
+            _consume(own, directory, name)
+    return own
 
 
 def _recordings(directory: str) -> list[str]:
