@@ -290,7 +290,8 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         fit = [name for name, code in own.items() if not code.apart]
         chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
         recipe.write_project(work.place("project"), chosen, situation)
-    statements = recorded.bakeable()
+    of_packages = recipe.identity(chosen, facts)
+    statements = recorded.bakeable(of_packages)
     _tell(work, chosen, statements)
 
     builder = _builder_project(work, facts)
@@ -302,6 +303,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
+    profile.refuse(work.store, work.environment.id, work.unresolved, of_packages)
     if unresolved:
         note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
         work.state.notes.append(note)

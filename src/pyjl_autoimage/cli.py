@@ -113,6 +113,17 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument("--json", action="store_true", help="print one JSON object")
     clean.set_defaults(command=_clean)
 
+    profile = commands.add_parser("profile", help="carry what was recorded to another machine")
+    verbs = profile.add_subparsers(required=True, metavar="VERB")
+    export = verbs.add_parser("export", help="write this environment's profile to a file")
+    export.add_argument("file", help="- for the standard output")
+    export.set_defaults(command=_export)
+    read = verbs.add_parser(
+        "import", help="add a profile, or what julia --trace-compile wrote, to this environment's"
+    )
+    read.add_argument("file", help="- for the standard input")
+    read.set_defaults(command=_import)
+
     doctor = commands.add_parser("doctor", help="check everything that images need, their checksums included")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     doctor.set_defaults(command=_doctor)
@@ -267,6 +278,55 @@ def _clean(options: argparse.Namespace) -> int:
     console.print(
         f"[bold]{bytes_text(sum(r['bytes'] for r in removed))}[/] {'to free' if options.dry_run else 'freed'}"
     )
+    return 0
+
+
+def _environment_and_store() -> tuple[str, Any]:
+    from . import runtime
+    from .environment import locate
+    from .report import stdout_to_stderr
+    from .store import Store
+
+    store = Store(_home({}))
+    with stdout_to_stderr():
+        options = runtime.user_options()
+        return locate(options, check_bounds=options.get("check_bounds"), install=False).id, store
+
+
+def _export(options: argparse.Namespace) -> int:
+    from . import exchange, profile
+    from .store import write_atomically
+
+    environment, store = _environment_and_store()
+    recorded = profile.peek(store, environment)
+    content = exchange.text(recorded)
+    if options.file == "-":
+        sys.stdout.write(content)
+        return 0
+    try:
+        write_atomically(options.file, content.encode())
+    except OSError as error:
+        raise AutoimageError(f"{options.file} cannot be written: {error.strerror or error}") from None
+    print(f"{len(recorded.statements)} statements of {len(recorded.programs)} programs are in {options.file}")
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from . import exchange, profile
+
+    try:
+        if options.file == "-":
+            content = sys.stdin.read()
+        else:
+            with open(options.file, encoding="utf-8", errors="replace") as file:
+                content = file.read(exchange.LARGEST + 1)
+    except OSError as error:
+        raise AutoimageError(f"{options.file} cannot be read: {error.strerror or error}") from None
+    given = exchange.read(content, options.file)
+    environment, store = _environment_and_store()
+    before = len(profile.load(store, environment).statements)
+    after = len(profile.add(store, environment, given).statements)
+    print(f"{len(given.statements)} statements in {options.file}, {after - before} of them new")
     return 0
 
 

@@ -7,13 +7,14 @@ wanted packages as direct dependencies, and the user's preferences.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .code import module_uuid
-from .environment import JULIA_SOURCES
+from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
 from .image import BakedPackage, Situation, baked_package
 from .layer import write_code_package
@@ -203,6 +204,12 @@ def _manifest(recipe: Recipe, situation: Situation) -> dict[str, Any]:
         "manifest_format": "2.0",
         "deps": dict(sorted(entries.items())),
     }
+
+
+def identity(recipe: Recipe, facts: JuliaFacts) -> str:
+    """Sixteen hexadecimal digits that change with any package of an image, and with Julia."""
+    packages = sorted((b.uuid, b.version, b.tree_sha1, b.path, b.digest) for b in recipe.expected.values())
+    return hashlib.sha256(repr((facts.commit, packages)).encode()).hexdigest()[:16]
 
 
 def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[int]]:

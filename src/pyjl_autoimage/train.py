@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from . import libraries, profile, workloads
 from .errors import AutoimageError
 from .manifest import load_manifest, manifest_file
-from .profile import Profile
+from .profile import Profile, Statement
 from .workloads import Outcome, Task
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def record(work: Work, generation: int = 1) -> Profile:
         outcome, recorded = _run(work, task)
         given = set(_statements_in(outcome.statements))
         if given:
-            profile.add(work.store, work.environment.id, given)
+            profile.add(work.store, work.environment.id, Profile(dict.fromkeys(given, Statement())))
         compiled = given.union(recorded.bakeable())
         _report(work, outcome, len(compiled), len(compiled - known), generation)
         known |= compiled
