@@ -65,7 +65,14 @@ def build(world: World, *arguments: str, check: bool = True, **environ: str) -> 
         check=False,
     )
     assert not check or result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1]) | {"status": result.returncode, "stderr": result.stderr}
+    told = json.loads(result.stdout.splitlines()[-1])
+    told["notes"] = without_layers(told.get("notes", []))
+    return told | {"status": result.returncode, "stderr": result.stderr}
+
+
+def without_layers(notes: list[str]) -> list[str]:
+    """The stand-in Julia precompiles no layers."""
+    return [note for note in notes if not note.startswith("no layer for ")]
 
 
 def log(world: World) -> str:
@@ -183,7 +190,7 @@ def test_rebuild_takes_a_function_of_main_and_a_file_of_statements(world):
     )
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
-    assert told["notes"] == []
+    assert without_layers(told["notes"]) == []
     assert [(w["name"], w["statements"], w["new"]) for w in told["workloads"][:2]] == [("f", 2, 2), ("s.jl", 1, 1)]
     kept = profile.load(world.store, world.environment.id)
     assert set(kept.statements) == {statement(name) for name in "xyz"}

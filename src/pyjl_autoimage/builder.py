@@ -97,9 +97,7 @@ def rebuild(wait: bool = True, quick: bool = False, *, workload: object = None, 
     return handle
 
 
-def begin_here(
-    keywords: Mapping[str, Any], to_run: Sequence[Task], caller: Caller, *, quick: bool = False
-) -> Build:
+def begin_here(keywords: Mapping[str, Any], to_run: Sequence[Task], caller: Caller, *, quick: bool = False) -> Build:
     """Start, or join, a build of this process's own environment.
 
     Raises:
@@ -290,8 +288,8 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         fit = [name for name, code in own.items() if not code.apart]
         chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
         recipe.write_project(work.place("project"), chosen, situation)
-    of_packages = recipe.identity(chosen, facts)
-    statements = recorded.bakeable(of_packages)
+    identity = recipe.identity(chosen, facts, (own[name] for name in chosen.code))
+    statements = recorded.bakeable(identity)
     _tell(work, chosen, statements)
 
     builder = _builder_project(work, facts)
@@ -303,7 +301,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
-    profile.refuse(work.store, work.environment.id, work.unresolved, of_packages)
+    profile.refuse(work.store, work.environment.id, work.unresolved, identity)
     if unresolved:
         note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
         work.state.notes.append(note)

@@ -133,17 +133,17 @@ class Profile:
     runs: int = 0
     """How many recordings have gone into it."""
     refused: set[str] = field(default_factory=set)
-    """Statements that did not resolve when an image was built of `refused_by`."""
+    """Statements that did not resolve when the last image was built."""
     refused_by: str = ""
-    """Identifies the packages of the image that `refused` is about (see `pyjl_autoimage.recipe.identity`)."""
+    """Identifies what that image consisted of (see `pyjl_autoimage.recipe.identity`)."""
 
     def bakeable(self, packages: str | None = None) -> list[str]:
-        """The statements that an image can hold: those that name nothing of a program's own Main, and resolve.
+        """The statements that can be compiled ahead of time: those that name nothing of a program's own Main.
 
         Args:
-            packages: identifies the packages of the image; None: the same as in the last one.
+            packages: identifies what an image consists of; what did not resolve in such a one is left out.
         """
-        refused = self.refused if packages in (None, self.refused_by) else frozenset()
+        refused = self.refused if packages is not None and packages == self.refused_by else frozenset()
         return [text for text in self.statements if text not in refused and not is_of_main(text)]
 
     def to_json(self) -> dict[str, Any]:
