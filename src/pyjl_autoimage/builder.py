@@ -27,7 +27,7 @@ from .image import Image
 from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
-from .processes import name_of_this_process
+from .processes import name_of_this_process, python_path
 from .profile import Profile
 from .recipe import Recipe
 from .recording import RECORDER, julia_string
@@ -167,7 +167,7 @@ def begin(
             stdout=subprocess.DEVNULL,
             stderr=errors,
             cwd=store.environment(environment.id),
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env={**os.environ, "PYTHONPATH": python_path()},
             **detached,
         )
     assert process.stdin is not None
@@ -177,15 +177,6 @@ def begin(
     except OSError:
         pass  # it has ended already; the handle tells why
     return Build(store, environment.id, token, process)
-
-
-def _python_path() -> str:
-    """So that the build process imports this very package, wherever this process found it."""
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    others = os.environ.get("PYTHONPATH", "")
-    if ours in others.split(os.pathsep) or "site-packages" in ours:
-        return others
-    return f"{ours}{os.pathsep}{others}" if others else ours
 
 
 # -- in the build process ------------------------------------------------------------------------------

@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .builder import main as build_process
 
         return build_process(sys.stdin.read())
+    if arguments[:1] == ["_automatic"]:
+        from .automatic import main as automatic_process
+
+        return automatic_process(arguments[1])
     if arguments[:1] == ["_workload"]:
         from .workloads import main as workload_process
 
