@@ -105,8 +105,6 @@ def _cost(log: str, trace: str, *, on_image: bool) -> float:
 
 def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
     """Start the process that decides, unless somebody did so lately."""
-    import json
-
     from .processes import python_path, script_directory, spawn_detached
     from .runtime import user_options
     from .store import Store
@@ -125,14 +123,14 @@ def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
         "home": plan.home,
         "environment": [plan.executable, plan.project, plan.libjulia, plan.bindir, "project" not in user_options()],
         "flags": plan.flags,
-        "keywords": dict(keywords),
+        "keywords": {name: os.fspath(v) if hasattr(v, "__fspath__") else v for name, v in keywords.items()},
         "script_directory": script_directory(),
         "path": sys.path,
         "options": [f"{k}={v}" for k, v in sys._xoptions.items() if k.startswith(("juliacall-", "juliapkg-"))],
         "main_file": getattr(main_module, "__file__", None),
     }
     spawn_detached(
-        [sys.executable, "-m", "pyjl_autoimage", "_automatic", json.dumps(request, default=str)],
+        [sys.executable, "-m", "pyjl_autoimage", "_automatic", repr(request)],  # importing json takes longer
         {**os.environ, "PYTHONPATH": python_path()},
     )
 
@@ -172,7 +170,7 @@ def advise(plan: Plan, why: str) -> None:
 
 def main(request: str) -> int:
     """What ``python -m pyjl_autoimage _automatic REQUEST`` does: decide, note why, and perhaps start a build."""
-    import json
+    from ast import literal_eval
 
     from . import builder, settings
     from .environment import Environment
@@ -180,7 +178,7 @@ def main(request: str) -> int:
     from .store import Store
     from .workloads import Caller
 
-    asked = json.loads(request)
+    asked = literal_eval(request)
     if hasattr(os, "nice"):
         os.nice(10)
     environment = Environment(*asked["environment"])
