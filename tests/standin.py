@@ -270,12 +270,15 @@ def julia_that(world: World, does: str) -> None:
     world.executable.write_text(text.replace("case ", f'case "$*" in *build_image.jl*) {does};; esac\ncase ', 1))
 
 
-def julia_that_builds(world: World, *, meanwhile: str = "", content: str = "a new image") -> None:
+def julia_that_builds(
+    world: World, *, meanwhile: str = "", content: str = "a new image", unresolved: tuple[int, ...] = ()
+) -> None:
     """The stand-in Julia writes a library, and reports what the manifest says (and does something else besides)."""
     packages = [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
     slug = next((world.depot / "packages" / "PythonCall").iterdir())
     packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", slug))
     lines = "".join(f"loaded\\t{uuid}\\t{name}\\t{version}\\t{source}\\n" for name, uuid, version, source in packages)
+    lines += "".join(f"unresolved\\t{number}\\n" for number in unresolved)
     julia_that(
         world,
         f'for a; do case "$a" in *bake.jl) printf "{lines}end\\n" > "$(dirname "$a")/report";; '

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -241,7 +242,10 @@ def test_random_interleavings_of_writing_and_merging(store):
 # -- programs, their runs and their code -----------------------------------------------------------------
 
 
-def begin(program, started=1.0, image=None, layer=None):
+LATELY = float(round(time.time())) - 3600
+
+
+def begin(program, started=LATELY, image=None, layer=None):
     header = {"schema": 1, "started": started, "image": image, "layer": layer, "program": program, "flags": {}}
     return json.dumps(header) + "\n"
 
@@ -259,11 +263,11 @@ def test_each_program_keeps_what_it_compiled_and_loaded(store):
 
 def test_a_run_says_what_it_cost_although_it_is_read_in_pieces(store):
     name = living()
-    record(store, name, f"{statement(1)}\n", begin("a.py", 5.0, "1234") + "ready 0.25\n", header=False)
+    record(store, name, f"{statement(1)}\n", begin("a.py", LATELY, "1234") + "ready 0.25\n", header=False)
     profile.merge(store, ENVIRONMENT)
     record(store, name, f"{statement(2)}\n", "compiled 1.5\n", header=False)
     run = profile.merge(store, ENVIRONMENT).recent[name]
-    assert (run.program, run.started, run.image, run.ready) == ("a.py", 5.0, "1234", 0.25)
+    assert (run.program, run.started, run.image, run.ready) == ("a.py", LATELY, "1234", 0.25)
     assert (run.statements, run.compiled) == (2, 1.5)
     assert profile.load(store, ENVIRONMENT).statements[statement(2)].programs == {"a.py"}
 

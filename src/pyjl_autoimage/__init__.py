@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from .errors import JuliaNotFoundError as JuliaNotFoundError
     from .errors import SettingsError as SettingsError
     from .errors import StoreError as StoreError
+    from .errors import WorkloadError as WorkloadError
     from .report import status as status
     from .runtime import attach as attach
     from .runtime import detach as detach
     from .runtime import start as start
     from .settings import Settings as Settings
+    from .workloads import Workload as Workload
+    from .workloads import workload as workload
 
     jl: Any
 
@@ -40,6 +43,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StoreError",
+    "Workload",
+    "WorkloadError",
     "__version__",
     "attach",
     "define",
@@ -49,6 +54,7 @@ __all__ = [
     "rebuild",
     "start",
     "status",
+    "workload",
 ]
 
 _HOMES = {
@@ -60,6 +66,8 @@ _HOMES = {
     "Settings": "settings",
     "SettingsError": "errors",
     "StoreError": "errors",
+    "Workload": "workloads",
+    "WorkloadError": "errors",
     "attach": "runtime",
     "define": "code",
     "detach": "runtime",
@@ -67,6 +75,7 @@ _HOMES = {
     "rebuild": "builder",
     "start": "runtime",
     "status": "report",
+    "workload": "workloads",
 }
 
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import clean, jobs, layering, profile, recipe, runtime, settings, verify
+from . import clean, jobs, layering, profile, recipe, runtime, settings, train, verify, workloads
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
 from .errors import AutoimageError, BuildError, StoreError
@@ -27,13 +27,14 @@ from .image import Image
 from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
-from .processes import name_of_this_process
+from .processes import name_of_this_process, python_path
 from .profile import Profile
 from .recipe import Recipe
 from .recording import RECORDER, julia_string
 from .settings import Settings
 from .store import Store, create_text, file_sha256, library_name
 from .work import Work, executable_itself, julia_environment, run
+from .workloads import Caller, Task
 
 __all__ = ["Build", "build", "rebuild"]
 
@@ -47,6 +48,9 @@ NO_LIBPYTHON = (
     "this Python has no shared libpython, so no Julia process could host it; the image is built without PythonCall"
 )
 
+# A build that has something to run does not join the one that runs, but waits for its end: seconds.
+PATIENCE = 7200.0
+
 # Images have some 200 MB at least. Less than this, and not even the log of a build has room.
 LEAST_FREE_BYTES = 50_000_000
 
@@ -59,17 +63,21 @@ PORTABLE_TARGETS = {
 }
 
 
-def rebuild(wait: bool = True, quick: bool = False, **keywords: Any) -> Build:
+def rebuild(wait: bool = True, quick: bool = False, *, workload: object = None, **keywords: Any) -> Build:
     """Build an image of what this environment's processes have recorded, for the next Python process.
 
     Layers come first: after seconds, programs that were recorded start on those, until the image is there.
 
     The build is a process of its own and goes on if this one ends. If a build of this environment runs
-    already, that one is joined.
+    already, that one is joined; with a workload, the build begins when that one has ended.
 
     Args:
         wait: return when the build has ended; False returns at once.
         quick: build layers only.
+        workload: what to run, in a fresh process, and record before the image is built: a function (without
+            arguments), the path of a Python or Julia script, a module, Julia code, a `Workload`, or a list of
+            these. It is run again on the new image, and the image built again, until a run compiles nothing
+            more that an image can hold. One that fails is a note in the build's state.
         keywords: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
 
     Returns:
@@ -80,25 +88,54 @@ def rebuild(wait: bool = True, quick: bool = False, **keywords: Any) -> Build:
         JuliaNotFoundError: there is no usable Julia, or its project cannot be set up.
         SettingsError: a setting has an unknown name or a bad value.
         StoreError: the store cannot be written.
+        WorkloadError: there is no such script or module, or the function cannot be carried to a fresh process.
     """
-    settled = settings.settle(keywords)
-    options = runtime.user_options()
-    environment = locate(options, check_bounds=options.get("check_bounds"))
-    handle = begin(environment, settled, runtime.code_flags(options), quick=quick)
+    to_run = [] if workload is None else workloads.tasks(workload)
+    handle = begin_here(keywords, to_run, Caller.here(with_path=True), quick=quick)
     if wait:
         handle.wait()
     return handle
 
 
-def begin(environment: Environment, settled: Settings, flags: Mapping[str, str], *, quick: bool = False) -> Build:
+def begin_here(keywords: Mapping[str, Any], to_run: Sequence[Task], caller: Caller, *, quick: bool = False) -> Build:
+    """Start, or join, a build of this process's own environment.
+
+    Raises:
+        JuliaNotFoundError: there is no usable Julia, or its project cannot be set up.
+        SettingsError: a setting has an unknown name or a bad value.
+        StoreError: the store cannot be written.
+    """
+    settled = settings.settle(keywords)
+    options = runtime.user_options()
+    environment = locate(options, check_bounds=options.get("check_bounds"))
+    return begin(environment, settled, runtime.code_flags(options), to_run, caller, quick=quick)
+
+
+def begin(
+    environment: Environment,
+    settled: Settings,
+    flags: Mapping[str, str],
+    to_run: Sequence[Task] = (),
+    caller: Caller | None = None,
+    *,
+    quick: bool = False,
+) -> Build:
     """Start the build process of an environment, or join the one that runs.
+
+    Args:
+        environment: what the image is for.
+        settled: settings of the build.
+        flags: code generation flags, where nothing has been recorded that says others.
+        to_run: workloads. With any, no build is joined: this one begins when the other has ended.
+        caller: what their processes take over.
+        quick: build layers only.
 
     Raises:
         StoreError: the store cannot be written.
     """
     store = Store(settled.home)
     running = State.read(store, environment.id)
-    if running is not None and running.state == "running":
+    if running is not None and running.state == "running" and not to_run:
         return Build(store, environment.id, running.token, None)
     store.ensure(store.environment(environment.id))
     free = shutil.disk_usage(store.home).free
@@ -115,7 +152,8 @@ def begin(environment: Environment, settled: Settings, flags: Mapping[str, str],
         "settings": {k: v for k, v in asdict(settled).items() if k != "origins"},
         "flags": dict(flags),
         "quick": quick,
-        "directory": os.getcwd(),
+        "tasks": [asdict(task) for task in to_run],
+        "caller": asdict(caller or Caller.here(with_path=False)),
     }
     log = store.build_log(environment.id)
     detached: dict[str, Any] = {"start_new_session": True}
@@ -124,31 +162,28 @@ def begin(environment: Environment, settled: Settings, flags: Mapping[str, str],
         detached = {"creationflags": flags_of_process | subprocess.CREATE_NEW_PROCESS_GROUP}
     with create_text(f"{log}.err") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pyjl_autoimage", "_build", json.dumps(request)],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "pyjl_autoimage", "_build"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             cwd=store.environment(environment.id),
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env={**os.environ, "PYTHONPATH": python_path()},
             **detached,
         )
+    assert process.stdin is not None
+    try:
+        with process.stdin as pipe:  # an argument could not be as long as a function can be
+            pipe.write(json.dumps(request).encode())
+    except OSError:
+        pass  # it has ended already; the handle tells why
     return Build(store, environment.id, token, process)
-
-
-def _python_path() -> str:
-    """So that the build process imports this very package, wherever this process found it."""
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    others = os.environ.get("PYTHONPATH", "")
-    if ours in others.split(os.pathsep) or "site-packages" in ours:
-        return others
-    return f"{ours}{os.pathsep}{others}" if others else ours
 
 
 # -- in the build process ------------------------------------------------------------------------------
 
 
 def main(request: str) -> int:
-    """What ``python -m pyjl_autoimage _build`` does: hold the lock, build, write how it ended."""
+    """What ``python -m pyjl_autoimage _build`` does with a request: hold the lock, build, write how it ended."""
     asked = json.loads(request)
     store = Store(asked["home"])
     environment = Environment(**asked["environment"])
@@ -158,10 +193,12 @@ def main(request: str) -> int:
         os.nice(10)
     signal.signal(signal.SIGTERM, _cancelled)
     try:
-        with lock(store.build_lock(environment.id), 0):
+        with lock(store.build_lock(environment.id), PATIENCE if asked["tasks"] else 0):
             return _locked_build(store, environment, settled, asked)
     except TimeoutError:
         return jobs.JOINED
+    except _Cancelled:
+        return 1
     except AutoimageError as error:
         print(error, file=sys.stderr)
         return 1
@@ -185,10 +222,11 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
     directory = os.path.join(store.build_directory(environment.id), state.token)
     with create_text(store.build_log(environment.id)) as log:
         state.write(store, environment.id)
-        work = Work(store, environment, settled, dict(asked["flags"]), asked["directory"], directory, state, log)
+        to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
+        work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
         try:
-            os.makedirs(os.path.join(directory, "tmp"), mode=0o700)
-            image = build(work, quick=bool(asked["quick"]))
+            quick = bool(asked["quick"])
+            image = train.train(work, lambda: build(work, quick=quick), once=quick)
             state.state, state.image = "done", image.id if image else None
         except _Cancelled:
             state.state, state.error = "cancelled", "the build was cancelled"
@@ -241,17 +279,20 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         fit = [name for name, code in own.items() if not code.apart]
         chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
         recipe.write_project(work.place("project"), chosen, situation)
-    statements = recorded.bakeable()
+    identity = recipe.identity(chosen, facts, (own[name] for name in chosen.code))
+    statements = recorded.bakeable(identity)
     _tell(work, chosen, statements)
 
     builder = _builder_project(work, facts)
 
     library = _run_julia(work, facts, builder, chosen, statements, flags)
     packages, unresolved = recipe.held(work.place("report"), chosen)
+    work.unresolved = frozenset(statements[number - 1] for number in unresolved if number <= len(statements))
     changed = recipe.changed_sources(chosen, situation, facts.depots)
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
+    profile.refuse(work.store, work.environment.id, work.unresolved, identity)
     if unresolved:
         note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
         work.state.notes.append(note)
@@ -333,17 +374,7 @@ def _recorded(work: Work) -> Profile:
     recorded = profile.merge(work.store, work.environment.id)
     if recorded.runs:
         return recorded
-    work.detail("recording a first start")
-    home = {"PYJL_AUTOIMAGE_HOME": work.store.home, "PYJL_AUTOIMAGE": "1", "PYJL_AUTOIMAGE_RECORD": "1"}
-    subprocess.run(
-        [sys.executable, "-c", "import pyjl_autoimage; pyjl_autoimage.start()"],
-        cwd=work.caller_directory,
-        env={**os.environ, **home},
-        stdin=subprocess.DEVNULL,
-        stdout=work.log,
-        stderr=work.log,
-        check=False,
-    )
+    train.bare_start(work)
     return profile.merge(work.store, work.environment.id)
 
 

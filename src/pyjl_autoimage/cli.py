@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._version import __version__
-from .errors import AutoimageError, JuliaNotFoundError, SettingsError
+from .errors import AutoimageError, JuliaNotFoundError, SettingsError, WorkloadError
 
 __all__ = ["main"]
 
@@ -26,15 +26,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["_build"]:
         from .builder import main as build_process
 
-        return build_process(arguments[1])
+        return build_process(sys.stdin.read())
+    if arguments[:1] == ["_automatic"]:
+        from .automatic import main as automatic_process
+
+        return automatic_process(arguments[1])
+    if arguments[:1] == ["_workload"]:
+        from .workloads import main as workload_process
+
+        return workload_process(arguments[1])
     if arguments[:1] == ["run"]:
         return _run(arguments[1:])
+    of_program: list[str] = []
+    if arguments[:1] == ["build"] and "--" in arguments:
+        split = arguments.index("--")
+        arguments, of_program = arguments[:split], arguments[split + 1 :]
     options = _parser().parse_args(arguments)
+    options.of_program = of_program
     try:
         return int(options.command(options))
     except JuliaNotFoundError as error:
         return _complain(error, NO_JULIA, options)
-    except SettingsError as error:
+    except (SettingsError, WorkloadError) as error:
         return _complain(error, USAGE, options)
     except AutoimageError as error:
         return _complain(error, FAILED, options)
@@ -68,6 +81,21 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--dev-packages", choices=("skip", "bake"), help="packages that are tracked by path")
     build.add_argument("--cpu-target", help="native, portable, or a list as Julia's --cpu-target takes it")
     build.add_argument("--quick", action="store_true", help="layers only: something faster after seconds")
+    build.add_argument(
+        "--train",
+        action="append",
+        metavar="PROGRAM",
+        help="run this script, module, marked functions of it, or Julia code; build; and do so again while a run "
+        "on the new image compiles more. Arguments of the program follow behind --",
+    )
+    build.add_argument("--time-limit", metavar="SECONDS", help="end a program that runs for longer (600; 0: never)")
+    build.add_argument(
+        "--no-libraries",
+        dest="libraries",
+        action="store_false",
+        default=None,
+        help="do not run what installed Python packages bring along",
+    )
     build.add_argument("--no-wait", action="store_true", help="start the build and return")
     build.add_argument("--json", action="store_true", help="print one JSON object")
     build.set_defaults(command=_build)
@@ -88,6 +116,17 @@ def _parser() -> argparse.ArgumentParser:
     clean.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     clean.add_argument("--json", action="store_true", help="print one JSON object")
     clean.set_defaults(command=_clean)
+
+    profile = commands.add_parser("profile", help="carry what was recorded to another machine")
+    verbs = profile.add_subparsers(required=True, metavar="VERB")
+    export = verbs.add_parser("export", help="write this environment's profile to a file")
+    export.add_argument("file", help="- for the standard output")
+    export.set_defaults(command=_export)
+    read = verbs.add_parser(
+        "import", help="add a profile, or what julia --trace-compile wrote, to this environment's"
+    )
+    read.add_argument("file", help="- for the standard input")
+    read.set_defaults(command=_import)
 
     doctor = commands.add_parser("doctor", help="check everything that images need, their checksums included")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
@@ -111,15 +150,22 @@ def _console(stderr: bool = False) -> Any:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from .builder import rebuild
+    from rich.markup import escape
+
+    from .builder import begin_here
     from .report import bytes_text, seconds_text, stdout_to_stderr, watcher
     from .store import Store
+    from .workloads import Caller, tasks
 
-    names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target")
+    names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target", "time_limit", "libraries")
     keywords = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     console = _console(stderr=options.json)
+    programs = options.train or []
+    if options.of_program and len(programs) != 1:
+        raise SettingsError("arguments behind -- are those of one program: --train PROGRAM")
+    to_run = tasks(programs, options.of_program)
     with stdout_to_stderr():
-        handle = rebuild(wait=False, quick=options.quick, **keywords)
+        handle = begin_here(keywords, to_run, Caller.here(with_path=False), quick=options.quick)
     if options.no_wait:
         if options.json:
             print(json.dumps({"state": "running", "log": handle.log}))
@@ -141,7 +187,8 @@ def _build(options: argparse.Namespace) -> int:
         facts: dict[str, Any] = {"state": "done", "image": state.image, "layers": state.layers, "log": handle.log}
         facts["seconds"] = state.seconds
         size = {"bytes": image.bytes, "path": image.path} if image else {}
-        print(json.dumps({**facts, **size, "left_out": state.left_out, "notes": state.notes}))
+        told = {"left_out": state.left_out, "workloads": state.workloads, "notes": state.notes}
+        print(json.dumps({**facts, **size, **told}))
         return 0
     took = seconds_text(state.finished - state.started)
     held = (
@@ -156,9 +203,14 @@ def _build(options: argparse.Namespace) -> int:
     else:
         console.print(f"[bold green]Built[/] image [bold]{image_id}[/] in {took}: {held}.")
         console.print("The next Python process starts on it.")
+    for ran in state.workloads:
+        console.print(
+            f"[dim]ran[/] {escape(ran['name'])}: {ran['statements']} statements, {ran['new']} of them new, "
+            f"{seconds_text(ran['seconds'])}"
+        )
     _print_left_out(console, state.left_out)
     for note in state.notes:
-        console.print(f"[dim]note:[/] {note}")
+        console.print(f"[dim]note:[/] {escape(note)}")
     return 0
 
 
@@ -230,6 +282,55 @@ def _clean(options: argparse.Namespace) -> int:
     console.print(
         f"[bold]{bytes_text(sum(r['bytes'] for r in removed))}[/] {'to free' if options.dry_run else 'freed'}"
     )
+    return 0
+
+
+def _environment_and_store() -> tuple[str, Any]:
+    from . import runtime
+    from .environment import locate
+    from .report import stdout_to_stderr
+    from .store import Store
+
+    store = Store(_home({}))
+    with stdout_to_stderr():
+        options = runtime.user_options()
+        return locate(options, check_bounds=options.get("check_bounds"), install=False).id, store
+
+
+def _export(options: argparse.Namespace) -> int:
+    from . import exchange, profile
+    from .store import write_atomically
+
+    environment, store = _environment_and_store()
+    recorded = profile.peek(store, environment)
+    content = exchange.text(recorded)
+    if options.file == "-":
+        sys.stdout.write(content)
+        return 0
+    try:
+        write_atomically(options.file, content.encode())
+    except OSError as error:
+        raise AutoimageError(f"{options.file} cannot be written: {error.strerror or error}") from None
+    print(f"{len(recorded.statements)} statements of {len(recorded.programs)} programs are in {options.file}")
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from . import exchange, profile
+
+    try:
+        if options.file == "-":
+            content = sys.stdin.read()
+        else:
+            with open(options.file, encoding="utf-8", errors="replace") as file:
+                content = file.read(exchange.LARGEST + 1)
+    except OSError as error:
+        raise AutoimageError(f"{options.file} cannot be read: {error.strerror or error}") from None
+    given = exchange.read(content, options.file)
+    environment, store = _environment_and_store()
+    before = len(profile.load(store, environment).statements)
+    after = len(profile.add(store, environment, given).statements)
+    print(f"{len(given.statements)} statements in {options.file}, {after - before} of them new")
     return 0
 
 

@@ -69,7 +69,7 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
         stock = _run(stage, home, plain=True)
     console.print(f"Plain juliacall: first result after {seconds_text(stock['first_result'])}. Building an image.")
     # The demo bakes whatever its project has: also packages that a prepared project tracks by path.
-    wanted = settled.with_values(home=home, dev_packages="bake")
+    wanted = settled.with_values(home=home, dev_packages="bake", libraries=False)
     began = time.monotonic()
     handle = builder.begin(stage.environment, wanted, {})
     try:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["AutoimageError", "BuildError", "CodeError", "JuliaNotFoundError", "SettingsError", "StoreError"]
+__all__ = [
+    "AutoimageError",
+    "BuildError",
+    "CodeError",
+    "JuliaNotFoundError",
+    "SettingsError",
+    "StoreError",
+    "WorkloadError",
+]
 
 
 class AutoimageError(Exception):
@@ -19,6 +27,10 @@ class JuliaNotFoundError(AutoimageError):
 
 class StoreError(AutoimageError):
     """The store cannot be used: not writable, not ours, or full."""
+
+
+class WorkloadError(AutoimageError):
+    """A workload cannot be run: there is no such program, or a function cannot be carried to a fresh process."""
 
 
 class BuildError(AutoimageError):

@@ -22,6 +22,7 @@ __all__ = ["PHASES", "Build", "Progress", "State"]
 
 # Phases of a build, with their usual shares of its time until a build of this environment has been measured.
 PHASES = {
+    "workloads": 0.01,
     "prepare": 0.02,
     "layer": 0.07,
     "builder": 0.01,
@@ -73,6 +74,8 @@ class State:
     image: str | None = None
     layers: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    workloads: list[dict[str, Any]] = field(default_factory=list)
+    """What was run for this build: name, generation, problem, statements, new (statements) and seconds of each."""
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     """phase -> seconds it took in this build."""
@@ -131,7 +134,18 @@ def _has_the_types_of(data: dict[str, Any], pattern: dict[str, Any]) -> bool:
         if not isinstance(data[name], expected) or isinstance(data[name], bool):
             return False
     numbers = [*data["seconds"].values(), *data["usual"].values()]
-    return all(isinstance(n, (int, float)) for n in numbers) and all(isinstance(n, str) for n in data["notes"])
+    return (
+        all(isinstance(n, (int, float)) for n in numbers)
+        and all(isinstance(n, str) for n in data["notes"])
+        and all(isinstance(w, dict) and _WORKLOAD.items() <= _types(w) for w in data["workloads"])
+    )
+
+
+_WORKLOAD = {"name": str, "generation": int, "problem": str, "statements": int, "new": int, "seconds": float}
+
+
+def _types(value: dict[str, Any]) -> Any:
+    return {name: type(item) for name, item in value.items()}.items()
 
 
 class Build:

@@ -41,6 +41,7 @@ class Plan:
     """How to start: what juliacall is told, and where this process records."""
 
     __slots__ = (
+        "auto",
         "bindir",
         "code",
         "enabled",
@@ -80,6 +81,7 @@ class Plan:
         layer_use: str = "",
         code: Iterable[tuple[str, str, dict[str, str], bool]] = (),
         record: bool = False,
+        auto: bool = False,
         flags: Mapping[str, str] | None = None,
         notes: Iterable[str] = (),
     ) -> None:
@@ -99,6 +101,7 @@ class Plan:
         self.layer_use = layer_use
         self.code = list(code)
         self.record = record
+        self.auto = auto
         self.flags = dict(flags or {})
         self.notes = list(notes)
 

@@ -13,11 +13,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .ageing import compact, is_of_main
 from .errors import StoreError
 from .locks import lock
 from .processes import is_alive
@@ -37,9 +38,12 @@ __all__ = [
     "peek",
 ]
 
-SCHEMA = 2
+SCHEMA = 3
 RUNS_KEPT = 60
 """Enough to tell what the last runs cost, with and without an image; the profile does not grow with them."""
+
+LONGEST_STATEMENT = 20_000
+"""Characters. A longer one spells out some data (the columns of a wide table), and helps with no other."""
 
 
 @dataclass
@@ -75,6 +79,8 @@ class Program:
     """uuid -> when a run last loaded it from outside its image."""
     code: list[str] = field(default_factory=list)
     """The modules of its own Julia code, by name, in the order in which they were first asked for."""
+    plain: float = 0.0
+    """When it last ran with neither image nor layer, and so recorded all that it compiled."""
 
 
 @dataclass
@@ -126,10 +132,19 @@ class Profile:
     flags_from: float = 0.0
     runs: int = 0
     """How many recordings have gone into it."""
+    refused: set[str] = field(default_factory=set)
+    """Statements that did not resolve when the last image was built."""
+    refused_by: str = ""
+    """Identifies what that image consisted of (see `pyjl_autoimage.recipe.identity`)."""
 
-    def bakeable(self) -> list[str]:
-        """The statements that an image can hold: those that name nothing of a program's own Main."""
-        return [text for text in self.statements if not _OF_MAIN.search(text)]
+    def bakeable(self, packages: str | None = None) -> list[str]:
+        """The statements that can be compiled ahead of time: those that name nothing of a program's own Main.
+
+        Args:
+            packages: identifies what an image consists of; what did not resolve in such a one is left out.
+        """
+        refused = self.refused if packages is not None and packages == self.refused_by else frozenset()
+        return [text for text in self.statements if text not in refused and not is_of_main(text)]
 
     def to_json(self) -> dict[str, Any]:
         """As plain data. Programs are numbered, because every statement names some."""
@@ -148,6 +163,8 @@ class Profile:
             "flags": self.flags,
             "flags_from": self.flags_from,
             "runs": self.runs,
+            "refused": sorted(self.refused),
+            "refused_by": self.refused_by,
         }
 
     @classmethod
@@ -173,12 +190,13 @@ class Profile:
                 {str(name): str(flag) for name, flag in value["flags"].items()},
                 float(value["flags_from"]),
                 int(value["runs"]),
+                {str(text) for text in value["refused"]},
+                str(value["refused_by"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             return cls()
 
 
-_OF_MAIN = re.compile(r"(?<![\w.])Main\b")
 _OURS = re.compile(rf"\b(?:{RECORDER}|AutoimageCode|AutoimageStatements_)")
 _TIMING = re.compile(r"^#=\s*([0-9.]+)\s*ms\s*=#\s*")
 
@@ -199,7 +217,7 @@ def parse_statement(line: str) -> tuple[str, float] | None:
     line = line.strip().removesuffix("# recompile").rstrip()
     if not (line.startswith("precompile(Tuple{") and line.endswith("})")) or "\0" in line:
         return None
-    if _OURS.search(line):
+    if len(line) > LONGEST_STATEMENT or _OURS.search(line):
         return None
     return line, milliseconds
 
@@ -243,13 +261,66 @@ def merge(store: Store, environment_id: str) -> Profile:
         ended = sorted((run.started, name) for name, run in profile.recent.items() if name not in profile.consumed)
         for _, name in ended[:-RUNS_KEPT]:
             del profile.recent[name]
-        try:
-            write_json(store.profile(environment_id), profile.to_json(), durable=True)
-        except OSError as error:
-            raise StoreError(f"the profile cannot be written: {error.strerror or error}") from error
+        compact(profile, time.time())
+        _write(store, environment_id, profile)
         for name in dead:
             _remove(directory, name)
         return profile
+
+
+def add(store: Store, environment_id: str, other: Profile) -> Profile:
+    """Add the statements, packages and programs of a profile that was made elsewhere.
+
+    Adding the same one twice is adding it once.
+
+    Returns:
+        The whole profile.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    now = float(round(time.time()))
+    with locked(store, environment_id):
+        profile = load(store, environment_id)
+        for text, statement in other.statements.items():
+            kept = profile.statements.setdefault(text, Statement())
+            kept.runs = max(kept.runs, statement.runs)
+            kept.last = now
+            kept.milliseconds = max(kept.milliseconds, statement.milliseconds)
+            kept.programs |= statement.programs
+        for uuid, package in other.packages.items():
+            of_uuid = profile.packages.setdefault(uuid, LoadedPackage(package.name))
+            of_uuid.runs, of_uuid.last = max(of_uuid.runs, package.runs), now
+        for name, program in other.programs.items():
+            of_name = profile.programs.setdefault(name, Program())
+            of_name.last = now
+            of_name.packages.update((uuid, now) for uuid in program.packages)
+        _write(store, environment_id, profile)
+        return profile
+
+
+def refuse(store: Store, environment_id: str, statements: Iterable[str], packages: str) -> None:
+    """Note the statements that a build could not resolve, and forget those of them that no run needs any more.
+
+    They are left out of images until the packages change: `packages` identifies them.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    with locked(store, environment_id):
+        profile = load(store, environment_id)
+        refused = set(statements)
+        profile.refused = refused if packages != profile.refused_by else profile.refused | refused
+        profile.refused_by = packages
+        compact(profile, time.time())
+        _write(store, environment_id, profile)
+
+
+def _write(store: Store, environment_id: str, profile: Profile) -> None:
+    try:
+        write_json(store.profile(environment_id), profile.to_json(), durable=True)
+    except OSError as error:
+        raise StoreError(f"the profile cannot be written: {error.strerror or error}") from error
 
 
 def peek(store: Store, environment_id: str) -> Profile:
@@ -259,6 +330,21 @@ def peek(store: Store, environment_id: str) -> Profile:
     for name in _recordings(directory):
         _consume(profile, directory, name)
     return profile
+
+
+def of_workload(store: Store, environment_id: str, token: str) -> Profile:
+    """What the processes of one workload have recorded so far, as a profile of its own. Writes nothing."""
+    own = Profile()
+    directory = store.recordings(environment_id)
+    for name in _recordings(directory):
+        try:
+            with open(os.path.join(directory, f"{name}.log"), encoding="utf-8", errors="replace") as file:
+                header = _object(file.readline())
+        except OSError:
+            continue
+        if header.get("workload") == token:
+            _consume(own, directory, name)
+    return own
 
 
 def _recordings(directory: str) -> list[str]:
@@ -329,6 +415,8 @@ def _begin(profile: Profile, line: str, now: float) -> Run:
     program = profile.programs.setdefault(run.program, Program())
     program.runs += 1
     program.last = max(program.last, started)
+    if run.image is None and run.layer is None:
+        program.plain = max(program.plain, started)
     return run
 
 

@@ -7,15 +7,16 @@ wanted packages as direct dependencies, and the user's preferences.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .code import module_uuid
-from .environment import JULIA_SOURCES
+from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
-from .image import BakedPackage, Situation, baked_package
+from .image import BakedPackage, OwnCode, Situation, baked_package
 from .layer import write_code_package
 from .manifest import Manifest, Package, load_toml, project_file
 from .profile import Code, Profile
@@ -205,6 +206,13 @@ def _manifest(recipe: Recipe, situation: Situation) -> dict[str, Any]:
         "manifest_format": "2.0",
         "deps": dict(sorted(entries.items())),
     }
+
+
+def identity(recipe: Recipe, facts: JuliaFacts, code: Iterable[OwnCode]) -> str:
+    """Sixteen hexadecimal digits that change with any package and any own code of an image, and with Julia."""
+    packages = sorted(repr((b.uuid, b.version, b.tree_sha1, b.path, b.digest)) for b in recipe.expected.values())
+    own = sorted(repr((c.name, sorted(c.files.items()))) for c in code)
+    return hashlib.sha256("\n".join([facts.commit, *packages, *own]).encode()).hexdigest()[:16]
 
 
 def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[int]]:

@@ -24,6 +24,9 @@ __all__ = ["Recording", "attach_packages", "attach_trace", "create", "detach_tra
 RECORDER_UUID = "b0f3d9c4-7a52-4f0e-9d0b-5c1c1a2e6f37"
 RECORDER = "AutoimageRecorder"
 
+# What a build runs as a workload, and all that it starts, is told apart by this. No setting of the user's.
+WORKLOAD_VARIABLE = "_PYJL_AUTOIMAGE_WORKLOAD"
+
 
 class Recording:
     """The two files of one process."""
@@ -104,6 +107,7 @@ def _header(image: str | None, layer: str | None, flags: Mapping[str, str]) -> s
     return (
         f'{{"schema": 1, "started": {time.time():.3f}, "image": {_json(image)}, "layer": {_json(layer)}, '
         f'"flags": {{{told}}}, "program": {_json(program_name())}, '
+        f'"workload": {_json(os.environ.get(WORKLOAD_VARIABLE))}, '
         f'"python": "{".".join(map(str, sys.version_info[:3]))}"}}\n'
     )
 

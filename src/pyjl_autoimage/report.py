@@ -15,7 +15,7 @@ from .errors import AutoimageError
 from .image import Situation
 from .jobs import Progress, State
 from .settings import Settings
-from .store import Store
+from .store import Store, read_json
 
 __all__ = ["bytes_text", "seconds_text", "show_status", "status", "stdout_to_stderr", "watcher"]
 
@@ -88,7 +88,10 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
             "started": state.started if state else None,
             "finished": (state.finished or None) if state else None,
             "left_out": state.left_out if state else {},
+            "workloads": state.workloads if state else [],
             "notes": state.notes if state else [],
+            "automatic": settled.auto_rebuild,
+            "automatic_decision": (read_json(store.automatic(environment.id)) or {}).get("why"),
         },
         "session": {
             "started": runtime.session.plan is not None,
@@ -250,6 +253,9 @@ def show_status(data: dict[str, Any], console: Any) -> None:
     for run in data["runs"][:1]:
         table.add_row("last run", escape(_run_text(run)))
     table.add_row("build", _build_text(build))
+    if build["automatic"]:
+        why = build["automatic_decision"]
+        table.add_row("automatic", f"on{f'; last decision: {escape(str(why))}' if why else ''}")
     for name, why in build["left_out"].items():
         table.add_row("left out", f"{escape(name)}: {escape(why)}")
     table.add_row("store", escape(data["store"]))

@@ -103,6 +103,10 @@ def _report() -> None:
 
         for note in session.notes:
             logging.getLogger("pyjl_autoimage").info(note)
+    if "ipykernel" in sys.modules:
+        from . import automatic
+
+        automatic.in_notebook(session)
 
 
 def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
@@ -134,7 +138,31 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
     if plan.record and plan.environment is not None:
         directory = Store(plan.home).recordings(plan.environment)
         session.recording = recording.create(directory, image=plan.image, layer=plan.layer, flags=plan.flags)
+        if plan.auto or _is_interactive():
+            _look_at_exit(settings)
     return plan
+
+
+def _is_interactive() -> bool:
+    return hasattr(sys, "ps1") or sys.flags.interactive != 0
+
+
+def _look_at_exit(settings: Mapping[str, Any]) -> None:
+    """Whether a build would pay is seen when Julia has ended: what is registered before it runs after it."""
+    import atexit
+
+    process = os.getpid()
+
+    def look() -> None:
+        try:
+            if os.getpid() == process:  # not a fork of it
+                from . import automatic
+
+                automatic.at_exit(session, settings)
+        except Exception:
+            pass  # whatever it is, not at the cost of a program's end
+
+    atexit.register(look)
 
 
 def _guarded(plan: Plan) -> guard.Guard:
@@ -375,6 +403,7 @@ def _decide_with(settings: Settings, question: str | None) -> Plan:
         bindir=environment.bindir,
         flags=code_flags(options),
         record=settings.record,
+        auto=settings.auto_rebuild,
     )
     if "trace_compile" in options:
         plan.record = False

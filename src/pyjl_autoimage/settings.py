@@ -64,6 +64,12 @@ class Settings:
     all_direct: bool = False
     """Bake every direct dependency of the project."""
 
+    libraries: bool = True
+    """Run, in a build, the workloads that installed Python packages bring along."""
+
+    time_limit: int = 600
+    """Seconds that each workload may run in a build before it is ended; 0 means no limit."""
+
     auto_rebuild: bool = False
     """Rebuild by itself when it pays."""
 
@@ -177,6 +183,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "include": _names,
     "exclude": _names,
     "all_direct": _bool,
+    "libraries": _bool,
+    "time_limit": _count,
     "auto_rebuild": _bool,
     "cpu_target": _cpu_target,
     "image_threads": _count,

@@ -155,6 +155,14 @@ class Store:
         """File with what the environment's Julia said of itself."""
         return os.path.join(self.environment(environment_id), "julia.json")
 
+    def automatic(self, environment_id: str) -> str:
+        """File about automatic builds: why the last decision was what it was. Its time: when to decide again."""
+        return os.path.join(self.environment(environment_id), "automatic.json")
+
+    def advice(self, environment_id: str) -> str:
+        """File that says on what the last advice was given."""
+        return os.path.join(self.environment(environment_id), "advice")
+
     def build_lock(self, environment_id: str) -> str:
         """The lock that a build holds."""
         return os.path.join(self.environment(environment_id), "build.lock")

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from .environment import Environment, JuliaFacts
 from .jobs import State
 from .settings import Settings
 from .store import Store
+from .workloads import Caller, Task
 
 __all__ = ["Work", "executable_itself", "julia_environment", "run"]
 
@@ -27,7 +28,8 @@ class Work:
         environment: Environment,
         settled: Settings,
         flags: dict[str, str],
-        caller_directory: str,
+        tasks: Sequence[Task],
+        caller: Caller,
         directory: str,
         state: State,
         log: IO[str],
@@ -36,14 +38,23 @@ class Work:
         self.environment = environment
         self.settings = settled
         self.flags = flags
-        self.caller_directory = caller_directory
+        self.tasks = tasks
+        self.caller = caller
         self.directory = directory
         self.state = state
         self.log = log
+        self.unresolved: frozenset[str] = frozenset()
+        """Statements that the last image could not hold."""
 
     def place(self, *names: str) -> str:
         """A path among the build's own files."""
         return os.path.join(self.directory, *names)
+
+    def note(self, text: str) -> None:
+        """A line in the log and in the result."""
+        self.say(text)
+        if text not in self.state.notes:
+            self.state.notes.append(text)
 
     def say(self, text: str) -> None:
         """A line in the log."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.environment import Environment, JuliaFacts, probe
-from pyjl_autoimage.manifest import Manifest, load_manifest, manifest_file, source_directory
+from pyjl_autoimage.manifest import Manifest, load_manifest, load_toml, manifest_file, source_directory
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"
@@ -159,6 +159,27 @@ def place(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Place:
     return make_place(tmp_path_factory.mktemp("plain"), prepared)
 
 
+def install_example_library(place: Place) -> None:
+    """Put the example of a library that brings workloads along where this place's processes find it installed."""
+    example = HERE.parent.parent / "examples" / "library"
+    site = place.root / "site"
+    shutil.copytree(example / "src" / "shop_tables", site / "shop_tables")
+    declared = load_toml(str(example / "pyproject.toml"))["project"]
+    metadata = site / f"shop_tables-{declared['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {declared['name']}\nVersion: {declared['version']}\n"
+    )
+    groups = declared["entry-points"]
+    lines = [
+        line
+        for group, entries in groups.items()
+        for line in (f"[{group}]", *(f"{k} = {v}" for k, v in entries.items()))
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    place.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site), place.environ.get("PYTHONPATH"))))
+
+
 def build_in(place: Place, **environ: str) -> Place:
     if shutil.which("gcc") is None and shutil.which("clang") is None and not os.environ.get("JULIA_CC"):
         pytest.skip("no C compiler to link an image with")
@@ -181,6 +202,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Place:
     place = make_place(tmp_path_factory.mktemp("registered"), prepared)
     if any(package.path for package in place.manifest.packages.values()):
         pytest.skip(f"{prepared} tracks packages by path")
+    if place.manifest.by_name("DataFrames"):
+        install_example_library(place)
     return build_in(place)
 
 

@@ -1,0 +1,103 @@
+"""A profile as a file, for another machine: a teammate's, or the one that builds a container.
+
+What goes along is what the other machine can use: statements, packages, and which programs need them. Files
+of the other machine's own (its programs' Julia code, its runs) stay where they are. A file comes from anybody:
+what is read is data, and checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+from .errors import StoreError
+from .profile import LoadedPackage, Profile, Program, Statement, parse_statement
+
+__all__ = ["read", "text"]
+
+FORMAT = "pyjl_autoimage profile"
+VERSION = 1
+LARGEST = 200_000_000
+"""Bytes of a file that is read; a profile of twenty thousand statements has some ten million."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def text(profile: Profile) -> str:
+    """A profile as the content of a file."""
+    programs = list(profile.programs)
+    statements = [
+        [line, s.runs, s.milliseconds, sorted(programs.index(p) for p in s.programs if p in profile.programs)]
+        for line, s in profile.statements.items()
+    ]
+    value = {
+        "format": FORMAT,
+        "version": VERSION,
+        "packages": {uuid: [package.name, package.runs] for uuid, package in profile.packages.items()},
+        "programs": [[name, sorted(profile.programs[name].packages)] for name in programs],
+        "statements": statements,
+    }
+    return f"{json.dumps(value, indent=0)}\n"
+
+
+def read(content: str, name: str) -> Profile:
+    """The profile in a file that `text` made, or in a list of statements that ``julia --trace-compile`` wrote.
+
+    A program counts where it exists here, too; the statements of the others count for the environment as a whole.
+
+    Args:
+        content: the file's.
+        name: what to call it in errors.
+
+    Raises:
+        StoreError: it is neither.
+    """
+    if len(content) > LARGEST:
+        raise StoreError(f"{name} is too large to be a profile")
+    if not content.lstrip().startswith("{"):
+        parsed = filter(None, map(parse_statement, content.splitlines()))
+        found = Profile({line: Statement(milliseconds=milliseconds) for line, milliseconds in parsed})
+        if not found.statements:
+            raise StoreError(f"{name} is no profile, and holds no precompile statements")
+        return found
+    try:
+        value = json.loads(content)
+        if value["format"] != FORMAT or value["version"] != VERSION:
+            raise StoreError(f"{name} is no profile that this version can read")
+        return _checked(value)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise StoreError(f"{name} is no profile: {type(error).__name__}: {error}") from None
+
+
+def _checked(value: dict[str, Any]) -> Profile:
+    packages = {
+        uuid: LoadedPackage(name, _count(runs))
+        for uuid, (name, runs) in value["packages"].items()
+        if _UUID.fullmatch(uuid) and name.isidentifier()
+    }
+    names = [name if _is_here(name) else None for name, _ in value["programs"]]
+    programs = {
+        name: Program(packages=dict.fromkeys((uuid for uuid in uuids if uuid in packages), 0.0))
+        for name, (_, uuids) in zip(names, value["programs"], strict=True)
+        if name is not None
+    }
+    statements = {}
+    for line, runs, milliseconds, numbers in value["statements"]:
+        parsed = parse_statement(line)
+        if parsed is not None:
+            users = {names[number] for number in numbers} - {None}
+            statements[parsed[0]] = Statement(_count(runs), 0.0, float(milliseconds), users)
+    return Profile(statements, packages, programs)
+
+
+def _is_here(program: str) -> bool:
+    """Whether a program of another machine's is one of this one's, too (see `processes.program_name`)."""
+    return program == "" or program.startswith("-m ") or os.path.isfile(program)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value

@@ -1,0 +1,121 @@
+"""A profile as a file, from one machine to another."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyjl_autoimage import exchange, profile
+from pyjl_autoimage.errors import StoreError
+from pyjl_autoimage.profile import Code, LoadedPackage, Profile, Program, Run, Statement
+
+from standin import World
+
+UUID = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
+A, B = "precompile(Tuple{typeof(Base.a), Int64})", "precompile(Tuple{typeof(Base.b), Int64})"
+
+
+def whole(here: str) -> Profile:
+    return Profile(
+        {A: Statement(3, 5.0, 1.5, {here, "-m there"}), B: Statement(1, 5.0, 0.0, {"/nowhere/x.py"})},
+        {UUID: LoadedPackage("DataFrames", 2, 5.0)},
+        {
+            here: Program(3, 5.0, {UUID: 5.0}, ["c"]),
+            "-m there": Program(1, 5.0),
+            "/nowhere/x.py": Program(1, 5.0, {UUID: 5.0}),
+        },
+        {"c": Code("/secret/c.jl", "text of mine")},
+        {"host-1-1": Run(here, 5.0)},
+    )
+
+
+def test_what_another_machine_can_use_arrives(tmp_path):
+    here = tmp_path / "a.py"
+    here.touch()
+    content = exchange.text(whole(str(here)))
+    assert "secret" not in content and "mine" not in content and "host-1-1" not in content
+    read = exchange.read(content, "file")
+    assert read.statements[A] == Statement(3, 0.0, 1.5, {str(here), "-m there"})
+    assert read.statements[B].programs == set()
+    assert read.packages[UUID].name == "DataFrames"
+    assert set(read.programs) == {str(here), "-m there"} and list(read.programs[str(here)].packages) == [UUID]
+
+
+def test_what_julia_wrote_is_read_as_well():
+    read = exchange.read(f"#= 3.5 ms =# {A}\nrun(`rm -rf /`)\n{B} # recompile\n", "trace.jl")
+    assert {text: s.milliseconds for text, s in read.statements.items()} == {A: 3.5, B: 0.0}
+
+
+def test_statements_in_a_file_are_data():
+    value = json.loads(exchange.text(whole("a.py")))
+    value["statements"] += [
+        ["run(`rm -rf /`)", 1, 0.0, []],
+        ["precompile(Tuple{typeof(AutoimageRecorder.f)})", 1, 0, []],
+    ]
+    value["packages"]["no uuid"] = ["Evil", 1]
+    value["packages"][UUID[:-1] + "1"] = ['A"; run(`rm`)', 1]
+    read = exchange.read(json.dumps(value), "file")
+    assert set(read.statements) == {A, B} and list(read.packages) == [UUID]
+
+
+@pytest.mark.parametrize("content", ["", "hello", "{", "{}", '{"format": "x"}', "[" * 5000, "{" * 5000])
+def test_what_is_no_profile_is_an_error(content):
+    with pytest.raises(StoreError, match="FILE"):
+        exchange.read(content, "FILE")
+
+
+@given(
+    st.sampled_from(["packages", "programs", "statements"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=12,
+    ),
+)
+def test_anything_is_a_profile_or_an_error(key, noise):
+    value = json.loads(exchange.text(whole("a.py"))) | {key: noise}
+    try:
+        read = exchange.read(json.dumps(value), "FILE")
+    except StoreError:
+        return
+    assert Profile.from_json(read.to_json()) == read
+
+
+def run(world: World, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pyjl_autoimage", "profile", *arguments],
+        env=world.environ, cwd=world.root, input=given, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_from_one_store_to_another(tmp_path):
+    one, other = World(tmp_path / "one"), World(tmp_path / "other")
+    profile.add(one.store, one.environment.id, whole("-m here"))
+    file = tmp_path / "file"
+    result = run(one, "export", str(file))
+    assert (result.returncode, result.stdout) == (0, f"2 statements of 3 programs are in {file}\n")
+    for new in (2, 0):
+        result = run(other, "import", str(file))
+        assert (result.returncode, result.stdout) == (0, f"2 statements in {file}, {new} of them new\n"), (
+            result.stderr
+        )
+    arrived = profile.load(other.store, other.environment.id)
+    assert set(arrived.statements) == {A, B} and arrived.statements[A].runs == 3
+    assert run(one, "export", "-").stdout == file.read_text()
+
+
+def test_files_that_are_not_there(tmp_path):
+    world = World(tmp_path / "world")
+    result = run(world, "import", "nowhere")
+    assert result.returncode == 1 and "nowhere cannot be read" in result.stderr
+    result = run(world, "export", os.path.join("no", "where"))
+    assert result.returncode == 1 and "cannot be written" in result.stderr
+    result = run(world, "import", "-", given="hello")
+    assert result.returncode == 1 and not Path(world.store.profile(world.environment.id)).exists()

@@ -1,0 +1,282 @@
+"""What people may give us to run, and what a fresh process makes of it (with a stand-in juliacall)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pyjl_autoimage import Workload, WorkloadError, workload
+from pyjl_autoimage.workloads import Caller, Task, run, tasks
+
+from standin import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "world")
+
+
+def perform(world: World, task: Task, *, limit: float = 60, path=None, packages=None, **environ: str):
+    """Run a task in that world: its outcome, and what it printed."""
+    output = world.root / "output"
+    with output.open("w", encoding="utf-8") as log:
+        outcome = run(
+            task,
+            caller=Caller(str(world.root), path),
+            token="t0",
+            directory=str(world.root),
+            environ={**world.environ, **environ},
+            packages=packages,
+            limit=limit,
+            log=log,
+        )
+    return outcome, output.read_text(encoding="utf-8")
+
+
+def headers(world: World) -> list[dict]:
+    return [
+        json.loads(path.read_text().splitlines()[0])
+        for path in Path(world.store.recordings(world.environment.id)).glob("*.log")
+    ]
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return str(path)
+
+
+# -- what is what -------------------------------------------------------------------------------------------
+
+
+def test_texts_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script, julia = write(tmp_path / "a.py", "pass"), write(tmp_path / "b.jl", "1")
+    assert [(t.kind, t.what, t.function) for t in tasks([script, julia, "json.tool", "json:loads", "sum(1:3)"])] == [
+        ("script", script, ""),
+        ("julia script", julia, ""),
+        ("module", "json.tool", ""),
+        ("module", "json", "loads"),
+        ("julia", "sum(1:3)", ""),
+    ]
+    assert [t.what for t in tasks(Path("a.py"))] == [script]
+
+
+@pytest.mark.parametrize("missing", ["nowhere.py", "nowhere.jl", "no_such_module", "json.no_such_module"])
+def test_what_is_not_there_is_an_error_at_once(missing):
+    with pytest.raises(WorkloadError, match="there is no"):
+        tasks(missing)
+
+
+def test_what_is_no_workload():
+    with pytest.raises(WorkloadError, match="3 is no workload"):
+        tasks(3)
+
+
+def test_a_function_that_cannot_be_carried(tmp_path):
+    file = (tmp_path / "f").open("w")
+    with file, pytest.raises(WorkloadError, match=r"cannot be carried to a fresh process: .*pickle"):
+        tasks(lambda: file)
+
+
+MARKED = """
+    import pyjl_autoimage as p
+    from pyjl_autoimage import workload as mark
+
+    @mark
+    def first(): print("first ran", __name__)
+
+    @p.workload(packages=["Example"])
+    def second(): print("second ran", __name__)
+
+    def third(): print("third ran")
+
+    class other:
+        workload = staticmethod(lambda f: f)
+
+    @other.workload
+    def fourth(): pass
+
+    raise SystemExit("imported")
+"""
+
+
+def test_marked_functions_are_found_without_importing_anything(tmp_path, monkeypatch):
+    script = write(tmp_path / "prog.py", MARKED)
+    assert [(t.kind, t.what, t.function) for t in tasks(script)] == [
+        ("script", script, "first"),
+        ("script", script, "second"),
+    ]
+    package = tmp_path / "pack"
+    (package / "below").mkdir(parents=True)
+    write(package / "__init__.py", "raise SystemExit('imported')")
+    write(package / "below" / "tables.py", MARKED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert [(t.kind, t.what, t.function) for t in tasks("pack")] == [
+        ("module", "pack.below.tables", "first"),
+        ("module", "pack.below.tables", "second"),
+    ]
+    assert [t.what for t in tasks("pack.below.tables")] == ["pack.below.tables"] * 2
+
+
+def test_the_mark_changes_nothing():
+    def f(x):
+        return x + 1
+
+    assert workload(f) is f and workload(packages=["A"])(f) is f and f(1) == 2
+
+
+# -- what a fresh process makes of it -----------------------------------------------------------------------
+
+
+def test_a_closure_runs_elsewhere_with_the_callers_path_and_directory(world):
+    module = world.root / "lib"
+    module.mkdir()
+    write(module / "helper_of_mine.py", "def shout(x): return x.upper()")
+    code = f"""
+    import json, os, sys
+    from dataclasses import asdict
+    sys.path.append({str(module)!r})
+    import helper_of_mine
+    from pyjl_autoimage.workloads import Caller, tasks
+    word = "hello"
+    def make(n):
+        def f():
+            from pyjl_autoimage import jl
+            print(helper_of_mine.shout(word), n, os.getpid() != {os.getpid()}, type(jl).__name__)
+        return f
+    print(json.dumps([asdict(tasks(make(7))[0]), asdict(Caller.here(with_path=True))]))
+    """
+    script = write(world.root / "caller.py", code)
+    result = subprocess.run(
+        [sys.executable, script], env=world.environ, cwd=world.root, capture_output=True, text=True, check=True
+    )
+    task, caller = json.loads(result.stdout)
+    output = world.root / "output"
+    with output.open("w") as log:
+        outcome = run(
+            Task.from_json(task),
+            caller=Caller.from_json(caller),
+            token="t1",
+            directory=str(world.root),
+            environ=world.environ,
+            packages=None,
+            limit=60,
+            log=log,
+        )
+    assert (outcome.problem, output.read_text()) == ("", "HELLO 7 True Main\n")
+    (header,) = headers(world)
+    assert header["program"] == script and header["workload"] == "t1"
+
+
+def test_a_script_is_run_as_python_would_and_known_as_itself(world):
+    script = write(
+        world.root / "prog.py", "import sys, juliacall\nprint(__name__, sys.argv, juliacall.CONFIG['trace_compile'])"
+    )
+    outcome, output = perform(world, tasks(script, ["--x", "1"])[0])
+    assert not outcome.problem
+    assert output.startswith(f"__main__ ['{script}', '--x', '1'] ") and output.strip().endswith(".jl")
+    (header,) = headers(world)
+    assert (header["program"], header["workload"]) == (script, "t0")
+
+
+def test_marked_functions_are_called_and_the_program_is_not(world):
+    script = write(world.root / "prog.py", MARKED.replace('raise SystemExit("imported")', "import juliacall"))
+    outcome, output = perform(world, tasks(script)[1])
+    assert (outcome.problem, output) == ("", "second ran prog\n")
+    assert headers(world)[0]["program"] == script
+
+
+def test_julia_code_and_its_errors(world):
+    juliacall = world.site / "juliacall" / "__init__.py"
+    juliacall.write_text(juliacall.read_text().replace("return 1\n", "print(code.decode())\n            return 1\n"))
+    outcome, output = perform(world, Task("code", "julia", 'println("$x")', arguments=("a b",)))
+    assert not outcome.problem
+    assert r'push!(ARGS, "a b"); Base.include_string(Main, "println\U00000028' in output
+    script = write(world.root / "prog.jl", "1")
+    _, output = perform(world, tasks(script)[0])
+    assert f'Base.include(Main, "{script}")' in output
+    juliacall.write_text(juliacall.read_text().replace("return 1\n", "return None\n"))
+    outcome, _ = perform(world, Task("code", "julia", "error()"))
+    assert outcome.problem == "it ended with status 1"
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("raise ValueError('oh')", "it ended with status 1"),
+        ("raise SystemExit(3)", "it ended with status 3"),
+        ("import os; os._exit(4)", "it ended with status 4"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "it died of SIGSEGV"),
+        ("import time; time.sleep(60)", "it was ended after 2 s (setting time_limit)"),
+    ],
+)
+def test_a_workload_that_ends_badly_keeps_what_it_recorded(world, code, problem):
+    trace = "open(juliacall.CONFIG['trace_compile'], 'a').write('precompile(Tuple{typeof(Base.f), Int64})\\n')"
+    script = write(world.root / "prog.py", f"import juliacall\n{trace}\n{code}")
+    outcome, _ = perform(world, tasks(script)[0], limit=2)
+    assert outcome.problem == problem
+    (recorded,) = Path(world.store.recordings(world.environment.id)).glob("*.jl")
+    assert recorded.read_text() == "precompile(Tuple{typeof(Base.f), Int64})\n"
+
+
+def test_what_a_hanging_workload_started_ends_with_it(world):
+    code = """
+    import subprocess, sys, time
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    print(child.pid, flush=True)
+    time.sleep(60)
+    """
+    outcome, output = perform(world, tasks(write(world.root / "prog.py", code))[0], limit=2)
+    assert outcome.problem
+    stat = Path(f"/proc/{int(output)}/stat")
+    assert not stat.exists() or ") Z " in stat.read_text()
+
+
+def test_options_that_would_keep_it_from_recording_are_not_taken_over(world, monkeypatch):
+    script = write(
+        world.root / "prog.py", "import juliacall as j\nprint(j.CONFIG['trace_compile'], j.CONFIG['sysimage'])"
+    )
+    monkeypatch.setenv("PYTHON_JULIACALL_TRACE_COMPILE", "/t.jl")
+    monkeypatch.setenv("PYTHON_JULIACALL_SYSIMAGE", "/sys.so")
+    _, output = perform(world, tasks(script)[0])
+    assert "recordings" in output and output.endswith(" None\n")
+
+
+# -- declared by libraries ----------------------------------------------------------------------------------
+
+
+def test_a_declared_workload_is_relative_to_its_module_and_needs_its_packages(world):
+    package = world.site / "mylib"
+    package.mkdir()
+    write(package / "__init__.py", "")
+    write(package / "warmup.py", "print('warm', __name__)")
+    write(
+        package / "images.py",
+        """
+        from pyjl_autoimage import Workload, workload
+        tables = Workload("warmup.py", statements="precompile.jl", packages=["Example"])
+        @workload(packages=["Example", "Other"])
+        def f(): print("called")
+        """,
+    )
+    outcome, output = perform(world, Task("t", "module", "mylib.images", "tables"), packages=["Example"])
+    assert (outcome.problem, output) == ("", "warm __main__\n")
+    assert outcome.statements == [str(package / "precompile.jl")]
+    outcome, output = perform(world, Task("t", "module", "mylib.images", "f"), packages=["Example"])
+    assert (outcome.problem, output) == ("not run: the project has no Other", "")
+    outcome, output = perform(world, Task("t", "module", "mylib.images", "f"), packages=["Example", "Other"])
+    assert (outcome.problem, output) == ("", "called\n")
+
+
+def test_a_workload_of_statements_needs_no_julia(world):
+    file = write(world.root / "s.jl", "precompile(Tuple{typeof(Base.f), Int64})\n")
+    (task,) = tasks(Workload(statements=file))
+    outcome, output = perform(world, task)
+    assert (outcome.problem, outcome.statements, output) == ("", [file], "")
+    assert headers(world) == []
