@@ -134,6 +134,11 @@ class Store:
         """The Julia project that holds PackageCompiler."""
         return os.path.join(self.root, "builder")
 
+    @property
+    def hook_log(self) -> str:
+        """File with the last error of ours that an ``import juliacall`` or a start of Python was kept from."""
+        return os.path.join(self.root, "hook.log")
+
     def environment(self, environment_id: str) -> str:
         """The directory of one environment."""
         return os.path.join(self.root, "environments", environment_id)
