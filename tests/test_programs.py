@@ -175,7 +175,11 @@ def test_options_of_python_apply_to_the_program(place, options, program):
 def test_an_option_that_ends_in_m(place):
     plain, _ = both(place, "look.py", options=("-u",))
     ours = subprocess.run(
-        [sys.executable, "-um", "pyjl_autoimage", "run", "look.py"], cwd=place, capture_output=True, text=True, check=True
+        [sys.executable, "-um", "pyjl_autoimage", "run", "look.py"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert ours.stdout == plain.stdout
 

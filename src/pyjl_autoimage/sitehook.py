@@ -111,7 +111,7 @@ def enable(store: Store, *, user: bool = False, force: bool = False) -> str:
 
 def _prove(user: bool) -> str | None:
     """Start a Python elsewhere: it must have the hook, and find the package. What is wrong if not."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
         [sys.executable, *([] if user else ["-I"]), "-c", _PROOF],
         env=environ,
