@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["Finder", "find_spec", "install", "installed"]
+__all__ = ["Finder", "find_spec", "install", "installed", "uninstall"]
 
 _searching: set[int] = set()
 """Threads that are asking the other finders just now."""
@@ -102,6 +102,11 @@ def install() -> None:
     """From now on the first ``import juliacall`` of this process is a start of ours."""
     if not installed():
         sys.meta_path.insert(0, Finder())
+
+
+def uninstall() -> None:
+    """Take back `install`. What `enable` did stays."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Finder)]
 
 
 def installed() -> bool:
