@@ -17,7 +17,7 @@ from pyjl_autoimage.programs import _python_options, run
 
 POSIX = sys.platform != "win32"
 
-# Everything that a program can see of how it was started. Ours: our modules and the finder.
+# Everything that a program can see of how it was started. Ours: the finder.
 LOOK = """
 import json, os, re, sys
 import __main__
@@ -28,7 +28,7 @@ def look():
         "argv": sys.argv, "orig_argv": sys.orig_argv[1:], "path": sys.path, "flags": repr(sys.flags),
         "options": [repr(sys._xoptions), sys.warnoptions], "main": main, "same": __main__ is sys.modules["__main__"],
         "environ": dict(os.environ),
-        "modules": sorted(m for m in sys.modules if not m.startswith(("pyjl_autoimage", "__future__"))),
+        "modules": sorted(m for m in sys.modules),
         "finders": [str(f).partition(" at ")[0] for f in sys.meta_path if not hasattr(f, "pyjl_autoimage")],
         "caches": sorted(p for p in sys.path_importer_cache if "handover" in p),
         "streams": [sys.stdout.line_buffering, sys.stdout.write_through, sys.stdin.isatty()],
@@ -222,7 +222,10 @@ def test_the_package_in_the_current_directory_is_the_one_that_serves(place):
     shutil.copytree(Path(pyjl_autoimage.__file__).parent, place / "pyjl_autoimage")
     code = "import sys; print([type(f).find_spec.__globals__['__file__'] for f in sys.meta_path if hasattr(f, 'pyjl_autoimage')])"
     _, ours = both(place, "-c", code)
-    assert eval(ours.stdout) == [str(place / "pyjl_autoimage" / "hook.py")]
+    assert eval(ours.stdout) == [str(place / "pyjl_autoimage" / "handover" / "sitecustomize.py")]
+    code = "import importlib.util as u; u.find_spec('juliacall'); import pyjl_autoimage.hook as h; print(h.__file__)"
+    _, ours = both(place / "package", "-c", code, PYTHONPATH=str(place))
+    assert ours.stdout == f"{place / 'pyjl_autoimage' / 'hook.py'}\n"
 
 
 @pytest.mark.skipif(not POSIX, reason="a process cannot be replaced on Windows")
