@@ -51,7 +51,7 @@ def _leave_no_trace() -> None:
     del sys.modules["sitecustomize"]
 
 
-sys.meta_path.insert(0, _Finder())
+sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
 _leave_no_trace()
 
 import sitecustomize  # type: ignore[import-not-found]  # noqa: E402, F401
