@@ -143,6 +143,7 @@ def _forget(juliacall: ModuleType) -> None:
         if session.recording is not None:
             session.recording.discard()
         session.plan = session.recording = None
+        session.code = {}
 
 
 def prepare(settings: Mapping[str, Any]) -> Plan:
