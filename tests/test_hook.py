@@ -113,14 +113,28 @@ def test_the_module_is_juliacalls_own(program, world):
     assert program(code).stdout == "fine\n"
 
 
-def test_a_reload_is_plain_pythons(program, world):
+def test_a_reload_gets_the_same_options(program, world):
+    """Julia reads its options again, and crashes if there are fewer than the first time."""
     image = world.publish()
     code = (
-        f"import importlib, juliacall\nassert juliacall.CONFIG['sysimage'] == {image.path!r}\n"
-        "again = importlib.reload(juliacall)\nassert again is juliacall\nprint(again.CONFIG['sysimage'])"
+        "import importlib, juliacall\nfirst = {k: v for k, v in juliacall.CONFIG.items() if isinstance(v, str)}\n"
+        f"assert first['sysimage'] == {image.path!r}\nagain = importlib.reload(juliacall)\nassert again is juliacall\n"
+        "assert {k: v for k, v in juliacall.CONFIG.items() if isinstance(v, str)} == first\n"
+        "print([k for k in sys._xoptions if 'julia' in k])"
     )
-    assert program(code).stdout == "None\n"
+    assert program(code).stdout == "[]\n"
     assert recorded(world) == 1
+
+
+def test_a_julia_that_somebody_else_started_is_reloaded_as_by_plain_python(program, world):
+    world.publish()
+    code = (
+        "import importlib\nfinders = [f for f in sys.meta_path if hasattr(f, 'pyjl_autoimage')]\n"
+        "sys.meta_path[:] = [f for f in sys.meta_path if f not in finders]\nimport juliacall\n"
+        f"sys.meta_path[:0] = finders\nimportlib.reload(juliacall)\n{TELL}"
+    )
+    assert json.loads(program(code).stdout) == [None, False]
+    assert recorded(world) == 0
 
 
 @pytest.mark.parametrize("how", ["environment", "-X", "late"])
@@ -162,13 +176,14 @@ def test_an_error_of_juliacall_is_its_own_and_a_second_attempt_works(program, wo
     assert recorded(world) == 1, "nothing is left of the first attempt"
 
 
-def test_a_julia_that_was_loaded_when_juliacall_failed_is_left_alone(program, world):
+def test_a_second_attempt_with_a_julia_that_is_loaded_gets_the_same_options(program, world):
     text = JULIACALL + FAILS_ONCE.format(error="Exception('PythonCall.jl did not start properly')")
     (world.site / "juliacall" / "__init__.py").write_text(text)
-    world.publish()
+    image = world.publish()
     code = f"try:\n    import juliacall\nexcept Exception as error:\n    print(error)\nimport juliacall\n{TELL}"
-    lines = program(code).stdout.splitlines()
-    assert lines == ["PythonCall.jl did not start properly", "[null, false]"]
+    words, told = program(code).stdout.splitlines()
+    assert words == "PythonCall.jl did not start properly" and json.loads(told) == [image.path, True]
+    assert recorded(world) == 1
 
 
 def test_without_juliacall_the_error_is_pythons(program, world):

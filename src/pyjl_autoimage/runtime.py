@@ -113,7 +113,8 @@ def _report() -> None:
 def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
     """Start-up around somebody else's ``import juliacall`` (see `pyjl_autoimage.hook`).
 
-    Only the first one is a start of ours; later ones (a reload), and those in Julia's own workers, are plain.
+    Only the first one is a start of ours; those in Julia's own workers are plain, and so is one that comes after a
+    Julia that somebody else has started.
     """
     while not lock.acquire(timeout=0.01):
         # We hold Python's lock of this import, and a thread in `start` may be waiting for it with ours held.
@@ -121,8 +122,15 @@ def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
             execute()  # for that thread, with everything as it has set it up
             return
     try:
-        if session.plan is not None or running() is not None or user_options().get("init") == "no":
+        theirs = session.plan is None and running() is not None
+        if session.handing_over or theirs or user_options().get("init") == "no":
             execute()
+            return
+        if session.plan is not None:
+            # A reload, or another attempt. Julia parses its options again, from where `getopt` stopped in the first
+            # list (`src/jloptions.c` does not reset `optind`): a shorter list is a crash.
+            with _Options(session.plan):
+                execute()
             return
         plan = prepare({})
         try:
