@@ -82,14 +82,17 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def both(place: Path, *command: str, options: tuple[str, ...] = (), stdin: str = "", **environ: str):
+RUN = ("-m", "pyjl_autoimage", "run")
+
+
+def both(place: Path, *command: str, options: tuple[str, ...] = (), stdin: str = "", ours=RUN, **environ: str):
     """A program under plain Python and under `run`."""
     results = []
-    for ours in ((), ("-m", "pyjl_autoimage", "run")):
+    for how in ((), ours):
         given = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH")}
         results.append(
             subprocess.run(
-                [sys.executable, *options, *ours, *command],
+                [sys.executable, *options, *how, *command],
                 env={**given, **environ},
                 cwd=place,
                 input=stdin,
@@ -174,13 +177,7 @@ def test_options_of_python_apply_to_the_program(place, options, program):
 
 def test_an_option_that_ends_in_m(place):
     plain, _ = both(place, "look.py", options=("-u",))
-    ours = subprocess.run(
-        [sys.executable, "-um", "pyjl_autoimage", "run", "look.py"],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    _, ours = both(place, "look.py", ours=("-um", "pyjl_autoimage", "run"))
     assert ours.stdout == plain.stdout
 
 
@@ -232,7 +229,11 @@ def test_the_package_in_the_current_directory_is_the_one_that_serves(place):
 def test_the_process_is_the_same(place):
     code = "import os; print(os.getpid(), flush=True); import time; time.sleep(60)"
     process = subprocess.Popen(
-        [sys.executable, "-m", "pyjl_autoimage", "run", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "pyjl_autoimage", "run", "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Who runs the tests in the background ignores SIGINT, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert int(process.stdout.readline()) == process.pid
     time.sleep(0.1)

@@ -185,8 +185,9 @@ def test_outside_a_virtual_environment_it_asks_first(monkeypatch, tmp_path, stor
 
 def test_for_a_user(env, world, tmp_path):
     # A user site only counts outside virtual environments, so its Python is the one that this one was made from.
-    python = Path(getattr(sys, "_base_executable", sys.executable))
-    env.python = python
+    env.python = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    if not env.python.exists():
+        pytest.skip(f"{env.python} is not there")
     environ = {**world.environ, "PYTHONUSERBASE": str(tmp_path / "user")}
     environ["PYTHONPATH"] = os.pathsep.join(
         [str(env.site), *(env.site / "zz_dependencies.pth").read_text().split("\n")]

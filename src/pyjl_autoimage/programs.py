@@ -52,12 +52,19 @@ def run(arguments: Sequence[str]) -> int:
     handover = os.path.join(os.path.dirname(os.path.abspath(__file__)), "handover")
     search = os.environ.get("PYTHONPATH")
     environ = {**os.environ, "PYTHONPATH": f"{handover}{os.pathsep}{search}" if search else handover}
-    command = [sys.executable, *_python_options(sys.orig_argv[1:]), *arguments]
+    command = [_name_of_python(), *_python_options(sys.orig_argv[1:]), *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
     if sys.platform != "win32":
         os.execve(sys.executable, command, environ)
     return _run_as_a_child(command, environ)
+
+
+def _name_of_python() -> str:
+    """What this Python was called, which it repeats in its messages; its path if it was not called itself."""
+    name = sys.orig_argv[0] if sys.orig_argv else ""
+    same = os.path.abspath(name) if os.path.dirname(name) else os.path.join(os.path.dirname(sys.executable), name)
+    return name if os.path.normpath(sys.executable) == same else sys.executable
 
 
 def _python_options(given: Sequence[str]) -> list[str]:
@@ -93,4 +100,4 @@ def _run_as_a_child(command: Sequence[str], environ: dict[str, str]) -> int:
 
     # Ctrl-C reaches every process of the console; what it means is the program's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return subprocess.run(command, env=environ, check=False).returncode
+    return subprocess.run([sys.executable, *command[1:]], env=environ, check=False).returncode
