@@ -92,13 +92,6 @@ def test_help_and_version(capsys):
     assert "status" in capsys.readouterr().out
 
 
-def test_run_without_a_program(capsys):
-    assert main(["run"]) == 2
-    assert main(["run", "--help"]) == 0
-    assert main(["run", "no such file.py"]) == 2
-    assert "no such file.py" in capsys.readouterr().err
-
-
 def test_status_of_a_world(world):
     image = world.publish()
     stale = world.publish(b"stale", built_at=1.0, juliacall="0.9.35")

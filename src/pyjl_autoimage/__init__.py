@@ -72,9 +72,11 @@ _HOMES = {
     "define": "code",
     "detach": "runtime",
     "include": "code",
+    "load_ipython_extension": "notebook",
     "rebuild": "builder",
     "start": "runtime",
     "status": "report",
+    "unload_ipython_extension": "notebook",
     "workload": "workloads",
 }
 

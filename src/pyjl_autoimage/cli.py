@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return workload_process(arguments[1])
     if arguments[:1] == ["run"]:
-        return _run(arguments[1:])
+        from .programs import run
+
+        return run(arguments[1:])
     of_program: list[str] = []
     if arguments[:1] == ["build"] and "--" in arguments:
         split = arguments.index("--")
@@ -107,9 +109,18 @@ def _parser() -> argparse.ArgumentParser:
     # Parsed by hand, so that every argument behind the program is the program's. Here for --help.
     run = commands.add_parser(
         "run",
-        help="run a program unchanged, on the image and recorded: run [-m MODULE | SCRIPT] ARGUMENTS...",
+        help="run a program as Python does, but on the image and recorded: run [-m MODULE | -c CODE | SCRIPT] ...",
     )
     run.set_defaults(command=lambda _: USAGE)
+
+    enable = commands.add_parser("enable", help="let every program of this virtual environment start on the image")
+    enable.add_argument("--user", action="store_true", help="your programs outside virtual environments instead")
+    enable.add_argument("--force", action="store_true", help="do it even if this Python is the system's")
+    enable.set_defaults(command=_enable)
+
+    disable = commands.add_parser("disable", help="take back what enable did")
+    disable.add_argument("--user", action="store_true", help="take back what enable --user did")
+    disable.set_defaults(command=_disable)
 
     clean = commands.add_parser("clean", help="remove images that are not used, and show what that frees")
     clean.add_argument("--all", action="store_true", help="remove valid images and recordings, too")
@@ -240,28 +251,21 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(arguments: list[str]) -> int:
-    """Run a program as ``python script.py ...`` or ``python -m module ...`` would."""
-    import runpy
+def _enable(options: argparse.Namespace) -> int:
+    from .sitehook import enable
+    from .store import Store
 
-    from . import hook
+    path = enable(Store(_home({})), user=options.user, force=options.force)
+    print(f"Every `import juliacall` of this Python now starts on the image and records: {path}")
+    print("PYJL_AUTOIMAGE=0 turns it off for a process, `python -m pyjl_autoimage disable` for all.")
+    return 0
 
-    is_module = arguments[:1] == ["-m"]
-    program = arguments[1:] if is_module else arguments
-    if not program or program[0] in ("-h", "--help"):
-        print("usage: pyjl-autoimage run [-m MODULE | SCRIPT] ARGUMENTS...", file=sys.stderr)
-        return 0 if program else USAGE
-    hook.install()
-    sys.argv = program
-    if is_module:
-        sys.path.insert(0, os.getcwd())
-        runpy.run_module(program[0], run_name="__main__", alter_sys=True)
-        return 0
-    if not os.path.exists(program[0]):
-        print(f"pyjl-autoimage: can't open file {program[0]!r}: No such file or directory", file=sys.stderr)
-        return USAGE
-    sys.path.insert(0, os.path.dirname(os.path.abspath(program[0])))
-    runpy.run_path(program[0], run_name="__main__")
+
+def _disable(options: argparse.Namespace) -> int:
+    from .sitehook import disable
+
+    path = disable(user=options.user)
+    print(f"Removed {path}" if path else "It was not enabled; nothing to do.")
     return 0
 
 

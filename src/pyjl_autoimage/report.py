@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import jobs, profile, runtime, settings
+from . import jobs, profile, runtime, settings, sitehook
 from .environment import Environment, locate
 from .errors import AutoimageError
 from .image import Situation
@@ -34,7 +34,8 @@ def status(**keywords: Any) -> dict[str, Any]:
         id, path, built_at, bytes, packages, statements), ``rejected`` (id and reasons of each image that is
         not valid here), ``layers`` (id, program, reasons why it is not used, ...), ``profile`` (statements,
         recordings, packages), ``runs`` (the latest: what each still compiled and what that cost), ``build``
-        (state, log, ...), ``session`` (what became of start-up in this process) and ``store``.
+        (state, log, ...), ``session`` (what became of start-up in this process), ``hook`` (enabled: the file that
+        puts it into every program of this Python, or None; error: what it last kept from a program) and ``store``.
 
     Raises:
         JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
@@ -99,6 +100,7 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
             "recording": runtime.session.recording.trace if runtime.session.recording else None,
             "notes": list(runtime.session.notes),
         },
+        "hook": {"enabled": sitehook.enabled(), "error": sitehook.last_error(store)},
         "store": store.home,
     }
 
@@ -258,6 +260,7 @@ def show_status(data: dict[str, Any], console: Any) -> None:
         table.add_row("automatic", f"on{f'; last decision: {escape(str(why))}' if why else ''}")
     for name, why in build["left_out"].items():
         table.add_row("left out", f"{escape(name)}: {escape(why)}")
+    table.add_row("hook", escape(_hook_text(data["hook"])))
     table.add_row("store", escape(data["store"]))
     console.print(table)
     for entry in data["rejected"]:
@@ -274,6 +277,14 @@ def _run_text(run: dict[str, Any]) -> str:
     started = f", up after {seconds_text(run['ready_seconds'])}" if run["ready_seconds"] else ""
     cost = f", {seconds_text(run['compile_seconds'])} of compilation" if run["compile_seconds"] else ""
     return f"{ago_text(run['started'])}, {on}{started}; it still compiled {run['statements']} methods{cost}"
+
+
+def _hook_text(hook: dict[str, Any]) -> str:
+    text = f"enabled by {hook['enabled']}" if hook["enabled"] else "not enabled"
+    if hook["error"]:
+        lines = hook["error"].splitlines()
+        text += f"\nlast error ({lines[0]}): {lines[-1]}"
+    return text
 
 
 def _build_text(build: dict[str, Any]) -> str:

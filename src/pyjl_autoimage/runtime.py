@@ -40,6 +40,7 @@ class Session:
         self.plan: Plan | None = None
         self.recording: recording.Recording | None = None
         self.on_image = False
+        self.handing_over = False
         self.tracing = False
         self.notes: list[str] = []
         self.began = 0.0
@@ -89,8 +90,12 @@ def running() -> Any:
 
 def _start(settings: Mapping[str, Any]) -> ModuleType:
     plan = prepare(settings)
-    with _guarded(plan), _Options(plan) as options:
-        juliacall = _import_juliacall(plan, options)
+
+    def import_juliacall() -> None:
+        import juliacall  # noqa: F401
+
+    _hand_over(plan, import_juliacall)
+    juliacall = sys.modules["juliacall"]
     finish(juliacall)
     _report()
     return juliacall
@@ -112,16 +117,45 @@ def _report() -> None:
 def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
     """Start-up around somebody else's ``import juliacall`` (see `pyjl_autoimage.hook`).
 
-    Only settings that are wrong, and juliacall's own errors, reach the program.
+    Only the first one is a start of ours; those in Julia's own workers are plain, and so is one that comes after a
+    Julia that somebody else has started.
     """
-    with lock:
-        plan = prepare({})
-        with _guarded(plan), _Options(plan):
+    while not lock.acquire(timeout=0.01):
+        # We hold Python's lock of this import, and a thread in `start` may be waiting for it with ours held.
+        if session.handing_over:
+            execute()  # for that thread, with everything as it has set it up
+            return
+    try:
+        theirs = session.plan is None and running() is not None
+        if session.handing_over or theirs or user_options().get("init") == "no":
             execute()
-        session.on_image = plan.image is not None
+            return
+        if session.plan is not None:
+            # A reload, or another attempt. Julia parses its options again, from where `getopt` stopped in the first
+            # list (`src/jloptions.c` does not reset `optind`): a shorter list is a crash.
+            with _Options(session.plan):
+                execute()
+            return
+        plan = prepare({})
+        try:
+            _hand_over(plan, execute)
+        except BaseException:
+            _forget(juliacall)
+            raise
         if running() is juliacall:
             finish(juliacall)
         _report()
+    finally:
+        lock.release()
+
+
+def _forget(juliacall: ModuleType) -> None:
+    """A start that failed before Julia was loaded: the next ``import juliacall`` is another first one."""
+    if getattr(juliacall, "CONFIG", {}).get("lib") is None:
+        if session.recording is not None:
+            session.recording.discard()
+        session.plan = session.recording = None
+        session.code = []
 
 
 def prepare(settings: Mapping[str, Any]) -> Plan:
@@ -250,20 +284,23 @@ def load_from_layer(name: str, uuid: str) -> bool:
     return juliacall is not None and recording.load_from_layer(juliacall, name, uuid)
 
 
-def _import_juliacall(plan: Plan, options: _Options) -> ModuleType:
-    try:
-        import juliacall
-    except ValueError:
-        # juliacall's own words for a path that does not exist; nothing has been started yet.
-        if plan.image_path is None or os.path.exists(plan.image_path):
-            raise
-        sys.modules.pop("juliacall", None)
-        options.drop("sysimage")
-        _go_without_image(plan)
-        session.code = plan.code
-        import juliacall
+def _hand_over(plan: Plan, execute: Callable[[], None]) -> None:
+    """Let juliacall start Julia with our options, on the image if there is one."""
+    with _guarded(plan), _Options(plan) as options:
+        session.handing_over = True
+        try:
+            execute()
+        except ValueError:
+            # juliacall's own words for a path that does not exist; nothing has been started yet.
+            if plan.image_path is None or os.path.exists(plan.image_path):
+                raise
+            options.drop("sysimage")
+            _go_without_image(plan)
+            session.code = plan.code
+            execute()
+        finally:
+            session.handing_over = False
     session.on_image = plan.image is not None
-    return juliacall  # type: ignore[no-any-return]
 
 
 class _Options:

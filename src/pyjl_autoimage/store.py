@@ -139,6 +139,11 @@ class Store:
         """A Julia depot with the precompile caches that builds make for themselves, of use to the next build."""
         return os.path.join(self.builder_project, "depot")
 
+    @property
+    def hook_log(self) -> str:
+        """File with the last error of ours that an ``import juliacall`` or a start of Python was kept from."""
+        return os.path.join(self.root, "hook.log")
+
     def environment(self, environment_id: str) -> str:
         """The directory of one environment."""
         return os.path.join(self.root, "environments", environment_id)

@@ -1,0 +1,83 @@
+"""`%load_ext pyjl_autoimage`: Julia in a notebook starts on the image and is recorded; ``%autoimage`` is its magic.
+
+Reached through `pyjl_autoimage.load_ipython_extension`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from . import hook, runtime
+from .errors import AutoimageError
+
+__all__ = ["autoimage", "load_ipython_extension", "unload_ipython_extension"]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Install the hook, or record a Julia that is up already; register ``%autoimage``."""
+    hook.install()
+    if runtime.running() is not None and runtime.session.plan is None:
+        runtime.attach()
+    shell.register_magic_function(autoimage, "line", "autoimage")
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take back what loading did. A Julia that runs goes on, and is recorded no more."""
+    hook.uninstall()
+    runtime.detach()
+    shell.magics_manager.magics["line"].pop("autoimage", None)
+
+
+def autoimage(line: str) -> None:
+    """Is Julia fast here, and if not, why? And make it so.
+
+    %autoimage                  how things stand: image, recording, the last build
+    %autoimage rebuild          build an image of what was recorded, in a process of its own; go on working
+    %autoimage rebuild --wait   the same, and watch it
+
+    The next kernel starts on the new image.
+    """
+    from IPython.core.error import UsageError
+
+    words = shlex.split(line)
+    try:
+        if words in ([], ["status"]):
+            _status()
+        elif words in (["rebuild"], ["rebuild", "--wait"]):
+            _rebuild(wait="--wait" in words)
+        else:
+            raise UsageError(f"%autoimage [status | rebuild [--wait]], not {line!r}")
+    except AutoimageError as error:
+        raise UsageError(f"pyjl_autoimage: {error}") from None
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _status() -> None:
+    from .report import show_status, status
+
+    console = _console()
+    show_status(status(), console)
+    session = runtime.session
+    if runtime.running() is not None:
+        what = "on the image" if session.on_image else "without an image"
+        console.print(f"Julia runs in this kernel {what}, {'recorded' if session.tracing else 'not recorded'}.")
+
+
+def _rebuild(*, wait: bool) -> None:
+    from .builder import rebuild
+    from .report import watcher
+
+    console = _console()
+    build = rebuild(wait=False)
+    if not wait:
+        console.print(f"Building in the background; %autoimage shows how it stands. Log: {build.log}", markup=False)
+        return
+    with watcher(console) as watch:
+        image = build.wait(watch=watch)
+    console.print(f"Built image {image}. The next kernel starts on it.")
