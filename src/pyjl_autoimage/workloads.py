@@ -420,7 +420,13 @@ class _Process:
 
     caller: Caller
     packages: frozenset[str] | None
+    answer: str
     statements: list[str] = field(default_factory=list)
+
+    def tell(self, missing: Sequence[str] = ()) -> None:
+        """Write the answer, as far as it is known."""
+        with open(self.answer, "w", encoding="utf-8") as file:
+            json.dump({"statements": self.statements, "missing": list(missing)}, file)
 
 
 def main(request: str) -> int:
@@ -430,19 +436,20 @@ def main(request: str) -> int:
     with open(request, encoding="utf-8") as file:
         asked = json.load(file)
     packages = None if asked["packages"] is None else frozenset(asked["packages"])
-    process = _Process(Caller.from_json(asked["caller"]), packages)
+    process = _Process(Caller.from_json(asked["caller"]), packages, asked["answer"])
     if process.caller.path is not None:
         sys.path[:] = process.caller.path
     hook.install()
-    missing: list[str] = []
     try:
-        return _perform(Task.from_json(asked["task"]), process)
+        status = _perform(Task.from_json(asked["task"]), process)
     except _Missing as error:
-        missing = list(error.args)
+        process.tell(error.args)
         return 0
-    finally:
-        with open(asked["answer"], "w", encoding="utf-8") as file:
-            json.dump({"statements": process.statements, "missing": missing}, file)
+    except BaseException:
+        process.tell()
+        raise
+    process.tell()
+    return status
 
 
 def _perform(task: Task, process: _Process) -> int:
@@ -464,10 +471,10 @@ def _perform(task: Task, process: _Process) -> int:
     elif task.function:
         return _perform_function(task, process)
     else:
-        from .cli import main as command
+        from .programs import run
 
-        option = ["-m"] if task.kind == "module" else []
-        return command(["run", *option, task.what, *task.arguments])
+        process.tell()  # the program takes the place of this process
+        return run([*(["-m"] if task.kind == "module" else []), task.what, *task.arguments])
     return 0
 
 
