@@ -332,7 +332,7 @@ def _import(options: argparse.Namespace) -> int:
         raise AutoimageError(f"{options.file} cannot be read: {error.strerror or error}") from None
     given = exchange.read(content, options.file)
     environment, store = _environment_and_store()
-    before = len(profile.load(store, environment).statements)
+    before = len(profile.merge(store, environment).statements)
     after = len(profile.add(store, environment, given).statements)
     print(f"{len(given.statements)} statements in {options.file}, {after - before} of them new")
     return 0
