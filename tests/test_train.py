@@ -102,8 +102,11 @@ def test_it_builds_until_a_run_compiles_nothing_more(world):
 
 def test_what_no_image_can_hold_is_no_reason_for_another_one(world):
     julia_that_builds_generations(world, unresolved=(2,))
-    build(world, "--train", program(world, stock=["a", "b"], image_1=["b"]))
+    script = program(world, stock=["a", "b"], image_1=["b"], image_2=["b"])
+    build(world, "--train", script)
     assert images_built(world) == 1
+    build(world, "--train", script)  # in which it is not even tried
+    assert images_built(world) == 2
 
 
 def test_it_ends_after_a_few_generations(world):

@@ -287,12 +287,13 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
 
     library = _run_julia(work, facts, builder, chosen, statements, flags)
     packages, unresolved = recipe.held(work.place("report"), chosen)
-    work.unresolved = frozenset(statements[number - 1] for number in unresolved if number <= len(statements))
+    refused = {statements[number - 1] for number in unresolved if number <= len(statements)}
+    work.unresolved = frozenset(recorded.bakeable()).difference(statements) | refused
     changed = recipe.changed_sources(chosen, situation, facts.depots)
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
-    profile.refuse(work.store, work.environment.id, work.unresolved, identity)
+    profile.refuse(work.store, work.environment.id, refused, identity)
     if unresolved:
         note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
         work.state.notes.append(note)

@@ -44,7 +44,7 @@ class Work:
         self.state = state
         self.log = log
         self.unresolved: frozenset[str] = frozenset()
-        """Statements that the last image could not hold."""
+        """Recorded statements that the last image could not hold."""
 
     def place(self, *names: str) -> str:
         """A path among the build's own files."""
