@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.clean import prune
+from pyjl_autoimage.clean import clean, prune
 
 from standin import World
 
@@ -108,3 +108,34 @@ def test_no_image_vanishes_under_a_process_that_took_it(world):
         remover.join()
         for left in world.store.all_images():
             shutil.rmtree(Path(left.path).parent)
+
+
+def layers(world):
+    return {layer.id for layer in world.store.all_layers()}
+
+
+def test_layers_go_with_the_image_that_they_were_made_for(world):
+    old, new = world.publish(b"old", built_at=1.0), world.publish(b"new", built_at=2.0)
+    world.publish_layer("1" * 16, image=old.id)
+    world.publish_layer("2" * 16, image=new.id)
+    world.publish_layer("3" * 16)
+    prune(world.store, keep=1, max_bytes=BIG, spare=new.id)
+    assert layers(world) == {"2" * 16, "3" * 16}
+
+
+def test_clean_removes_layers_that_are_stale_or_superseded_and_says_why(world, monkeypatch):
+    for name, value in world.environ.items():
+        monkeypatch.setenv(name, value)
+    world.publish_layer("1" * 16)
+    world.publish_layer("2" * 16, built_at=2000.0)
+    world.publish_layer("3" * 16, program="/other.py", juliacall="0.9.1")
+    removed, kept = clean(dry_run=True)
+    assert layers(world) == {"1" * 16, "2" * 16, "3" * 16}
+    assert {item["name"] for item in removed} == {"layer " + "1" * 16, "layer " + "3" * 16}
+    assert any("newer" in item["reason"] for item in removed)
+    assert any("juliacall" in item["reason"] for item in removed)
+    assert [item["name"] for item in kept] == ["layer " + "2" * 16]
+    clean()
+    assert layers(world) == {"2" * 16}
+    clean(everything=True)
+    assert not layers(world)

@@ -1,4 +1,4 @@
-"""Remove images that no start will choose again, and say what that frees."""
+"""Remove images and layers that no start will choose again, and say what that frees."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from . import runtime, settings
 from .environment import Environment
 from .errors import AutoimageError
-from .image import Image, Situation
+from .image import Image, Requirements, Situation
 from .jobs import State
+from .layer import Layer
 from .store import Store, tree_size
 
 __all__ = ["clean", "prune", "prune_caches"]
@@ -20,10 +21,10 @@ MONTH = 30 * 86400.0
 
 
 def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Remove images that are not valid any more or have been superseded; never one that a process uses.
+    """Remove what is not valid any more or has been superseded; never an image that a process uses.
 
     Args:
-        everything: remove valid images, recordings and profiles, too.
+        everything: remove valid images and layers, recordings and profiles, too.
         dry_run: remove nothing, only say what would be.
 
     Returns:
@@ -52,6 +53,14 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
                 removed.append({"name": name, "bytes": size, "reason": reason})
             else:
                 kept.append({"name": name, "reason": "a process has just begun to use it"})
+    for layer in store.all_layers():
+        name = f"layer {layer.id}"
+        reason = "everything goes" if everything else _reason_against_layer(layer, store)
+        if reason is None:
+            kept.append({"name": name, "reason": f"{layer.program or 'interactive use'} starts with it"})
+        else:
+            size = tree_size(layer.path) if dry_run else store.remove_layer(layer.id)
+            removed.append({"name": name, "bytes": size, "reason": reason})
     if everything:
         for environment_id in store.environment_ids():
             directory = store.environment(environment_id)
@@ -68,6 +77,8 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
 
 def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]:
     """Remove images until few enough are left, the oldest first, and before those the ones whose Julia is gone.
+
+    Layers whose Julia or image is gone go with them.
 
     Args:
         store: where.
@@ -93,6 +104,10 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
             removed.append(image.id)
             left[image.environment] -= 1
             del sizes[image.id]
+    for layer in store.all_layers():
+        gone = not (os.path.exists(layer.executable) and os.path.isdir(layer.project))
+        if gone or (layer.image is not None and not os.path.exists(store.image_library(layer.image))):
+            store.remove_layer(layer.id)
     return removed
 
 
@@ -130,6 +145,20 @@ def _reason_to_go(image: Image, newest: set[str], store: Store) -> str | None:
     return None
 
 
-def _situation(environment: Environment, image: Image, store: Store) -> Situation:
-    # Whether another start gives other code generation flags cannot be known here: the image's own count.
-    return runtime.situation_of(environment, store, image.flags)
+def _reason_against_layer(layer: Layer, store: Store) -> str | None:
+    """Why no start will use this layer; None if one may."""
+    if layer.image is not None and not os.path.exists(store.image_library(layer.image)):
+        return "the image that it was precompiled for is gone"
+    newer = (other for other in store.all_layers() if other.environment == layer.environment)
+    if any((o.program, o.image) == (layer.program, layer.image) and o.built_at > layer.built_at for o in newer):
+        return "a newer layer of the same program is there"
+    try:
+        situation = _situation(Environment(layer.executable, layer.project), layer, store)
+        return next(iter(runtime.reasons_against_layer(layer, layer.image, situation, store)), None)
+    except (AutoimageError, ValueError) as error:
+        return str(error)
+
+
+def _situation(environment: Environment, built: Requirements, store: Store) -> Situation:
+    # Whether another start gives other code generation flags cannot be known here: its own count.
+    return runtime.situation_of(environment, store, built.flags)
