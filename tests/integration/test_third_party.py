@@ -22,10 +22,10 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("third_party")
 
 
-def execute(place: Place, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def execute(place: Place, *arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env=place.environ,
+        env={**place.environ, **environ},
         cwd=place.root,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -46,7 +46,7 @@ def test_a_program_of_others_prints_the_same_and_is_recorded(
     absent = benchmark.from_file(program).missing
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}")
-    plain = execute(place, program)
+    plain = execute(place, program, PYJL_AUTOIMAGE="0")  # the environment may be enabled
     if plain.returncode:
         pytest.skip(f"plain juliacall cannot run it in this Julia project: {plain.stderr.strip()[-300:]}")
     before = profile(place)
