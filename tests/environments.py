@@ -33,9 +33,14 @@ class VirtualEnvironment:
         windows = sys.platform == "win32"
         self.python = root / ("Scripts/python.exe" if windows else "bin/python")
         self.site = Path(sysconfig.get_path("purelib", "nt_venv" if windows else "posix_prefix", {"base": str(root)}))
-        # What this package depends on, from where the tests run.
-        lines = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-        (self.site / "zz_dependencies.pth").write_text("\n".join(sorted(lines)) + "\n")
+        # What this package depends on, from where the tests run, but not the copy of itself that may be there.
+        dependencies = root / "dependencies"
+        dependencies.mkdir()
+        for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+            for entry in Path(place).iterdir():
+                if not entry.name.startswith("pyjl_autoimage"):
+                    os.symlink(entry, dependencies / entry.name)
+        (self.site / "zz_dependencies.pth").write_text(f"{dependencies}\n")
         if pip:
             self("-m", "pip", "install", "-q", "--no-index", "--no-deps", str(make_wheel(root)), check=True)
         else:
