@@ -111,13 +111,11 @@ def test_only_what_an_image_could_hold_counts(world):
         {
             statement("new"): Statement(1, NOW),
             statement("old"): Statement(1, NOW - 9000),
-            statement("refused"): Statement(1, NOW),
+            statement("given"): Statement(1, NOW, given=True),
             own: Statement(1, NOW),
             f"{own[:-2]}, Int}})": Statement(1, NOW),
         },
         recent={"a": Run("a.py", NOW, image.id, compiled=8.0), "b": Run("a.py", NOW, "another", compiled=100.0)},
-        refused={statement("refused")},
-        refused_by="packages",
     )
     assert gain_over(image, recorded) == 2.0
     assert gain_over(image, Profile(recent=recorded.recent)) == 0.0

@@ -100,6 +100,12 @@ def test_it_builds_until_a_run_compiles_nothing_more(world):
     assert kept.statements[statement("c")].programs == {script}
 
 
+def test_what_an_image_was_given_in_vain_is_no_reason_for_another_one(world):
+    julia_that_builds_generations(world)
+    build(world, "--train", program(world, stock=["a", "b"], image_1=["b"]))
+    assert images_built(world) == 1
+
+
 def test_what_no_image_can_hold_is_no_reason_for_another_one(world):
     julia_that_builds_generations(world, unresolved=(2,))
     script = program(world, stock=["a", "b"], image_1=["b"], image_2=["b"])

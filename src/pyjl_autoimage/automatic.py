@@ -253,11 +253,11 @@ def decide(
 def gain_over(image: Image, recorded: Profile) -> float:
     """Seconds that recorded runs on an image spent compiling what the next image could hold.
 
-    Runs say how long they compiled in all. That counts for the share of statements that can be baked among those
-    that were recorded since the image was built.
+    Runs say how long they compiled in all. That counts for the share of statements that no build has tried yet
+    among those that were recorded since the image was built.
     """
     since = {text for text, statement in recorded.statements.items() if statement.last > image.built_at}
-    bakeable = since.intersection(recorded.bakeable(recorded.refused_by))
+    bakeable = since.intersection(recorded.untried())
     compiled = sum(run.compiled for run in recorded.recent.values() if run.image == image.id)
     return compiled * len(bakeable) / max(1, len(since))
 

@@ -288,12 +288,10 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     library = _run_julia(work, facts, builder, chosen, statements, flags)
     packages, unresolved = recipe.held(work.place("report"), chosen)
     refused = {statements[number - 1] for number in unresolved if number <= len(statements)}
-    work.unresolved = frozenset(recorded.bakeable()).difference(statements) | refused
     changed = recipe.changed_sources(chosen, situation, facts.depots)
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
-    profile.refuse(work.store, work.environment.id, refused, identity)
     if unresolved:
         note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
         work.state.notes.append(note)
@@ -333,6 +331,10 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         build_seconds=round(time.time() - work.state.started, 1),
     )
     work.store.publish(os.path.dirname(library), image)
+    try:
+        profile.note_image(work.store, work.environment.id, statements, refused, identity)
+    except StoreError as error:  # the image is there: the next build tries a little more than it need
+        work.say(str(error))
     limit = work.settings.max_gigabytes * 1e9 or float("inf")
     for image_id in clean.prune(work.store, keep=work.settings.keep_images, max_bytes=limit, spare=image.id):
         work.say(f"removed old image {image_id}")

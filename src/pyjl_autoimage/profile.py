@@ -38,7 +38,7 @@ __all__ = [
     "peek",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 RUNS_KEPT = 60
 """Enough to tell what the last runs cost, with and without an image; the profile does not grow with them."""
 
@@ -58,6 +58,8 @@ class Statement:
     """The longest that its compilation took, where Julia timed it (1.12 and later); else 0."""
     programs: set[str] = field(default_factory=set)
     """The programs that compiled it."""
+    given: bool = False
+    """Whether a build has tried to put it into an image."""
 
 
 @dataclass
@@ -146,13 +148,23 @@ class Profile:
         refused = self.refused if packages is not None and packages == self.refused_by else frozenset()
         return [text for text in self.statements if text not in refused and not is_of_main(text)]
 
+    def untried(self) -> list[str]:
+        """The statements that can be compiled ahead of time and that no image was built with yet."""
+        return [text for text in self.bakeable() if not self.statements[text].given]
+
     def to_json(self) -> dict[str, Any]:
         """As plain data. Programs are numbered, because every statement names some."""
         numbers = {program: number for number, program in enumerate(self.programs)}
         return {
             "schema": SCHEMA,
             "statements": {
-                text: [s.runs, round(s.last), s.milliseconds, sorted(numbers[p] for p in s.programs if p in numbers)]
+                text: [
+                    s.runs,
+                    round(s.last),
+                    s.milliseconds,
+                    sorted(numbers[p] for p in s.programs if p in numbers),
+                    int(s.given),
+                ]
                 for text, s in self.statements.items()
             },
             "packages": {uuid: [p.name, p.runs, round(p.last)] for uuid, p in self.packages.items()},
@@ -176,8 +188,8 @@ class Profile:
             names = [str(name) for name, _ in value["programs"]]
             return cls(
                 {
-                    str(text): Statement(int(runs), float(last), float(ms), {names[number] for number in programs})
-                    for text, (runs, last, ms, programs) in value["statements"].items()
+                    str(text): Statement(int(runs), float(last), float(ms), {names[n] for n in programs}, bool(given))
+                    for text, (runs, last, ms, programs, given) in value["statements"].items()
                 },
                 {
                     str(uuid): LoadedPackage(str(name), int(runs), float(last))
@@ -299,18 +311,29 @@ def add(store: Store, environment_id: str, other: Profile) -> Profile:
         return profile
 
 
-def refuse(store: Store, environment_id: str, statements: Iterable[str], packages: str) -> None:
-    """Note the statements that a build could not resolve, and forget those of them that no run needs any more.
+def note_image(
+    store: Store, environment_id: str, given: Iterable[str], refused: Iterable[str], packages: str
+) -> None:
+    """Note what an image was built of, and forget what could not be resolved and no run needs any more.
 
-    They are left out of images until the packages change: `packages` identifies them.
+    Args:
+        store: where.
+        environment_id: whose profile.
+        given: the statements that the build was given. Whoever still compiles one is not helped by another image.
+        refused: those that did not resolve. They are left out of images until the packages change.
+        packages: identifies what the image consists of.
 
     Raises:
         StoreError: the store cannot be written.
     """
     with locked(store, environment_id):
         profile = load(store, environment_id)
-        refused = set(statements)
-        profile.refused = refused if packages != profile.refused_by else profile.refused | refused
+        for text in given:
+            if text in profile.statements:
+                profile.statements[text].given = True
+        if packages != profile.refused_by:
+            profile.refused.clear()
+        profile.refused.update(refused)
         profile.refused_by = packages
         compact(profile, time.time())
         _write(store, environment_id, profile)

@@ -67,7 +67,7 @@ def train(work: Work, build: Callable[[], Image | None], *, once: bool = False) 
 
 
 def _another_one_helps(work: Work, image: Image, ran: Profile) -> bool:
-    missing = set(ran.bakeable()).difference(work.unresolved)
+    missing = set(ran.bakeable()).intersection(profile.load(work.store, work.environment.id).untried())
     if not any(run.image == image.id for run in ran.recent.values()):
         work.note(f"no workload started on the new image {image.id}, so there is nothing more to learn from them")
         return False

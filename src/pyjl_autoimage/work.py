@@ -43,8 +43,6 @@ class Work:
         self.directory = directory
         self.state = state
         self.log = log
-        self.unresolved: frozenset[str] = frozenset()
-        """Recorded statements that the last image could not hold."""
 
     def place(self, *names: str) -> str:
         """A path among the build's own files."""
