@@ -26,9 +26,14 @@ def git_tree_hash(path: Path) -> str:
     return _tree(path).hex()
 
 
+def _children(path: Path) -> list[Path]:
+    """What was installed, without the bytecode that a Python hosted by Julia has left beside juliacall's source."""
+    return [child for child in path.iterdir() if child.name != "__pycache__"]
+
+
 def _tree(path: Path) -> bytes:
     entries = []
-    for child in path.iterdir():
+    for child in _children(path):
         status = child.lstat()
         if stat.S_ISLNK(status.st_mode):
             entries.append((child.name.encode(), b"120000", _blob(os.readlink(child).encode())))
@@ -49,7 +54,7 @@ def _blob(content: bytes) -> bytes:
 def tarball(path: Path) -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for child in sorted(path.rglob("*")):
+        for child in sorted(child for child in path.rglob("*") if "__pycache__" not in child.parts):
             info = tar.gettarinfo(child, str(child.relative_to(path)))
             info.mode |= stat.S_IWUSR
             if info.isreg():
