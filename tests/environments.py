@@ -34,8 +34,8 @@ class VirtualEnvironment:
         self.python = root / ("Scripts/python.exe" if windows else "bin/python")
         self.site = Path(sysconfig.get_path("purelib", "nt_venv" if windows else "posix_prefix", {"base": str(root)}))
         # What this package depends on, from where the tests run, but not the copy of itself that may be there.
-        dependencies = root / "dependencies"
-        dependencies.mkdir()
+        dependencies = root / "dependencies" / "site-packages"
+        dependencies.mkdir(parents=True)
         for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
             for entry in Path(place).iterdir():
                 if not entry.name.startswith("pyjl_autoimage"):
