@@ -88,7 +88,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict:
         print(f"building: {KINDS[kind]}", file=sys.stderr)
         with locked(options.lock):
             build = measured(lambda kind=kind: bench.plain() if kind == "plain" else bench.ours(kind))
-        build["bytes"] = bench.library(kind).stat().st_size
+        build["bytes"] = bench.image(kind).stat().st_size
         result["builds"][kind] = build
         result["starts"][kind] = bench.starts(kind, options.runs)
     if "plain" in result["builds"]:
@@ -129,7 +129,7 @@ class Bench:
     def store(self, kind: str) -> Path:
         return self.directory / kind
 
-    def library(self, kind: str) -> Path:
+    def image(self, kind: str) -> Path:
         if kind == "plain":
             return self.directory / "plain" / "sys.so"
         (library,) = self.store(kind).glob("v1/images/*/sys.so")
@@ -155,7 +155,7 @@ class Bench:
         values = {
             "PACKAGES": json.dumps(self.packages),
             "PROJECT": json.dumps(self.project),
-            "LIBRARY": json.dumps(str(self.library("plain"))),
+            "LIBRARY": json.dumps(str(self.image("plain"))),
             "STATEMENTS": json.dumps(str(self.directory / "statements.jl")),
         }
         script = re.sub(r"\b[A-Z]{7,}\b", lambda match: values.get(match.group(), match.group()), PLAIN)
@@ -194,7 +194,7 @@ class Bench:
     def of(self, kind: str) -> dict[str, str]:
         """The environment of a program that starts on that image."""
         if kind == "plain":
-            return {**self.environ, "DEMO_PLAIN": "1", "PYTHON_JULIACALL_SYSIMAGE": str(self.library("plain"))}
+            return {**self.environ, "DEMO_PLAIN": "1", "PYTHON_JULIACALL_SYSIMAGE": str(self.image("plain"))}
         return {**self.environ, "PYJL_AUTOIMAGE_HOME": str(self.store(kind)), "PYJL_AUTOIMAGE_RECORD": "0"}
 
     def run(self, environ: dict[str, str]) -> dict:

@@ -29,6 +29,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from startup import command
+
 HERE = Path(__file__).parent
 RUN = ["-m", "pyjl_autoimage", "run"]
 MEASURES = {"first_output": "first output", "process": "whole process"}
@@ -118,7 +120,7 @@ def measure(programs: list[Program], options: argparse.Namespace) -> dict:
             for kind, how in kinds.items():
                 samples[kind].append(run(program, *how))
         rows.append(compare(program, first, samples))
-    status = autoimage(["status", "--json"], environ)
+    status = command(["status", "--json"], environ)
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "julia": status["environment"]["julia_version"],
@@ -186,21 +188,8 @@ def build(programs: list[Program], environ: dict[str, str]) -> dict:
         run(program, RUN, environ)  # recorded
     print("building an image", file=sys.stderr)
     began = time.perf_counter()
-    built = autoimage(["build", "--json"], environ)
+    built = command(["build", "--json"], environ)
     return {"seconds": time.perf_counter() - began, "bytes": built["bytes"]}
-
-
-def autoimage(arguments: list[str], environ: dict[str, str]) -> dict:
-    result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", *arguments],
-        env=environ,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        raise SystemExit(f"pyjl-autoimage {' '.join(arguments)} ended with status {result.returncode}")
-    return json.loads(result.stdout)
 
 
 def table(result: dict) -> str:

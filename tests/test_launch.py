@@ -44,10 +44,10 @@ class Managed(World):
         super().__init__(root)
         self.log = root / "asked"
         # Deep enough that its parents' pyproject.toml is not one that settings could come from.
-        self.library = root / "lib" / "python" / "site"
-        self.library.parent.mkdir(parents=True)
-        self.site.rename(self.library)
-        self.site = self.library
+        self.place = root / "lib" / "python" / "site"
+        self.place.parent.mkdir(parents=True)
+        self.site.rename(self.place)
+        self.site = self.place
         package = self.site / "juliapkg"
         package.mkdir()
         (package / "__init__.py").write_text(

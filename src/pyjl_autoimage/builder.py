@@ -21,7 +21,7 @@ from typing import Any
 
 from . import clean, jobs, layering, profile, recipe, runtime, settings, train, verify, workloads
 from .code import module_uuid, unchanged
-from .environment import JULIA_SOURCES, Environment, JuliaFacts, cpu_identity, locate
+from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
 from .image import Image
 from .jobs import Build, State
@@ -313,22 +313,10 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         bytes=os.path.getsize(library),
         sha256=sha256,
         built_at=round(time.time(), 3),
-        environment=work.environment.id,
-        project=work.environment.project,
-        executable=work.environment.executable,
-        julia_version=facts.version,
-        julia_commit=facts.commit,
-        word_size=facts.word_size,
-        base_build_id=facts.base_build_id,
-        cpu_target=work.settings.cpu_target,
-        cpu=cpu_identity(),
-        cpu_name=facts.cpu_name,
-        juliacall=situation.juliacall,
-        flags=flags,
-        packages=packages,
         code=tuple(replace(own[name], uuid=module_uuid(name)) for name in chosen.code),
         statements=len(statements) - len(unresolved),
         build_seconds=round(time.time() - work.state.started, 1),
+        **situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
     work.store.publish(os.path.dirname(library), image)
     try:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .environment import JuliaFacts
+from .environment import Environment, JuliaFacts
 from .manifest import (
     Manifest,
     ManifestError,
@@ -229,6 +229,26 @@ class Situation:
             dict(flags),
             cpu,
         )
+
+    def requirements(
+        self, environment: Environment, packages: Iterable[BakedPackage], *, cpu_target: str = "native"
+    ) -> dict[str, Any]:
+        """The fields of `Requirements` for something that is built of these packages here and now."""
+        return {
+            "environment": environment.id,
+            "project": environment.project,
+            "executable": environment.executable,
+            "julia_version": self.facts.version,
+            "julia_commit": self.facts.commit,
+            "word_size": self.facts.word_size,
+            "base_build_id": self.facts.base_build_id,
+            "cpu_target": cpu_target,
+            "cpu": self.cpu,
+            "cpu_name": self.facts.cpu_name,
+            "juliacall": self.juliacall,
+            "flags": self.flags,
+            "packages": tuple(packages),
+        }
 
 
 def preference_projects(project: str, facts: JuliaFacts) -> list[str]:

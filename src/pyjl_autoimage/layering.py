@@ -11,7 +11,7 @@ import time
 
 from . import runtime
 from .code import fingerprints, module_uuid, unchanged
-from .environment import JULIA_SOURCES, JuliaFacts, cpu_identity
+from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
 from .image import Image, OwnCode, Situation, baked_package
 from .layer import Layer, Parts, Report, read_report, roots_of, write_packages
@@ -187,6 +187,10 @@ def _publish(
         code.append(OwnCode(module, parts.uuid(module), parts.code[module].path, found, apart))
     manifest, facts = situation.manifest, situation.facts
     used = {*parts.roots.values(), *(uuid for own in parts.code.values() for uuid in own.deps.values())}
+    packages = [
+        baked_package(manifest.packages[uuid], facts.depots, situation.preferences.get(uuid, {}))
+        for uuid in sorted(manifest.closure([uuid for uuid in used if uuid in manifest.packages]))
+    ]
     layer = Layer(
         id=layer_id,
         path=directory,
@@ -201,22 +205,7 @@ def _publish(
         code=tuple(code),
         statements=report.statements,
         build_seconds=round(time.time() - began, 1),
-        environment=work.environment.id,
-        project=work.environment.project,
-        executable=work.environment.executable,
-        julia_version=facts.version,
-        julia_commit=facts.commit,
-        word_size=facts.word_size,
-        base_build_id=facts.base_build_id,
-        cpu_target="native",
-        cpu=cpu_identity(),
-        cpu_name=facts.cpu_name,
-        juliacall=situation.juliacall,
-        flags=situation.flags,
-        packages=tuple(
-            baked_package(manifest.packages[uuid], facts.depots, situation.preferences.get(uuid, {}))
-            for uuid in sorted(manifest.closure([uuid for uuid in used if uuid in manifest.packages]))
-        ),
+        **situation.requirements(work.environment, packages),
     )
     work.store.publish_layer(layer)
     return layer

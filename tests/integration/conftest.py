@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,56 +47,40 @@ class Place:
     def store(self) -> Path:
         return Path(self.environ["PYJL_AUTOIMAGE_HOME"])
 
+    def run(
+        self, command: Sequence[str], *, check: bool = True, timeout: float = 900, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command here."""
+        result = subprocess.run(
+            command,
+            env={**self.environ, **environ},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not check or result.returncode == 0, result.stderr[-3000:] + self.build_log()
+        return result
+
     def python(
         self, code: str, *arguments: str, check: bool = True, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         """Run code in a fresh process."""
-        result = subprocess.run(
-            [sys.executable, *arguments, "-c", code],
-            env={**self.environ, **environ},
-            cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert not check or result.returncode == 0, result.stderr[-3000:]
-        return result
+        return self.run([sys.executable, *arguments, "-c", code], check=check, **environ)
 
     def run_file(self, path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a program in a fresh process."""
-        result = subprocess.run(
-            [sys.executable, str(path), *arguments],
-            env={**self.environ, **environ},
-            cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr[-3000:]
-        return result
+        return self.run([sys.executable, str(path), *arguments], **environ)
 
     def json(self, code: str, *arguments: str, **environ: str) -> dict:
         """Run code whose last line of output is JSON."""
         return json.loads(self.python(code, *arguments, **environ).stdout.splitlines()[-1])
 
     def cli(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run a command."""
-        result = subprocess.run(
-            [sys.executable, "-m", "pyjl_autoimage", *arguments],
-            env={**self.environ, **environ},
-            cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=1800,
-            check=False,
-        )
-        assert not check or result.returncode == 0, result.stderr[-3000:] + self.build_log()
-        return result
+        """Run a command of ours."""
+        return self.run([sys.executable, "-m", "pyjl_autoimage", *arguments], check=check, timeout=1800, **environ)
 
     def build_log(self) -> str:
         logs = list(self.store.glob("v1/environments/*/build.log"))

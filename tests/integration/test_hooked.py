@@ -33,18 +33,7 @@ def command(request, env) -> list[str]:
 
 
 def start(place, command, *arguments, check=True, **environ):
-    result = subprocess.run(
-        [*command, *arguments],
-        env={**place.environ, **environ},
-        cwd=place.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert not check or result.returncode == 0, result.stderr[-3000:]
-    return result
+    return place.run([*command, *arguments], check=check, timeout=600, **environ)
 
 
 def recordings(place) -> set[Path]:
