@@ -20,7 +20,7 @@ PACKAGE = Path(pyjl_autoimage.__file__).parent
 class VirtualEnvironment:
     """A virtual environment whose own site-packages hold nothing but a copy of this package."""
 
-    def __init__(self, root: Path, *, pip: bool = False) -> None:
+    def __init__(self, root: Path, *, pip: bool = False, sees_installed: bool = False) -> None:
         self.root = root
         result = subprocess.run(
             [sys.executable, "-m", "venv", *([] if pip else ["--without-pip"]), str(root)],
@@ -33,14 +33,17 @@ class VirtualEnvironment:
         windows = sys.platform == "win32"
         self.python = root / ("Scripts/python.exe" if windows else "bin/python")
         self.site = Path(sysconfig.get_path("purelib", "nt_venv" if windows else "posix_prefix", {"base": str(root)}))
-        # What this package depends on, from where the tests run, but not the copy of itself that may be there.
-        dependencies = root / "dependencies" / "site-packages"
-        dependencies.mkdir(parents=True)
-        for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-            for entry in Path(place).iterdir():
-                if not entry.name.startswith("pyjl_autoimage"):
-                    os.symlink(entry, dependencies / entry.name)
-        (self.site / "zz_dependencies.pth").write_text(f"{dependencies}\n")
+        places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+        if not sees_installed:
+            # What this package depends on, from where the tests run, but not the copy of itself that may be there.
+            dependencies = root / "dependencies" / "site-packages"
+            dependencies.mkdir(parents=True)
+            for place in places:
+                for entry in Path(place).iterdir():
+                    if not entry.name.startswith("pyjl_autoimage"):
+                        os.symlink(entry, dependencies / entry.name)
+            places = {str(dependencies)}
+        (self.site / "zz_dependencies.pth").write_text("\n".join(sorted(places)) + "\n")
         if pip:
             self("-m", "pip", "install", "-q", "--no-index", "--no-deps", str(make_wheel(root)), check=True)
         else:

@@ -20,7 +20,8 @@ TELL = "print(json.dumps([juliacall.Main.seval('1 + 1'), juliacall.CONFIG['opt_t
 @pytest.fixture(scope="module")
 def env(tmp_path_factory, place) -> VirtualEnvironment:
     """A virtual environment that is enabled for the place's store."""
-    env = VirtualEnvironment(tmp_path_factory.mktemp("hooked") / "env")
+    # juliapkg must find the same files as in the tests' own Python, or it sets the project up at every change.
+    env = VirtualEnvironment(tmp_path_factory.mktemp("hooked") / "env", sees_installed=True)
     env("-m", "pyjl_autoimage", "enable", check=True, environ=place.environ)
     place.python("import juliacall")  # the first time juliapkg prints what it does
     return env
