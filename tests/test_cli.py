@@ -403,6 +403,6 @@ def test_strangers_words_about_a_build_are_refused_or_harmless(tmp_path_factory,
     ("seconds", "text"), [(0.0042, "4.2 ms"), (0.314, "0.31 s"), (12.3, "12 s"), (245, "4 min 05 s"), (0, "0.00 s")]
 )
 def test_times_in_words(seconds, text):
-    from pyjl_autoimage.report import seconds_text
+    from pyjl_autoimage.words import seconds_text
 
     assert seconds_text(seconds) == text

@@ -216,8 +216,8 @@ def _cancelled(*_: object) -> None:
 def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
     last = State.read(store, environment.id)
     state = State(asked["token"], name_of_this_process(), started=time.time(), phase_started=time.time())
-    if last is not None:
-        state.usual = last.seconds if last.state == "done" else last.usual
+    state.learn(last)
+    state.quick = bool(asked["quick"])
     shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
     directory = os.path.join(store.build_directory(environment.id), state.token)
     with create_text(store.build_log(environment.id)) as log:
@@ -225,7 +225,7 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
         to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
         try:
-            quick = bool(asked["quick"])
+            quick = state.quick
             image = train.train(work, lambda: build(work, quick=quick), once=quick)
             state.state, state.image = "done", image.id if image else None
         except _Cancelled:
@@ -243,6 +243,7 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
             traceback.print_exc(file=log)
             state.state, state.error = "failed", f"{type(error).__name__}: {error}"
         work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
+        state.leave()
         state.finished = time.time()
         shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)
         state.write(store, environment.id)
@@ -327,7 +328,6 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     for image_id in clean.prune(work.store, keep=work.settings.keep_images, max_bytes=limit, spare=image.id):
         work.say(f"removed old image {image_id}")
     clean.prune_caches(work.store)
-    work.state.seconds["publish"] = round(time.time() - work.state.phase_started, 2)
     return image
 
 

@@ -18,6 +18,8 @@ from .errors import AutoimageError, JuliaNotFoundError, SettingsError, WorkloadE
 __all__ = ["main"]
 
 FAILED, USAGE, NO_JULIA = 1, 2, 3
+SECONDS_TO_BEGIN = 5.0
+SECONDS_TO_CANCEL = 15.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(command=_status)
 
+    log = commands.add_parser("log", help="what the current or last build of this environment said")
+    log.add_argument(
+        "--follow", action="store_true", help="go on until the build has ended; exit status 1 if it failed"
+    )
+    log.set_defaults(command=_log)
+
     # Parsed by hand, so that every argument behind the program is the program's. Here for --help.
     run = commands.add_parser(
         "run",
@@ -155,17 +163,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
+    from .terminal import console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return console(stderr=stderr)
 
 
 def _build(options: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from .builder import begin_here
-    from .report import bytes_text, seconds_text, stdout_to_stderr, watcher
+    from .report import stdout_to_stderr
     from .store import Store
+    from .watching import watcher
+    from .words import bytes_text, seconds_text
     from .workloads import Caller, tasks
 
     names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target", "time_limit", "libraries")
@@ -178,20 +188,21 @@ def _build(options: argparse.Namespace) -> int:
     with stdout_to_stderr():
         handle = begin_here(keywords, to_run, Caller.here(with_path=False), quick=options.quick)
     if options.no_wait:
+        _wait_until_it_begins(handle)
         if options.json:
             print(json.dumps({"state": "running", "log": handle.log}))
         else:
-            console.print(f"building in the background; log: {handle.log}")
+            console.print(
+                f"building in the background; `pyjl-autoimage status` shows how it stands. Log: {handle.log}"
+            )
         return 0
     if handle.joined:
         console.print("a build of this environment runs already; watching it")
     try:
-        with watcher(console) as watch:
+        with watcher(console, handle.log) as watch:
             image_id = handle.wait(watch=watch)
     except KeyboardInterrupt:
-        handle.cancel()
-        console.print("cancelled: the image in use stays, and nothing half done is left")
-        return 130
+        return _cancel(handle, console)
     state = handle.state()
     image = next((image for image in Store(_home(keywords)).all_images() if image.id == image_id), None)
     if options.json:
@@ -225,6 +236,31 @@ def _build(options: argparse.Namespace) -> int:
     return 0
 
 
+def _wait_until_it_begins(handle: Any) -> None:
+    """So that `status` and `log` know of it at once. One that waits for another to end is not waited for."""
+    import time
+
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while handle.state().state == "starting" and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _cancel(handle: Any, console: Any) -> int:
+    """End a build, and say how that went when it has ended."""
+    import time
+
+    console.print("cancelling the build ...")
+    handle.cancel()
+    deadline = time.monotonic() + SECONDS_TO_CANCEL
+    while not handle.done and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if handle.done:
+        console.print("cancelled: the image in use stays, and nothing half done is left")
+    else:
+        console.print(f"the build has not ended yet; `pyjl-autoimage status` shows when it has. Log: {handle.log}")
+    return 130
+
+
 def _print_left_out(console: Any, left_out: dict[str, str]) -> None:
     from rich.markup import escape
 
@@ -241,7 +277,8 @@ def _home(keywords: dict[str, Any]) -> str | None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .report import show_status, status
+    from .report import status
+    from .terminal import show_status
 
     data = status()
     if options.json:
@@ -249,6 +286,17 @@ def _status(options: argparse.Namespace) -> int:
     else:
         show_status(data, _console())
     return 0
+
+
+def _log(options: argparse.Namespace) -> int:
+    from .jobs import State, log_pieces
+
+    environment, store = _environment_and_store()
+    for piece in log_pieces(store, environment, follow=options.follow):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    state = State.read(store, environment)
+    return FAILED if state is not None and state.state in ("failed", "cancelled") else 0
 
 
 def _enable(options: argparse.Namespace) -> int:
@@ -271,7 +319,7 @@ def _disable(options: argparse.Namespace) -> int:
 
 def _clean(options: argparse.Namespace) -> int:
     from .clean import clean
-    from .report import bytes_text
+    from .words import bytes_text
 
     removed, kept = clean(everything=options.all, dry_run=options.dry_run)
     if options.json:

@@ -18,8 +18,10 @@ from . import builder, settings
 from .environment import Environment, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .manifest import ManifestError, load_manifest, manifest_file
-from .report import seconds_text, stdout_to_stderr, watcher
+from .report import stdout_to_stderr
 from .store import Store
+from .watching import watcher
+from .words import seconds_text
 
 __all__ = ["demo"]
 
@@ -73,7 +75,7 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
     began = time.monotonic()
     handle = builder.begin(stage.environment, wanted, {})
     try:
-        with watcher(console) as watch:
+        with watcher(console, handle.log) as watch:
             handle.wait(watch=watch)
     except KeyboardInterrupt:
         handle.cancel()

@@ -12,8 +12,9 @@ from .environment import Environment, JuliaFacts, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Situation
 from .recipe import PYTHONCALL_UUID
-from .report import bytes_text, stdout_to_stderr
+from .report import stdout_to_stderr
 from .store import Store
+from .words import bytes_text
 
 __all__ = ["Check", "examine"]
 

@@ -7,18 +7,19 @@ exit, another process may watch the same build.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import BuildError
-from .processes import is_alive
+from .errors import AutoimageError, BuildError
+from .processes import is_alive, proc_stat
 from .store import Store, read_json, write_json
 
-__all__ = ["PHASES", "Build", "Progress", "State"]
+__all__ = ["PHASES", "Build", "Progress", "State", "expected_seconds", "group_memory", "log_pieces"]
 
 # Phases of a build, with their usual shares of its time until a build of this environment has been measured.
 PHASES = {
@@ -35,6 +36,7 @@ PHASES = {
     "prove": 0.02,
     "publish": 0.02,
 }
+LAST_PHASE_OF_A_QUICK_BUILD = "layer"
 USUAL_SECONDS = 300.0
 
 JOINED = 75
@@ -51,10 +53,16 @@ class Progress:
     elapsed: float
     """Seconds since it began."""
     expected: float
-    """Seconds that it is expected to take in all, from the last build of this environment."""
+    """Seconds that it is expected to take in all, from the last builds of this environment."""
     fraction: float
-    """Share of the work that is done, 0 to 1."""
+    """Share of the expected time that has passed, 0 to 1; 1 only when the build is done."""
     detail: str = ""
+    pid: int = 0
+    """Of the process that builds, which leads a process group of its own; 0 if unknown."""
+    ended: Sequence[tuple[str, float]] = ()
+    """The phases that are over, in order, with the seconds that each took."""
+    generation: int = 1
+    """The how manieth image it is that is being built; training takes several."""
 
 
 @dataclass
@@ -80,7 +88,15 @@ class State:
     seconds: dict[str, float] = field(default_factory=dict)
     """phase -> seconds it took in this build."""
     usual: dict[str, float] = field(default_factory=dict)
-    """phase -> seconds it took in the last build that succeeded."""
+    """phase -> seconds it took in the last build that succeeded and had it."""
+    ended: list[list[Any]] = field(default_factory=list)
+    """The phases that are over, in order: name and seconds of each."""
+    quick: bool = False
+    """Whether it builds layers only."""
+    generation: int = 1
+    """The how manieth image it is at."""
+    generations: int = 1
+    """How many it is expected to build."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -107,20 +123,79 @@ class State:
         except OSError:
             pass
 
+    @property
+    def pid(self) -> int:
+        """Of the process that builds; 0 if unknown."""
+        parts = self.process.split("-")
+        return int(parts[1]) if len(parts) > 2 and parts[1].isdigit() else 0
+
+    def learn(self, last: State | None) -> None:
+        """Take over how long the phases of earlier builds took."""
+        if last is not None:
+            self.usual = {**last.usual, **(last.seconds if last.state == "done" else {})}
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase; the same one goes on."""
+        self.detail = ""
+        if phase != self.phase:
+            self.leave()
+            self.phase = phase
+
+    def leave(self) -> None:
+        """End the phase."""
+        now = time.time()
+        self.seconds[self.phase] = round(now - self.phase_started, 2)
+        if self.seconds[self.phase] > 0:
+            self.ended.append([self.phase, self.seconds[self.phase]])
+        self.phase_started = now
+
     def progress(self) -> Progress:
-        """What it amounts to."""
-        now = self.finished or time.time()
-        usual = {name: self.usual.get(name, share * USUAL_SECONDS) for name, share in PHASES.items()}
-        total = sum(usual.values())
-        if self.state == "done":
-            return Progress("done", self.phase, now - self.started, now - self.started, 1.0)
-        done = 0.0
-        for name, seconds in usual.items():
-            if name == self.phase:
-                done += min(0.95 * seconds, now - self.phase_started)
-                break
-            done += seconds
-        return Progress(self.state, self.phase, now - self.started, total, min(0.99, done / total), self.detail)
+        """What it amounts to. How much is done is a question of time, so it tells the same as the times do."""
+        elapsed = (self.finished or time.time()) - self.started
+        left = 0.0 if self.state == "done" else self._left()
+        return Progress(
+            self.state,
+            self.phase,
+            elapsed,
+            elapsed + left,
+            1.0 if self.state == "done" else min(0.99, elapsed / max(elapsed + left, 1e-9)),
+            self.detail,
+            self.pid,
+            tuple((name, seconds) for name, seconds in self.ended),
+            self.generation,
+        )
+
+    def _left(self) -> float:
+        """Seconds that are left, if every phase takes what it usually does. It never grows within one image."""
+        known = {**self.usual, **self.seconds} if self.generation > 1 else self.usual
+        usual = {name: known.get(name, share * USUAL_SECONDS) for name, share in PHASES.items()}
+        if self.generation == 1 and "workloads" not in (self.phase, *self.seconds):
+            usual["workloads"] = 0.0  # it comes first, so this build has none
+        names = list(usual)
+        if self.quick:
+            names = names[: names.index(LAST_PHASE_OF_A_QUICK_BUILD) + 1]
+        at = names.index(self.phase) if self.phase in names else len(names) - 1
+        done = time.time() - self.phase_started
+        counted = re.fullmatch(r"([0-9]+)/([1-9][0-9]*)", self.detail)
+        this = usual[names[at]]
+        if counted:
+            this *= 1 - min(1.0, int(counted[1]) / int(counted[2]))
+        else:
+            this = max(0.0, this - done)
+        later = sum(usual[name] for name in names[at + 1 :])
+        return this + later + max(0, self.generations - self.generation) * sum(usual.values())
+
+
+def expected_seconds(last: State | None) -> float:
+    """Seconds that a build without workloads is expected to take.
+
+    Args:
+        last: the last build of the environment; None if there was none.
+    """
+    now = time.time()
+    state = State("", "", started=now, phase_started=now)
+    state.learn(last)
+    return state.progress().expected
 
 
 def _has_the_types_of(data: dict[str, Any], pattern: dict[str, Any]) -> bool:
@@ -131,13 +206,20 @@ def _has_the_types_of(data: dict[str, Any], pattern: dict[str, Any]) -> bool:
         expected: Any = (
             (int, float) if isinstance(usual, float) else (str, type(None)) if usual is None else type(usual)
         )
-        if not isinstance(data[name], expected) or isinstance(data[name], bool):
+        if not isinstance(data[name], expected) or isinstance(data[name], bool) != isinstance(usual, bool):
             return False
     numbers = [*data["seconds"].values(), *data["usual"].values()]
     return (
         all(isinstance(n, (int, float)) for n in numbers)
         and all(isinstance(n, str) for n in data["notes"])
+        and all(_is_an_ended_phase(item) for item in data["ended"])
         and all(isinstance(w, dict) and _WORKLOAD.items() <= _types(w) for w in data["workloads"])
+    )
+
+
+def _is_an_ended_phase(item: object) -> bool:
+    return (
+        isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], (int, float))
     )
 
 
@@ -244,11 +326,54 @@ class Build:
     def cancel(self) -> None:
         """End the build, whoever started it. The image in use stays; partial files go with the next build."""
         state = self.state()
-        pid_text = state.process.split("-")[1] if state.process.count("-") >= 2 else ""
-        pid = int(pid_text) if pid_text.isdigit() else self._process.pid if self._process is not None else 0
+        pid = state.pid or (self._process.pid if self._process is not None else 0)
         if not pid or state.state not in ("running", "starting"):
             return
         try:
             os.kill(pid, signal.SIGTERM)  # it ends its own children and says so in its state
         except OSError:
             pass
+
+
+def group_memory(leader: int) -> int | None:
+    """Bytes of memory that the processes of one process group have resident; None where that cannot be known.
+
+    Memory that they share (an image, libraries) counts for each of them.
+    """
+    if not leader or not os.path.isdir("/proc/self"):
+        return None
+    pages, group = 0, str(leader).encode()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = proc_stat(int(name))
+            if len(fields) > 21 and fields[2] == group:  # fields 5 and 24 of proc(5): group, and pages resident
+                pages += int(fields[21])
+    return pages * os.sysconf("SC_PAGE_SIZE") if pages else None
+
+
+def log_pieces(store: Store, environment_id: str, *, follow: bool = False) -> Iterator[str]:
+    """The log of an environment's current or last build, piece by piece.
+
+    Args:
+        store: where.
+        environment_id: whose build.
+        follow: go on until the build has ended.
+
+    Raises:
+        AutoimageError: there is no log.
+    """
+    path = store.build_log(environment_id)
+    if not os.path.exists(path):
+        raise AutoimageError("no build of this environment has begun yet")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            while True:
+                state = State.read(store, environment_id)
+                ended = state is None or state.state != "running"  # before the rest is read: nothing is missed
+                while piece := file.read(65536):
+                    yield piece
+                if ended or not follow:
+                    return
+                time.sleep(0.2)
+    except OSError as error:
+        raise AutoimageError(f"{path} cannot be read: {error.strerror or error}") from None

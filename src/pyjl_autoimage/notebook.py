@@ -59,7 +59,8 @@ def _console() -> Any:
 
 
 def _status() -> None:
-    from .report import show_status, status
+    from .report import status
+    from .terminal import show_status
 
     console = _console()
     show_status(status(), console)
@@ -71,7 +72,7 @@ def _status() -> None:
 
 def _rebuild(*, wait: bool) -> None:
     from .builder import rebuild
-    from .report import watcher
+    from .watching import watcher
 
     console = _console()
     build = rebuild(wait=False)

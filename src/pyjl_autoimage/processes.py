@@ -81,7 +81,7 @@ def _age(path: str) -> float:
         return 0.0
 
 
-def _proc_stat(pid: int) -> list[bytes]:
+def proc_stat(pid: int) -> list[bytes]:
     """The fields of `/proc/PID/stat` behind the program's name, from the third on (proc(5)); [] where unknown."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
@@ -96,7 +96,7 @@ def start_time(pid: int) -> str:
 
     Where there is no `/proc`, a process is told apart by its pid alone.
     """
-    fields = _proc_stat(pid)
+    fields = proc_stat(pid)
     return fields[19].decode() if len(fields) > 19 else "0"  # field 22: clock ticks since boot
 
 
@@ -150,7 +150,7 @@ def is_alive(name: str, mark: str | None = None) -> bool:
         return False
     except OSError:
         pass  # it exists and is somebody else's
-    fields = _proc_stat(pid)
+    fields = proc_stat(pid)
     if fields[:1] in ([b"Z"], [b"X"]):
         return False  # dead, though nobody has taken notice of it yet
     now = fields[19].decode() if len(fields) > 19 else "0"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 from .ageing import compact, is_of_main
@@ -41,6 +42,8 @@ __all__ = [
 SCHEMA = 4
 RUNS_KEPT = 60
 """Enough to tell what the last runs cost, with and without an image; the profile does not grow with them."""
+
+COSTS_KEPT = 5
 
 LONGEST_STATEMENT = 20_000
 """Characters. A longer one spells out some data (the columns of a wide table), and helps with no other."""
@@ -83,6 +86,8 @@ class Program:
     """The modules of its own Julia code, by name, in the order in which they were first asked for."""
     plain: float = 0.0
     """When it last ran with neither image nor layer, and so recorded all that it compiled."""
+    costs: list[float] = field(default_factory=list)
+    """Seconds that its latest such runs spent on their start and on compilation."""
 
 
 @dataclass
@@ -116,6 +121,10 @@ class Run:
     """How many methods it compiled."""
     compiled: float = 0.0
     """Seconds that it spent compiling after its start; 0 if it did not live to say so."""
+    ended: bool = False
+    """Whether it lived to say so."""
+    workload: bool = False
+    """Whether a build ran it: nobody waited for it."""
 
 
 @dataclass
@@ -138,6 +147,10 @@ class Profile:
     """Statements that did not resolve when the last image was built."""
     refused_by: str = ""
     """Identifies what that image consisted of (see `pyjl_autoimage.recipe.identity`)."""
+    saved: float = 0.0
+    """Seconds that runs on images and layers have saved, each against the usual plain run of its program."""
+    saved_runs: int = 0
+    """How many runs that is the sum of."""
 
     def bakeable(self, packages: str | None = None) -> list[str]:
         """The statements that can be compiled ahead of time: those that name nothing of a program's own Main.
@@ -177,6 +190,8 @@ class Profile:
             "runs": self.runs,
             "refused": sorted(self.refused),
             "refused_by": self.refused_by,
+            "saved": round(self.saved, 3),
+            "saved_runs": self.saved_runs,
         }
 
     @classmethod
@@ -204,6 +219,8 @@ class Profile:
                 int(value["runs"]),
                 {str(text) for text in value["refused"]},
                 str(value["refused_by"]),
+                float(value.get("saved", 0.0)),
+                int(value.get("saved_runs", 0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             return cls()
@@ -435,6 +452,7 @@ def _begin(profile: Profile, line: str, now: float) -> Run:
         profile.flags = {str(key): str(value) for key, value in flags.items()}
         profile.flags_from = started
     run = Run(str(header.get("program", "")), started, _text(header.get("image")), _text(header.get("layer")))
+    run.workload = bool(header.get("workload"))
     program = profile.programs.setdefault(run.program, Program())
     program.runs += 1
     program.last = max(program.last, started)
@@ -463,9 +481,23 @@ def _note(profile: Profile, run: Run, line: str, now: float) -> None:
     elif match["ready"]:
         run.ready = _float(match["ready"])
     elif match["compiled"]:
-        run.compiled = _float(match["compiled"])
+        run.compiled, run.ended = _float(match["compiled"]), True
+        _reckon(profile, run)
     elif match["code"]:
         _note_code(profile, run, _object(match["code"]), now)
+
+
+def _reckon(profile: Profile, run: Run) -> None:
+    """Count what a run that ends has cost, or saved. What it says last is read once, so it counts once."""
+    program = profile.programs.get(run.program)
+    if program is None or not run.ready:
+        return
+    cost = run.ready + run.compiled
+    if run.image is None and run.layer is None:
+        program.costs = [*program.costs, round(cost, 3)][-COSTS_KEPT:]
+    elif program.costs and run.program and not run.workload:  # two interactive sessions are no two runs of a program
+        profile.saved += median(program.costs) - cost
+        profile.saved_runs += 1
 
 
 def _note_code(profile: Profile, run: Run, facts: dict[str, Any], now: float) -> None:

@@ -1,23 +1,24 @@
-"""What people and programs get to see: the status, the progress of a build, sizes and times in words."""
+"""How things stand, as data: what `pyjl_autoimage.status` gives, and what the command line shows."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from . import jobs, profile, runtime, settings, sitehook
+from . import jobs, measured, profile, runtime, settings, sitehook
 from .environment import Environment, locate
 from .errors import AutoimageError
-from .image import Situation
-from .jobs import Progress, State
+from .image import Image, Situation
+from .jobs import State
+from .layer import Layer
+from .profile import Profile
 from .settings import Settings
-from .store import Store, read_json
+from .store import Store, read_json, tree_size
 
-__all__ = ["bytes_text", "seconds_text", "show_status", "status", "stdout_to_stderr", "watcher"]
+__all__ = ["status", "stdout_to_stderr"]
 
 
 RUNS_SHOWN = 5
@@ -30,12 +31,34 @@ def status(**keywords: Any) -> dict[str, Any]:
         keywords: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
 
     Returns:
-        Plain data with the keys ``environment`` (julia_version, executable, project, id), ``image`` (None, or
-        id, path, built_at, bytes, packages, statements), ``rejected`` (id and reasons of each image that is
-        not valid here), ``layers`` (id, program, reasons why it is not used, ...), ``profile`` (statements,
-        recordings, packages), ``runs`` (the latest: what each still compiled and what that cost), ``build``
-        (state, log, ...), ``session`` (what became of start-up in this process), ``hook`` (enabled: the file that
-        puts it into every program of this Python, or None; error: what it last kept from a program) and ``store``.
+        Plain data, with times in seconds (moments since the epoch) and sizes in bytes, and these keys:
+
+        - ``summary``: ``state``, ``fast`` (whether the next start is) and ``why`` (a list of lines). The state is
+          ``image`` (a valid image), ``layer`` (no image, but a layer for at least one program), ``stale`` (there are
+          images, none of them valid; ``why`` gives the reasons against the newest), ``recorded`` (runs, but no image
+          yet), ``nothing`` or ``off``.
+        - ``estimate``: what a build would bring, about: ``program`` (the one that ran last), ``seconds`` (saved in
+          each of its runs), ``now_seconds``, ``then_seconds`` (None where not known), ``build_seconds`` (what a build
+          takes). None when no recorded run says anything.
+        - ``times``: for each program, the one that ran last first, ``program`` and, under ``plain``, ``layer`` and
+          ``image``, None or the medians of its latest such runs: ``runs``, ``ready_seconds``, ``compile_seconds``.
+        - ``saved``: ``seconds`` that ``runs`` on images and layers saved, each against the usual plain run of its
+          program.
+        - ``environment``: ``julia_version``, ``executable``, ``project``, ``id``.
+        - ``image``: None, or ``id``, ``path``, ``built_at``, ``bytes``, ``packages``, ``statements``.
+        - ``rejected``: ``id`` and ``reasons`` of each image that is not used here.
+        - ``layers``: ``id``, ``program``, ``reasons`` (why it is not used; empty when it is), ``built_at``,
+          ``bytes``, ``statements``, ``code`` of each.
+        - ``profile``: ``statements``, ``recordings`` (how many), ``packages`` (names).
+        - ``runs``: the latest: what each still compiled and what that cost.
+        - ``build``: the current or last one: ``state`` (``none``, ``running``, ``done``, ``failed``, ``cancelled``),
+          ``progress`` (None, or ``phase``, ``detail``, ``fraction``, ``elapsed_seconds``, ``left_seconds``,
+          ``memory_bytes`` of one that runs), ``log``, ``error``, ``started``, ``finished``, ...
+        - ``disk``: bytes of this environment's ``images``, ``layers`` and ``recordings``, and of the whole ``store``.
+        - ``session``: what became of start-up in this process.
+        - ``hook``: ``enabled`` (the file that puts it into every program of this Python, or None) and ``error`` (what
+          it last kept from a program).
+        - ``store``: its path.
 
     Raises:
         JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
@@ -45,25 +68,37 @@ def status(**keywords: Any) -> dict[str, Any]:
     with stdout_to_stderr():
         options = runtime.user_options()
         environment = locate(options, check_bounds=options.get("check_bounds"), install=False)
-        return _status(settled, environment, runtime.code_flags(options))
+        return _status(settled, environment, options)
 
 
-def _status(settled: Settings, environment: Environment, flags: dict[str, str]) -> dict[str, Any]:
+def _status(settled: Settings, environment: Environment, options: dict[str, str]) -> dict[str, Any]:
     store = Store(settled.home)
     facts = runtime.julia_facts(environment, store)
     recorded = profile.peek(store, environment.id)
-    chosen, rejected = _images(store, environment, flags, settled.trusted_stores)
+    images = runtime.images_of(environment, store, settled.trusted_stores)
+    layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
+    situation = _situation(environment, store, runtime.code_flags(options)) if images or layers else None
+    chosen, rejected = _choose(images, situation, store, settled.trusted_stores)
+    others = [image for image in store.all_images() if image.environment != environment.id]
+    strangers = [{"id": i.id, "reasons": [f"built for another environment ({i.project})"]} for i in others]
+    layers_data = [_layer(layer, chosen, situation, store) for layer in layers]
+    usable = [layer["id"] for layer in layers_data if not layer["reasons"]]
     state = State.read(store, environment.id)
+    gain = measured.estimate(recorded, chosen, usable)
     return {
+        "summary": _summary(settled, options, chosen, rejected, usable, recorded),
+        "estimate": gain and {**gain, "build_seconds": round(jobs.expected_seconds(state))},
+        "times": measured.times(recorded),
+        "saved": {"seconds": round(recorded.saved, 2), "runs": recorded.saved_runs},
         "environment": {
             "id": environment.id,
             "julia_version": facts.version,
             "executable": environment.executable,
             "project": environment.project,
         },
-        "image": chosen,
-        "rejected": rejected,
-        "layers": _layers(store, environment, flags, chosen["id"] if chosen else None),
+        "image": _image(chosen) if chosen else None,
+        "rejected": [*rejected, *strangers],
+        "layers": layers_data,
         "profile": {
             "statements": len(recorded.statements),
             "recordings": recorded.runs,
@@ -85,6 +120,7 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
             "state": state.state if state else "none",
             "log": store.build_log(environment.id) if state else None,
             "phase": state.phase if state else None,
+            "progress": _progress(state) if state and state.state == "running" else None,
             "error": (state.error or None) if state else None,
             "started": state.started if state else None,
             "finished": (state.finished or None) if state else None,
@@ -93,6 +129,12 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
             "notes": state.notes if state else [],
             "automatic": settled.auto_rebuild,
             "automatic_decision": (read_json(store.automatic(environment.id)) or {}).get("why"),
+        },
+        "disk": {
+            "images": sum(tree_size(os.path.dirname(image.path)) for image in images if _is_in(image.path, store)),
+            "layers": sum(tree_size(layer.path) for layer in layers),
+            "recordings": tree_size(store.environment(environment.id)),
+            "store": tree_size(store.home),
         },
         "session": {
             "started": runtime.session.plan is not None,
@@ -105,62 +147,99 @@ def _status(settled: Settings, environment: Environment, flags: dict[str, str]) 
     }
 
 
-def _images(
-    store: Store, environment: Environment, flags: dict[str, str], trusted: tuple[str, ...]
-) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    chosen: dict[str, Any] | None = None
+def _is_in(path: str, store: Store) -> bool:
+    return path.startswith(os.path.join(store.images, ""))
+
+
+def _situation(environment: Environment, store: Store, flags: dict[str, str]) -> Situation | str:
+    """What images and layers are compared with, or why there is nothing to compare with."""
+    try:
+        return runtime.situation_of(environment, store, flags)
+    except (AutoimageError, ValueError) as error:
+        return str(error)
+
+
+def _choose(
+    images: Sequence[Image], situation: Situation | str | None, store: Store, trusted: tuple[str, ...]
+) -> tuple[Image | None, list[dict[str, Any]]]:
+    """The image that the next start uses, and the reasons against the others of the environment."""
+    chosen: Image | None = None
     rejected = []
-    situation: Situation | AutoimageError | ValueError | None = None
-    others = [image for image in store.all_images() if image.environment != environment.id]
-    for image in [*runtime.images_of(environment, store, trusted), *others]:
-        if image.environment != environment.id:
-            reasons = [f"built for another environment ({image.project})"]
+    for image in images:
+        if isinstance(situation, Situation):
+            reasons = runtime.reasons_against(image, situation, store, trusted=trusted)
         else:
-            if situation is None:
-                try:
-                    situation = runtime.situation_of(environment, store, flags)
-                except (AutoimageError, ValueError) as error:
-                    situation = error
-            if isinstance(situation, Situation):
-                reasons = runtime.reasons_against(image, situation, store, trusted=trusted)
-            else:
-                reasons = [str(situation)]
+            reasons = [str(situation)]
         if not reasons and chosen is not None:
-            reasons = [f"a newer image is in use ({chosen['id']})"]
+            reasons = [f"a newer image is in use ({chosen.id})"]
         if reasons:
             rejected.append({"id": image.id, "reasons": reasons})
-            continue
-        chosen = {
-            "id": image.id,
-            "path": image.path,
-            "built_at": image.built_at,
-            "bytes": image.bytes,
-            "packages": [{"name": package.name, "version": package.version} for package in image.packages],
-            "statements": image.statements,
-        }
+        else:
+            chosen = image
     return chosen, rejected
 
 
-def _layers(store: Store, environment: Environment, flags: dict[str, str], image: str | None) -> list[dict[str, Any]]:
-    layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
-    if not layers:
-        return []
-    try:
-        situation = runtime.situation_of(environment, store, flags)
-    except (AutoimageError, ValueError) as error:
-        return [{"id": layer.id, "program": layer.program, "reasons": [str(error)]} for layer in layers]
-    return [
-        {
-            "id": layer.id,
-            "program": layer.program,
-            "built_at": layer.built_at,
-            "bytes": layer.bytes,
-            "statements": layer.statements,
-            "code": [code.path for code in layer.code],
-            "reasons": runtime.reasons_against_layer(layer, image, situation, store),
+def _summary(
+    settled: Settings,
+    options: dict[str, str],
+    chosen: Image | None,
+    rejected: list[dict[str, Any]],
+    layers: list[str],
+    recorded: Profile,
+) -> dict[str, Any]:
+    if not settled.enabled:
+        where = settled.origins.get("enabled", "a setting")
+        return {"state": "off", "fast": False, "why": [f"{where} says that Julia starts as with plain juliacall"]}
+    if "sysimage" in options:
+        return {
+            "state": "off",
+            "fast": False,
+            "why": [f"juliacall was told which image to use: {options['sysimage']}"],
         }
-        for layer in layers
-    ]
+    why = [] if chosen else rejected[0]["reasons"] if rejected else ["there is no image yet"]
+    if not (chosen or rejected or layers or recorded.runs):
+        return {"state": "nothing", "fast": False, "why": ["nothing has been recorded, and there is no image"]}
+    state = "image" if chosen else "layer" if layers else "stale" if rejected else "recorded"
+    return {"state": state, "fast": state in ("image", "layer"), "why": why}
+
+
+def _image(image: Image) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        "path": image.path,
+        "built_at": image.built_at,
+        "bytes": image.bytes,
+        "packages": [{"name": package.name, "version": package.version} for package in image.packages],
+        "statements": image.statements,
+    }
+
+
+def _layer(layer: Layer, image: Image | None, situation: Situation | str | None, store: Store) -> dict[str, Any]:
+    if isinstance(situation, Situation):
+        reasons = runtime.reasons_against_layer(layer, image.id if image else None, situation, store)
+    else:
+        reasons = [str(situation)]
+    return {
+        "id": layer.id,
+        "program": layer.program,
+        "built_at": layer.built_at,
+        "bytes": layer.bytes,
+        "statements": layer.statements,
+        "code": [code.path for code in layer.code],
+        "reasons": reasons,
+    }
+
+
+def _progress(state: State) -> dict[str, Any]:
+    progress = state.progress()
+    return {
+        "phase": progress.phase,
+        "detail": progress.detail,
+        "fraction": round(progress.fraction, 3),
+        "elapsed_seconds": round(progress.elapsed, 1),
+        "left_seconds": round(progress.expected - progress.elapsed, 1),
+        "memory_bytes": jobs.group_memory(progress.pid),
+    }
 
 
 @contextlib.contextmanager
@@ -179,170 +258,3 @@ def stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(saved, 1)
         os.close(saved)
-
-
-# -- words ---------------------------------------------------------------------------------------------
-
-
-def bytes_text(number: float) -> str:
-    """A size in words: ``312 MB``."""
-    for unit in ("bytes", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
-
-
-def seconds_text(seconds: float) -> str:
-    """A time in words: ``4 min 05 s``, ``12 s``, ``0.31 s``, ``4.2 ms``."""
-    if 0 < seconds < 0.1:
-        return f"{1000 * seconds:.1f} ms"
-    if seconds >= 60:
-        return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2f} s"
-
-
-def ago_text(moment: float) -> str:
-    """How long ago a moment was: ``3 minutes ago``."""
-    seconds = max(0.0, time.time() - moment)
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"
-
-
-# -- the status, for people ----------------------------------------------------------------------------
-
-
-def show_status(data: dict[str, Any], console: Any) -> None:
-    """Print a status for a person."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    environment, image, recorded, build = (data[k] for k in ("environment", "image", "profile", "build"))
-    if image:
-        console.print(f"[bold green]Fast.[/] The next start uses image [bold]{image['id']}[/].")
-    elif recorded["recordings"]:
-        console.print("[bold yellow]Slow.[/] There is no valid image; build one: [bold]pyjl-autoimage build[/]")
-    else:
-        console.print(
-            "[bold yellow]Slow.[/] Nothing has been recorded and there is no image. Run your program "
-            "([bold]pyjl-autoimage run script.py[/]), then [bold]pyjl-autoimage build[/]."
-        )
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("Julia", f"{environment['julia_version']}  {escape(environment['executable'])}")
-    table.add_row("project", escape(environment["project"]))
-    if image:
-        packages = [p["name"] for p in image["packages"]]
-        table.add_row(
-            "image",
-            f"built {ago_text(image['built_at'])}, {bytes_text(image['bytes'])}, "
-            f"{len(packages)} packages, {image['statements']} statements",
-        )
-    table.add_row(
-        "profile",
-        f"{recorded['statements']} statements from {recorded['recordings']} recorded runs"
-        + (f"; loaded: {escape(', '.join(recorded['packages'][:12]))}" if recorded["packages"] else ""),
-    )
-    for layer in data["layers"]:
-        if not layer["reasons"]:
-            what = ", ".join([f"{layer['statements']} statements", *map(os.path.basename, layer["code"])])
-            program = escape(layer["program"] or "interactive use")
-            table.add_row("layer", f"built {ago_text(layer['built_at'])} for {program}: {escape(what)}")
-    for run in data["runs"][:1]:
-        table.add_row("last run", escape(_run_text(run)))
-    table.add_row("build", _build_text(build))
-    if build["automatic"]:
-        why = build["automatic_decision"]
-        table.add_row("automatic", f"on{f'; last decision: {escape(str(why))}' if why else ''}")
-    for name, why in build["left_out"].items():
-        table.add_row("left out", f"{escape(name)}: {escape(why)}")
-    table.add_row("hook", escape(_hook_text(data["hook"])))
-    table.add_row("store", escape(data["store"]))
-    console.print(table)
-    for entry in data["rejected"]:
-        console.print(f"[dim]image {entry['id']} is not used:[/] {escape(entry['reasons'][0])}")
-        for reason in entry["reasons"][1:4]:
-            console.print(f"    {escape(reason)}")
-        if len(entry["reasons"]) > 4:
-            console.print(f"    and {len(entry['reasons']) - 4} more reasons")
-
-
-def _run_text(run: dict[str, Any]) -> str:
-    """What the last run compiled in spite of image and layer, and what that cost."""
-    on = f"on image {run['image']}" if run["image"] else "on the layer" if run["layer"] else "without an image"
-    started = f", up after {seconds_text(run['ready_seconds'])}" if run["ready_seconds"] else ""
-    cost = f", {seconds_text(run['compile_seconds'])} of compilation" if run["compile_seconds"] else ""
-    return f"{ago_text(run['started'])}, {on}{started}; it still compiled {run['statements']} methods{cost}"
-
-
-def _hook_text(hook: dict[str, Any]) -> str:
-    text = f"enabled by {hook['enabled']}" if hook["enabled"] else "not enabled"
-    if hook["error"]:
-        lines = hook["error"].splitlines()
-        text += f"\nlast error ({lines[0]}): {lines[-1]}"
-    return text
-
-
-def _build_text(build: dict[str, Any]) -> str:
-    from rich.markup import escape
-
-    if build["state"] == "none":
-        return "none yet"
-    if build["state"] == "running":
-        return f"running ({build['phase']}) since {ago_text(build['started'])}; log: {escape(build['log'])}"
-    text = f"last one {build['state']} {ago_text(build['finished'] or build['started'])}"
-    if build["error"]:
-        lines = build["error"].splitlines()
-        said = next((line for line in lines if line.startswith("ERROR")), lines[0])
-        text += f": {escape(said)}\nlog: {escape(build['log'])}"
-    return text
-
-
-# -- the progress of a build ---------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def watcher(console: Any) -> Iterator[Callable[[Progress], None]]:
-    """Something to give to `Build.wait`: a bar in a terminal, a line per phase in a pipe."""
-    if not console.is_terminal:
-        yield _plain_watcher(console)
-        return
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    with Bar(
-        TextColumn("[bold]{task.fields[phase]:<12}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.percentage:3.0f}%"),
-        TextColumn("[dim]{task.fields[times]}"),
-        TextColumn("[dim]{task.fields[detail]}"),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("build", total=1.0, phase="starting", times="", detail="")
-
-        def watch(progress: Progress) -> None:
-            bar.update(
-                task,
-                completed=progress.fraction,
-                phase=progress.phase,
-                times=f"{seconds_text(progress.elapsed)} of about {seconds_text(progress.expected)}",
-                detail=progress.detail,
-            )
-
-        yield watch
-
-
-def _plain_watcher(console: Any) -> Callable[[Progress], None]:
-    seen: list[str] = []
-
-    def watch(progress: Progress) -> None:
-        if progress.state == "running" and progress.phase in jobs.PHASES and progress.phase not in seen[-1:]:
-            seen.append(progress.phase)
-            console.print(f"{seconds_text(progress.elapsed):>12}  {progress.phase}")
-
-    return watch

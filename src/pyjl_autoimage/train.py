@@ -48,7 +48,9 @@ def train(work: Work, build: Callable[[], Image | None], *, once: bool = False) 
     """
     top = work.directory
     image: Image | None = None
+    work.state.generations = 2 if work.tasks and not once else 1  # as a rule: see above
     for generation in range(1, GENERATIONS + 1):
+        work.state.generation = generation
         work.directory = os.path.join(top, str(generation))
         os.makedirs(work.place("tmp"), mode=0o700)
         missing = record(work, generation)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
@@ -68,13 +67,10 @@ class Work:
 
     def enter(self, phase: str) -> None:
         """Begin a phase."""
-        state, now = self.state, time.time()
-        if phase != state.phase:
-            state.seconds[state.phase] = round(now - state.phase_started, 2)
-            state.phase, state.phase_started = phase, now
+        if phase != self.state.phase:
             self.say(f"phase: {phase}")
-        state.detail = ""
-        state.write(self.store, self.environment.id)
+        self.state.enter(phase)
+        self.state.write(self.store, self.environment.id)
 
     def detail(self, text: str) -> None:
         """What the phase is at."""

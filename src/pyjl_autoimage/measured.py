@@ -1,0 +1,114 @@
+"""What recorded runs say about speed: what starts cost with and without an image, and what another build would bring.
+
+Nothing is measured here: every run has noted how long its start took and how long it compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+from .automatic import gain_over
+from .image import Image
+from .profile import Profile, Run
+
+__all__ = ["TIERS", "estimate", "latest_program", "times"]
+
+TIERS = ("plain", "layer", "image")
+
+_OURS = "-m pyjl_autoimage"
+"""The program of workloads that are nobody else's: Julia code, a bare start."""
+
+
+def tier(run: Run) -> str:
+    """What a run started on: ``image`` (with or without a layer), ``layer`` or ``plain``."""
+    return "image" if run.image else "layer" if run.layer else "plain"
+
+
+def _runs(recorded: Profile) -> list[Run]:
+    """The latest runs that came up, newest first."""
+    runs = [run for run in recorded.recent.values() if run.ready and run.program != _OURS]
+    return sorted(runs, key=lambda run: run.started, reverse=True)
+
+
+def latest_program(recorded: Profile) -> str | None:
+    """The program that ran last."""
+    return next((run.program for run in _runs(recorded)), None)
+
+
+def times(recorded: Profile) -> list[dict[str, Any]]:
+    """What the latest runs of each program cost, the program that ran last first.
+
+    Returns:
+        For each program a dictionary with its name as ``program``, and for each of `TIERS` None or ``runs`` (how
+        many), ``ready_seconds`` (from our first line to a running Julia) and ``compile_seconds`` (compiling after
+        that; None if no run has ended), both medians.
+    """
+    runs = _runs(recorded)
+    programs = dict.fromkeys(run.program for run in runs)
+    return [
+        {"program": name, **{t: _times_of(r for r in runs if (r.program, tier(r)) == (name, t)) for t in TIERS}}
+        for name in programs
+    ]
+
+
+def _times_of(runs: Iterable[Run]) -> dict[str, Any] | None:
+    runs = list(runs)
+    if not runs:
+        return None
+    compiled = [run.compiled for run in runs if run.ended]
+    return {
+        "runs": len(runs),
+        "ready_seconds": round(median(run.ready for run in runs), 4),
+        "compile_seconds": round(median(compiled), 4) if compiled else None,
+    }
+
+
+def estimate(recorded: Profile, image: Image | None, layers: Iterable[str]) -> dict[str, Any] | None:
+    """What an image, or another one, would save each run of the program that ran last, about.
+
+    With an image: what runs on it still compiled, as far as no image was built with it. Without one: what plain runs
+    (or those on the program's layer) cost, less what runs on an image did, if any are known.
+
+    Args:
+        recorded: the profile.
+        image: the one that is valid now.
+        layers: ids of the layers that are.
+
+    Returns:
+        ``program``, ``seconds`` (saved in each run), ``now_seconds`` and ``then_seconds`` (what a run costs now and
+        would on an image; None where that is not known). None if no run says anything.
+    """
+    program = latest_program(recorded)
+    if program is None:
+        return None
+    own = [run for run in _runs(recorded) if run.program == program and run.ended]
+    if image is not None:
+        on_it = [run for run in _runs(recorded) if run.image == image.id and run.ended]
+        if not on_it:
+            return None
+        saved = gain_over(image, recorded) / len(on_it)
+        return _estimate(program, saved, _cost(run for run in own if run.image == image.id), None)
+    usable = set(layers)
+    now = _cost(run for run in own if run.image is None and run.layer in usable)
+    if now is None:
+        plain = recorded.programs[program].costs if program in recorded.programs else []
+        now = median(plain) if plain else None
+    if now is None:
+        return None
+    then = _cost(run for run in own if run.image is not None)
+    if then is None:
+        starts = [run.ready for run in _runs(recorded) if run.image is not None]
+        then = median(starts) if starts else None
+    return _estimate(program, max(0.0, now - (then or 0.0)), now, then)
+
+
+def _cost(runs: Iterable[Run]) -> float | None:
+    costs = [run.ready + run.compiled for run in runs]
+    return median(costs) if costs else None
+
+
+def _estimate(program: str, seconds: float, now: float | None, then: float | None) -> dict[str, Any]:
+    rounded = [None if value is None else round(value, 3) for value in (seconds, now, then)]
+    return {"program": program, **dict(zip(("seconds", "now_seconds", "then_seconds"), rounded, strict=True))}

@@ -1,0 +1,266 @@
+"""How things stand, for people: colours and tables in a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from .measured import TIERS
+from .words import about_text, ago_text, bytes_text, count_text, path_text, program_text, seconds_text
+
+__all__ = ["console", "show_rows", "show_status"]
+
+PROGRAMS_SHOWN = 3
+IMAGES_SHOWN = 3
+REASONS_SHOWN = 3
+
+_TIER_TEXTS = {"plain": "plain", "layer": "with a layer", "image": "on an image"}
+
+
+def console(*, stderr: bool = False) -> Any:
+    """Where to print: as wide as the terminal. Lines in a pipe are as long as they are."""
+    from rich.console import Console
+
+    found = Console(stderr=stderr, highlight=False)
+    found.soft_wrap = not found.is_terminal
+    return found
+
+
+def show_rows(rows: Iterable[tuple[str, Any]], console: Any) -> None:
+    """Print labels and what belongs to them, in two columns; what is too long goes on under its beginning.
+
+    Args:
+        rows: a label, and a text or a rich Text. Nothing in either is markup.
+        console: of rich.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [(label, Text(text) if isinstance(text, str) else text) for label, text in rows]
+    width = max((len(label) for label, _ in rows), default=0)
+    if not console.is_terminal and not console.is_jupyter:
+        for label, text in rows:
+            for line, part in enumerate(text.split("\n")):
+                console.print(Text.assemble(("" if line else label).ljust(width), "  ", part))
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(Text(label), text)
+    console.print(table)
+
+
+def show_status(data: dict[str, Any], console: Any) -> None:
+    """Print what `pyjl_autoimage.status` gave for a person."""
+    _show_verdict(data, console)
+    _show_build(data["build"], console)
+    _show_prospect(data, console)
+    if data["times"]:
+        console.print()
+        _show_times(data, console)
+    console.print()
+    show_rows(_facts(data), console)
+    _show_rejected(data, console)
+
+
+# -- at a glance ---------------------------------------------------------------------------------------
+
+
+def _show_verdict(data: dict[str, Any], console: Any) -> None:
+    summary, image = data["summary"], data["image"]
+    state, why = summary["state"], summary["why"]
+    if state == "image":
+        built = ago_text(image["built_at"])
+        _say(console, "Fast.", "green", f"The next start uses image {image['id']}, built {built}.")
+    elif state == "layer":
+        programs = sorted({program_text(layer["program"]) for layer in data["layers"] if not layer["reasons"]})
+        _say(console, "Faster.", "green", f"No image fits, but a layer does, for {', '.join(programs)}.")
+    elif state == "stale":
+        _say(console, "Slow.", "yellow", "No image fits any more, so starts are plain ones:")
+    elif state == "recorded":
+        runs = count_text(data["profile"]["recordings"], "recorded run")
+        _say(console, "Slow.", "yellow", f"There is no image yet; {runs} can go into one.")
+    elif state == "nothing":
+        _say(console, "Slow.", "yellow", "Nothing has been recorded, and there is no image.")
+    else:
+        _say(console, "Off.", "yellow", f"{why[0]}.")
+    if state in ("stale", "layer") and data["rejected"]:
+        for reason in _first(why):
+            console.print(f"  {reason}", markup=False)
+
+
+def _say(console: Any, word: str, colour: str, rest: str) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((word, f"bold {colour}"), " ", rest))
+
+
+def _first(reasons: list[str], shown: int = REASONS_SHOWN) -> list[str]:
+    more = len(reasons) - shown
+    return [*reasons[:shown], *([f"and {count_text(more, 'more reason')}"] if more > 0 else [])]
+
+
+def _show_build(build: dict[str, Any], console: Any) -> None:
+    progress = build["progress"]
+    if progress:
+        from rich.text import Text
+
+        at = f"{progress['phase']} {progress['detail']}".strip()
+        left = f"{about_text(progress['left_seconds'])} left" if progress["left_seconds"] >= 1 else "almost done"
+        memory = f", {bytes_text(progress['memory_bytes'])} of memory" if progress["memory_bytes"] else ""
+        said = f" {at}, {100 * progress['fraction']:.0f} %, {left}{memory}"
+        console.print(Text.assemble(("Building:", "bold cyan"), said))
+        _hint(console, "pyjl-autoimage log --follow", "shows what it does")
+    elif build["state"] == "failed":
+        when = ago_text(build["finished"] or build["started"])
+        _say(console, f"The last build failed {when}:", "red", error_line(build["error"]))
+        _hint(console, "pyjl-autoimage log", "shows all that it said")
+
+
+def error_line(error: str | None) -> str:
+    """The one line of a build's error that says most."""
+    lines = (error or "no reason was left").splitlines()
+    return next((line for line in lines if line.startswith("ERROR")), lines[0])
+
+
+def _show_prospect(data: dict[str, Any], console: Any) -> None:
+    """What a build would bring, and how to start one."""
+    state, estimate = data["summary"]["state"], data["estimate"]
+    if state == "off" or data["build"]["state"] == "running":
+        return
+    if state == "nothing":
+        _hint(console, "pyjl-autoimage run script.py", "runs a program and records it")
+        _hint(console, "pyjl-autoimage build", "then makes its next start fast")
+    elif estimate is None:
+        if state == "image":
+            console.print("No run on it has been recorded yet.", style="dim")
+        else:
+            _hint(console, "pyjl-autoimage build", "makes the next start fast")
+    else:
+        takes, program = about_text(estimate["build_seconds"]), program_text(estimate["program"])
+        saves = f"would save {about_text(estimate['seconds'])} of each run of {program}"
+        if estimate["seconds"] >= 0.05:
+            _hint(console, "pyjl-autoimage build", f"{saves}; it takes {takes}")
+        elif state == "image":
+            console.print("Another build would bring nothing to speak of.", style="dim")
+        else:
+            _hint(console, "pyjl-autoimage build", f"would not save much; it takes {takes}")
+
+
+def _hint(console: Any, command: str, does: str) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((command, "bold"), " ", does))
+
+
+# -- measured ------------------------------------------------------------------------------------------
+
+
+def _show_times(data: dict[str, Any], console: Any) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("seconds, medians of the last runs", no_wrap=True, overflow="ellipsis")
+    for heading in ("runs", "start", "compiling", "together"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for entry in data["times"][:PROGRAMS_SHOWN]:
+        table.add_row(Text(_shortened(program_text(entry["program"]), 38)))
+        for tier in TIERS:
+            if entry[tier]:
+                table.add_row(f"  {_TIER_TEXTS[tier]}", *_cells(entry[tier]), style=_style(tier))
+    console.print(table)
+    more = len(data["times"]) - PROGRAMS_SHOWN
+    if more > 0:
+        console.print(f"and {count_text(more, 'more program')}", style="dim")
+    saved = data["saved"]
+    if saved["seconds"] > 0:
+        console.print(f"Saved so far: {seconds_text(saved['seconds'])} in {count_text(saved['runs'], 'run')}.")
+
+
+def _cells(times: dict[str, Any]) -> list[str]:
+    ready, compiled = times["ready_seconds"], times["compile_seconds"]
+    if compiled is None:
+        return [str(times["runs"]), seconds_text(ready), "-", "-"]
+    return [str(times["runs"]), seconds_text(ready), seconds_text(compiled), seconds_text(ready + compiled)]
+
+
+def _style(tier: str) -> str:
+    return "green" if tier == "image" else ""
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else f"...{text[3 - width :]}"
+
+
+# -- the facts -----------------------------------------------------------------------------------------
+
+
+def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    environment, image, recorded, build = (data[k] for k in ("environment", "image", "profile", "build"))
+    yield "Julia", f"{environment['julia_version']}  {path_text(environment['executable'])}"
+    yield "project", path_text(environment["project"])
+    if image:
+        packages = count_text(len(image["packages"]), "package")
+        yield "image", f"{bytes_text(image['bytes'])}, {packages}, {count_text(image['statements'], 'statement')}"
+    for layer in data["layers"]:
+        if not layer["reasons"]:
+            what = ", ".join([count_text(layer["statements"], "statement"), *map(os.path.basename, layer["code"])])
+            yield "layer", f"for {program_text(layer['program'])}, built {ago_text(layer['built_at'])}: {what}"
+    if recorded["recordings"]:
+        runs, names = count_text(recorded["recordings"], "recorded run"), recorded["packages"]
+        loaded = f"; loaded: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
+        yield "profile", f"{count_text(recorded['statements'], 'statement')} from {runs}{loaded}"
+    for run in data["runs"][:1]:
+        yield "last run", _run_text(run)
+    yield "build", _build_text(build)
+    if build["automatic"]:
+        why = build["automatic_decision"]
+        yield "automatic", f"on{f'; last decision: {why}' if why else ''}"
+    for name, why in build["left_out"].items():
+        yield "left out", f"{name}: {why}"
+    yield "hook", _hook_text(data["hook"])
+    disk = data["disk"]
+    parts = ", ".join(f"{name} {bytes_text(disk[name])}" for name in ("images", "layers", "recordings"))
+    yield "disk", f"{parts}; the whole store {bytes_text(disk['store'])}"
+    yield "store", path_text(data["store"])
+
+
+def _run_text(run: dict[str, Any]) -> str:
+    """What the last run compiled in spite of image and layer, and what that cost."""
+    on = f"on image {run['image']}" if run["image"] else "with a layer" if run["layer"] else "without an image"
+    cost = f" in {seconds_text(run['compile_seconds'])}" if run["compile_seconds"] else ""
+    methods = count_text(run["statements"], "method")
+    return f"{ago_text(run['started'])}, {program_text(run['program'])}, {on}; it compiled {methods}{cost}"
+
+
+def _hook_text(hook: dict[str, Any]) -> str:
+    text = f"enabled by {path_text(hook['enabled'])}" if hook["enabled"] else "not enabled"
+    if hook["error"]:
+        lines = hook["error"].splitlines()
+        text += f"\nlast error ({lines[0]}): {lines[-1]}"
+    return text
+
+
+def _build_text(build: dict[str, Any]) -> str:
+    if build["state"] == "none":
+        return "none yet"
+    if build["state"] == "running":
+        return f"running since {ago_text(build['started'])}; log: {path_text(build['log'])}"
+    took = f" in {seconds_text(build['finished'] - build['started'])}" if build["finished"] else ""
+    text = f"{build['state']} {ago_text(build['finished'] or build['started'])}{took}"
+    return f"{text}; log: {path_text(build['log'])}" if build["state"] != "done" else text
+
+
+def _show_rejected(data: dict[str, Any], console: Any) -> None:
+    """The reasons against images that are not used, as far as they have not been told yet."""
+    told = data["rejected"][:1] if data["summary"]["state"] in ("stale", "layer") else []
+    rest = [entry for entry in data["rejected"] if entry not in told]
+    for entry in rest[:IMAGES_SHOWN]:
+        console.print(f"\nImage {entry['id']} is not used:", style="dim")
+        for reason in _first(entry["reasons"]):
+            console.print(f"  {reason}", markup=False, style="dim")
+    if len(rest) > IMAGES_SHOWN:
+        console.print(f"\nand {count_text(len(rest) - IMAGES_SHOWN, 'more image')}", style="dim")

@@ -1,0 +1,60 @@
+"""Sizes, times and paths in words."""
+
+from __future__ import annotations
+
+import os
+import time
+
+__all__ = ["about_text", "ago_text", "bytes_text", "count_text", "path_text", "program_text", "seconds_text"]
+
+
+def bytes_text(number: float) -> str:
+    """A size in words: ``312 MB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def seconds_text(seconds: float) -> str:
+    """A time in words: ``2 h 05 min``, ``4 min 05 s``, ``12 s``, ``0.31 s``, ``4.2 ms``."""
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.1f} ms"
+    if seconds >= 3600:
+        return f"{int(seconds) // 3600} h {int(seconds) // 60 % 60:02d} min"
+    if seconds >= 60:
+        return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2f} s"
+
+
+def about_text(seconds: float) -> str:
+    """A time that is not known any better: ``about 4 min``, ``about 12 s``, ``about 0.3 s``."""
+    if seconds >= 90:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds:.0f} s" if seconds >= 2 else f"about {seconds:.1f} s"
+
+
+def ago_text(moment: float) -> str:
+    """How long ago a moment was: ``3 minutes ago``."""
+    seconds = max(0.0, time.time() - moment)
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return f"{count_text(int(seconds // size), unit)} ago"
+    return "just now"
+
+
+def count_text(number: int, noun: str) -> str:
+    """A number of things: ``1 layer``, ``2 layers``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def path_text(path: str) -> str:
+    """A path with the home directory shortened: ``~/.cache``."""
+    home = os.path.expanduser("~").rstrip(os.sep)
+    return f"~{path[len(home) :]}" if home and f"{path}{os.sep}".startswith(f"{home}{os.sep}") else path
+
+
+def program_text(program: str) -> str:
+    """The name of a recorded program, for people."""
+    return path_text(program) if program else "interactive use"
