@@ -347,17 +347,25 @@ def check_compiler() -> None:
 
 
 def can_host_python(pythoncall: Package, depots: Sequence[str]) -> bool:
-    """Whether a Julia process can host this Python: PythonCall's own search for libpython, before minutes pass.
+    """Whether a Julia process can host this Python, known before minutes pass.
 
     With PythonCall in an image every Julia that starts on it hosts a Python, the one that builds it included.
     A Python without a shared library of itself cannot be hosted.
     """
+    return find_libpython(pythoncall, depots) != ""
+
+
+def find_libpython(pythoncall: Package, depots: Sequence[str]) -> str | None:
+    """This Python's shared library, by PythonCall's own search for it; empty if there is none.
+
+    None if that search is not where it should be (another version of PythonCall): the build will show.
+    """
     search = os.path.join(source_directory(pythoncall, depots) or "", "src", "C", "find_libpython.py")
     if not os.path.isfile(search):
-        return True  # another version of PythonCall: the build will show
+        return None
     command = [sys.executable, search, "--list-all"]
     found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return bool(found.stdout.strip())
+    return next((line.strip() for line in found.stdout.splitlines() if line.strip()), "")
 
 
 def _recorded(work: Work) -> Profile:
@@ -397,8 +405,7 @@ def _builder_project(work: Work, facts: JuliaFacts) -> str:
         if not os.path.isdir(given):
             raise BuildError(f"PYJL_AUTOIMAGE_BUILDER_PROJECT: {given} is not a directory")
         return given
-    minor = ".".join(facts.version.split(".")[:2])
-    project = work.store.ensure(os.path.join(work.store.builder_project, f"v{minor}"))
+    project = work.store.ensure(own_builder_project(work.store, facts))
     ready = os.path.join(project, "ready")
     if not os.path.exists(ready):
         work.detail("installing PackageCompiler")
@@ -418,6 +425,11 @@ def _builder_project(work: Work, facts: JuliaFacts) -> str:
         with open(ready, "w", encoding="utf-8"):
             pass
     return project
+
+
+def own_builder_project(store: Store, facts: JuliaFacts) -> str:
+    """The Julia project of the store that has PackageCompiler, once its file ``ready`` is there."""
+    return os.path.join(store.builder_project, f"v{'.'.join(facts.version.split('.')[:2])}")
 
 
 def _run_julia(

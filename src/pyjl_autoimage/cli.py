@@ -148,6 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     read.set_defaults(command=_import)
 
     doctor = commands.add_parser("doctor", help="check everything that images need, their checksums included")
+    doctor.add_argument(
+        "--report", metavar="FILE", help="write it to a file, without secrets (.json: as JSON; -: print)"
+    )
+    doctor.add_argument("--no-start", action="store_true", help="do not start Julia and time it")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     doctor.set_defaults(command=_doctor)
 
@@ -390,19 +394,39 @@ def _doctor(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from .doctor import examine
+    from .terminal import show_check
 
     checks = []
-    console = _console(stderr=options.json)
-    for check in examine():
+    console = _console(stderr=options.json or options.report == "-")
+    for check in examine(start=not options.no_start):
         checks.append(check)
         if not options.json:
-            console.print(f"{'[green]ok[/]  ' if check.ok else '[bold red]bad[/] '} [bold]{check.what}[/]: ", end="")
-            console.print(check.found, markup=False)
-            if check.remedy:
-                console.print(f"     {check.remedy}", markup=False)
+            show_check(check, console)
+    bad = sum(not check.ok for check in checks)
     if options.json:
         print(json.dumps({"checks": [asdict(check) for check in checks]}))
-    return 0 if all(check.ok for check in checks) else FAILED
+    else:
+        console.print(f"\n{bad} of {len(checks)} checks are bad." if bad else f"\nAll {len(checks)} checks are fine.")
+    if options.report:
+        _write_report(options.report, checks)
+        if options.report != "-":
+            console.print(f"The report, without secrets, is in {options.report}; read it before you send it.")
+    return FAILED if bad else 0
+
+
+def _write_report(path: str, checks: list[Any]) -> None:
+    from . import issue
+    from .store import write_atomically
+
+    found = issue.gather(checks)
+    content = f"{json.dumps(found, indent=2)}\n" if path.endswith(".json") else issue.text(found)
+    if path == "-":
+        sys.stdout.write(content)
+        return
+    try:
+        write_atomically(path, content.encode("utf-8", "backslashreplace"), mode=0o600)
+    except OSError as error:
+        raise AutoimageError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _restore(options: argparse.Namespace) -> int:

@@ -1,22 +1,34 @@
-"""``pyjl-autoimage doctor``: everything that an image needs, checked, each line with its remedy."""
+"""``pyjl-autoimage doctor``: everything that images need, checked, each line with its remedy."""
 
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
-from . import builder, runtime, settings
-from .environment import Environment, JuliaFacts, locate
+from . import builder, runtime, settings, sitehook
+from ._version import __version__
+from .environment import Environment, JuliaFacts, how_julia_was_found, how_project_was_found, locate
 from .errors import AutoimageError, JuliaNotFoundError
-from .image import Situation
+from .image import Image, Situation
+from .jobs import State
+from .manifest import ManifestError, load_manifest, manifest_file
 from .recipe import PYTHONCALL_UUID
 from .report import stdout_to_stderr
+from .settings import Settings
 from .store import Store
-from .words import bytes_text
+from .timing import PHASES, time_start
+from .words import ago_text, bytes_text, count_text, seconds_text
 
 __all__ = ["Check", "examine"]
+
+BYTES_OF_A_BUILD = 2e9
 
 
 @dataclass(frozen=True)
@@ -27,13 +39,16 @@ class Check:
     ok: bool
     found: str
     remedy: str = ""
-    """What to do about it; empty where nothing is wrong."""
+    """What to do about it, or (where it is ok) what is worth knowing; empty where nothing is wrong."""
 
 
-def examine() -> Iterator[Check]:
+def examine(*, start: bool = True) -> Iterator[Check]:
     """Check everything, a piece at a time; whole images are read for their checksums.
 
     An image whose content is not what was published is condemned.
+
+    Args:
+        start: start Julia once, too, and time it.
 
     Raises:
         SettingsError: a setting has an unknown name or a bad value.
@@ -41,7 +56,9 @@ def examine() -> Iterator[Check]:
     settled = settings.settle()
     store = Store(settled.home)
     yield from _store(store)
-    yield _compiler()
+    yield from _versions()
+    yield from _settings(settled)
+    yield from _machine()
     options = runtime.user_options()
     try:
         with stdout_to_stderr():
@@ -49,10 +66,32 @@ def examine() -> Iterator[Check]:
         facts = runtime.julia_facts(environment, store, fresh=True)
     except JuliaNotFoundError as error:
         yield Check("Julia", False, str(error), "`import juliacall` once, or set PYTHON_JULIAPKG_EXE")
+        yield _hook(store)
+        yield from _images(store, None)
+        return
+    found = f"{facts.version} ({facts.commit[:10]}) {environment.executable}, {how_julia_was_found(environment)}"
+    yield Check("Julia", True, found)
+    situation: Situation | None = None
+    try:
+        situation = runtime.situation_of(environment, store, runtime.code_flags(options))
+    except (AutoimageError, ValueError) as error:
+        yield Check("Julia project", False, str(error), "`import juliacall` sets the project up")
     else:
-        yield Check("Julia", True, f"{facts.version} ({facts.commit[:10]}) {environment.executable}")
-        yield from _project(environment, facts, store)
-    yield from _images(store)
+        packages = count_text(len(situation.manifest.packages), "package")
+        how = how_project_was_found(environment)
+        yield Check("Julia project", True, f"{environment.project} ({packages}), {how}")
+        yield from _pythoncall(situation, facts)
+    yield _builder_project(settled, store, facts)
+    yield _recordings(environment, settled, store)
+    yield _hook(store)
+    yield from _last_build(environment, store)
+    yield from _images(store, situation)
+    yield from _layers(environment, store)
+    if start:
+        yield _start()
+
+
+# -- the machine, and where things are kept --------------------------------------------------------------
 
 
 def _store(store: Store) -> Iterator[Check]:
@@ -67,46 +106,148 @@ def _store(store: Store) -> Iterator[Check]:
         yield Check("store", False, distrusted, f"chmod go-w, or {remedy}")
     elif not writable:
         yield Check("store", False, f"{store.home} is read-only: images are used, nothing is recorded", remedy)
+    elif _forbids_code(store.root):
+        yield Check("store", False, f"{store.home} is mounted noexec: no image can be loaded from there", remedy)
     else:
-        yield Check("store", True, store.home)
+        yield Check("store", True, f"{store.home}, yours alone to write")
     free = shutil.disk_usage(store.root).free
-    enough = free > 2e9
+    enough = free > BYTES_OF_A_BUILD
     yield Check("disk", enough, f"{bytes_text(free)} free", "" if enough else "a build needs 2 GB; try `clean`")
 
 
-def _compiler() -> Check:
+def _forbids_code(path: str) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
+    except (AttributeError, OSError):
+        return False
+
+
+def _versions() -> Iterator[Check]:
+    bits = f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}"
+    yield Check("Python", True, f"{sys.executable} ({bits})")
+    found = {"pyjl_autoimage": __version__}
+    for name in ("juliacall", "juliapkg"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            yield Check(name, False, "not installed", f"pip install {name}")
+    yield Check("versions", True, ", ".join(f"{name} {number}" for name, number in found.items()))
+
+
+def _settings(settled: Settings) -> Iterator[Check]:
+    given = [f"{name}={getattr(settled, name)!r} ({where})" for name, where in settled.origins.items()]
+    yield Check(
+        "settings", settled.enabled, ", ".join(given) or "all as they are by default", _remedy_if_off(settled)
+    )
+
+
+def _remedy_if_off(settled: Settings) -> str:
+    return "" if settled.enabled else "programs start as with plain juliacall: unset PYJL_AUTOIMAGE"
+
+
+def _machine() -> Iterator[Check]:
     try:
         builder.check_compiler()
     except AutoimageError as error:
-        return Check("C compiler", False, "none", str(error))
-    found = os.environ.get("JULIA_CC") or shutil.which("gcc") or shutil.which("clang") or "PackageCompiler's own"
-    return Check("C compiler", True, found)
+        yield Check("C compiler", False, "none", str(error))
+    else:
+        command = os.environ.get("JULIA_CC") or shutil.which("gcc") or shutil.which("clang")
+        yield Check("C compiler", True, _version_of(command) if command else "PackageCompiler's own")
+    memory = builder.available_gigabytes()
+    if memory is not None:
+        needed = builder.GIGABYTES_FIRST_THREAD
+        remedy = f"a build may need {needed} GB: end other programs before" if memory < needed else ""
+        yield Check("memory", True, f"{memory:.1f} GB available", remedy)
 
 
-def _project(environment: Environment, facts: JuliaFacts, store: Store) -> Iterator[Check]:
+def _version_of(command: str) -> str:
     try:
-        situation = runtime.situation_of(environment, store, runtime.code_flags(runtime.user_options()))
-    except (AutoimageError, ValueError) as error:
-        yield Check("Julia project", False, str(error), "`import juliacall` sets the project up")
-        return
-    yield Check("Julia project", True, f"{environment.project} ({len(situation.manifest.packages)} packages)")
-    yield _pythoncall(situation, facts)
+        arguments = [*shlex.split(command), "--version"]
+        said = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+        return f"{command} ({said.stdout.splitlines()[0].strip()})"
+    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
+        return command
 
 
-def _pythoncall(situation: Situation, facts: JuliaFacts) -> Check:
+# -- Julia's side ------------------------------------------------------------------------------------------
+
+
+def _pythoncall(situation: Situation, facts: JuliaFacts) -> Iterator[Check]:
     package = situation.manifest.packages.get(PYTHONCALL_UUID)
     if package is None:
-        return Check("PythonCall", False, "not in the manifest", "`import juliacall` sets the project up")
-    if package.version != situation.juliacall:
-        found = f"PythonCall {package.version}, juliacall {situation.juliacall}"
-        return Check("PythonCall", False, found, "the two must be of one version: `juliapkg resolve`")
-    if not builder.can_host_python(package, facts.depots):
-        found = f"{package.version}; this Python has no shared libpython"
-        return Check("PythonCall", False, found, "images are built without PythonCall; a Python with one is faster")
-    return Check("PythonCall", True, f"{package.version}; Julia can host this Python")
+        yield Check("PythonCall", False, "not in the manifest", "`import juliacall` sets the project up")
+        return
+    found = f"PythonCall {package.version}, juliacall {situation.juliacall}"
+    agree = package.version == situation.juliacall
+    remedy = "" if agree else "the two must be of one version: `python -m juliapkg resolve`"
+    yield Check("PythonCall", agree, found, remedy)
+    library = builder.find_libpython(package, facts.depots)
+    if library == "":
+        remedy = (
+            "images are built without PythonCall; with a Python that has one (--enable-shared), starts are faster"
+        )
+        yield Check("libpython", False, "this Python has no shared library of itself", remedy)
+    else:
+        yield Check("libpython", True, library or "not looked for: PythonCall's own search was not found")
 
 
-def _images(store: Store) -> Iterator[Check]:
+def _builder_project(settled: Settings, store: Store, facts: JuliaFacts) -> Check:
+    what, given = "builder project", settled.builder_project
+    project = given or builder.own_builder_project(store, facts)
+    if given is None and not os.path.exists(os.path.join(project, "ready")):
+        return Check(what, True, "not there yet: the first build installs PackageCompiler into it, from the network")
+    try:
+        path = manifest_file(project, facts.version)
+        package = load_manifest(path).packages.get(builder.PACKAGECOMPILER_UUID) if path else None
+    except (ManifestError, OSError) as error:
+        return Check(what, False, str(error), _remedy_of_builder(given, project))
+    if package is None:
+        return Check(what, False, f"{project} has no PackageCompiler", _remedy_of_builder(given, project))
+    return Check(what, True, f"PackageCompiler {package.version} in {project}")
+
+
+def _remedy_of_builder(given: str | None, project: str) -> str:
+    if given:
+        return "PYJL_AUTOIMAGE_BUILDER_PROJECT must name a Julia project that has PackageCompiler; or unset it"
+    return f"remove {project}: the next build makes it anew"
+
+
+# -- what has been recorded and built ------------------------------------------------------------------------
+
+
+def _recordings(environment: Environment, settled: Settings, store: Store) -> Check:
+    what, directory = "recordings", store.recordings(environment.id)
+    if not settled.record:
+        return Check(what, True, f"off ({settled.origins.get('record', 'by default')})")
+    if os.path.isdir(directory) and not os.access(directory, os.W_OK | os.X_OK):
+        return Check(what, False, f"{directory} cannot be written: nothing is recorded", "chmod u+rwx")
+    waiting = len(os.listdir(directory)) // 2 if os.path.isdir(directory) else 0
+    return Check(what, True, f"{count_text(waiting, 'recording')} not yet merged into the profile")
+
+
+def _hook(store: Store) -> Check:
+    path, error = sitehook.enabled(), sitehook.last_error(store)
+    state = f"enabled by {path}" if path else "not enabled"
+    if error:
+        lines = error.splitlines()
+        remedy = f"the whole of it is in {store.hook_log}; `enable` (again) or removing the file ends this line"
+        return Check("hook", False, f"{state}; it failed: {lines[0]}: {lines[-1]}", remedy)
+    return Check("hook", True, state)
+
+
+def _last_build(environment: Environment, store: Store) -> Iterator[Check]:
+    state = State.read(store, environment.id)
+    if state is None:
+        return
+    when = ago_text(state.finished or state.started)
+    if state.state == "failed":
+        said = next((line for line in state.error.splitlines() if "ERROR" in line), state.error.partition("\n")[0])
+        yield Check("last build", False, f"failed {when}: {said}", "`log` shows all that it said")
+    else:
+        yield Check("last build", True, f"{state.state}, {when}")
+
+
+def _images(store: Store, situation: Situation | None) -> Iterator[Check]:
     for image in store.all_images():
         what = f"image {image.id}"
         damage = store.damage(image, thorough=True)
@@ -114,7 +255,40 @@ def _images(store: Store) -> Iterator[Check]:
         if damage:
             store.condemn(image.id, damage[0])
             yield Check(what, False, damage[0], "not used any more; `build` makes a new one")
-        elif condemned:
+            continue
+        if condemned:
             yield Check(what, False, f"condemned: {condemned}", f"its content is intact: `restore {image.id}`")
-        else:
-            yield Check(what, True, f"{bytes_text(image.bytes)}, checksum matches")
+            continue
+        distrusted = store.distrust(image.path)
+        if distrusted:
+            yield Check(what, False, f"not trusted: {distrusted}", "not used; make it yours alone to write")
+            continue
+        yield Check(what, True, f"{bytes_text(image.bytes)}, checksum matches{_fit(image, situation, store)}")
+
+
+def _fit(image: Image, situation: Situation | None, store: Store) -> str:
+    if situation is None:
+        return ""
+    if image.project != situation.project:
+        return f"; for another project ({image.project})"
+    reasons = runtime.reasons_against(image, situation, store)
+    return f"; not used: {reasons[0]}" if reasons else "; fits"
+
+
+def _layers(environment: Environment, store: Store) -> Iterator[Check]:
+    layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
+    distrusted = next(filter(None, (store.distrust(layer.path) for layer in layers)), None)
+    if distrusted:
+        yield Check("layers", False, f"not trusted: {distrusted}", "not used; make it yours alone to write")
+    elif layers:
+        yield Check("layers", True, f"{count_text(len(layers), 'layer')}, yours alone to write")
+
+
+def _start() -> Check:
+    try:
+        start = time_start()
+    except AutoimageError as error:
+        return Check("start", False, str(error), "`python -c 'import juliacall'` shows whether it is Julia or we")
+    on = f"on image {start.image}" if start.image else "on Julia's own image"
+    phases = "".join(f"\n{seconds_text(seconds):>9}  {PHASES[name]}" for name, seconds in start.phases.items())
+    return Check("start", True, f"{seconds_text(start.seconds)} {on}{phases}")

@@ -18,7 +18,16 @@ from typing import Any
 
 from .errors import JuliaNotFoundError
 
-__all__ = ["Environment", "JuliaFacts", "cpu_identity", "juliaup_configuration", "locate", "probe"]
+__all__ = [
+    "Environment",
+    "JuliaFacts",
+    "cpu_identity",
+    "how_julia_was_found",
+    "how_project_was_found",
+    "juliaup_configuration",
+    "locate",
+    "probe",
+]
 
 JULIA_SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "julia")
 
@@ -164,6 +173,38 @@ def _ask_juliapkg(options: Mapping[str, str], check_bounds: str | None, install:
             f"{error}. Install Julia (juliaup or julialang.org), so that `julia` is on PATH, "
             "or name one with PYTHON_JULIAPKG_EXE"
         ) from error
+
+
+def how_julia_was_found(environment: Environment) -> str:
+    """What led to the executable, in words."""
+    if not environment.managed:
+        return "named to juliacall (PYTHON_JULIACALL_EXE, or -X juliacall-exe)"
+    from juliapkg.state import STATE, get_config
+
+    if STATE["override_executable"]:
+        return f"named by {get_config('exe')[1].removeprefix('-X ')}"
+    executable = os.path.realpath(environment.executable)
+    if executable.startswith(os.path.join(os.path.realpath(STATE["install"]), "")):
+        return "installed by juliapkg"
+    if executable.startswith(os.path.join(os.path.realpath(os.path.dirname(juliaup_configuration())), "")):
+        return "installed by juliaup"
+    on_path = shutil.which("julia")
+    if on_path and os.path.realpath(on_path) == executable:
+        return "found on PATH by juliapkg"
+    return "remembered by juliapkg; it is not on PATH now"
+
+
+def how_project_was_found(environment: Environment) -> str:
+    """What led to the project, in words."""
+    if not environment.managed:
+        return "named to juliacall (PYTHON_JULIACALL_PROJECT, or -X juliacall-project)"
+    from juliapkg.state import STATE, get_config
+
+    if STATE["project_is_shared"]:
+        return f"named by {get_config('project')[1].removeprefix('-X ')}"
+    if sys.prefix != sys.base_prefix:
+        return "of this virtual environment"
+    return "of this conda environment" if os.environ.get("CONDA_PREFIX") else "juliapkg's usual one"
 
 
 def probe(environment: Environment) -> JuliaFacts:

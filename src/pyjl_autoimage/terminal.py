@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from .doctor import Check
 from .measured import TIERS
 from .words import about_text, ago_text, bytes_text, count_text, path_text, program_text, seconds_text
 
-__all__ = ["console", "show_rows", "show_status"]
+__all__ = ["console", "show_check", "show_rows", "show_status"]
 
 PROGRAMS_SHOWN = 3
 IMAGES_SHOWN = 3
@@ -65,6 +66,25 @@ def show_status(data: dict[str, Any], console: Any) -> None:
     _show_rejected(data, console)
 
 
+def show_check(check: Check, console: Any) -> None:
+    """Print one line of `doctor`, and below it the remedy."""
+    from rich.table import Table
+    from rich.text import Text
+
+    mark, colour = ("bad ", "bold red") if not check.ok else ("note", "yellow") if check.remedy else ("ok  ", "green")
+    text = Text.assemble((check.what, "bold"), ": ", path_text(check.found))
+    if check.remedy:
+        text.append(f"\n{check.remedy}", style="dim" if check.ok else "")
+    if not console.is_terminal:
+        console.print(Text.assemble(mark, " ", Text("\n     ").join(text.split("\n"))))
+        return
+    row = Table.grid(padding=(0, 1))
+    row.add_column(no_wrap=True)
+    row.add_column(overflow="fold")
+    row.add_row(Text(mark, style=colour), text)
+    console.print(row)
+
+
 # -- at a glance ---------------------------------------------------------------------------------------
 
 
@@ -75,7 +95,7 @@ def _show_verdict(data: dict[str, Any], console: Any) -> None:
         built = ago_text(image["built_at"])
         _say(console, "Fast.", "green", f"The next start uses image {image['id']}, built {built}.")
     elif state == "layer":
-        programs = sorted({program_text(layer["program"]) for layer in data["layers"] if not layer["reasons"]})
+        programs = sorted({_short_name(layer["program"]) for layer in data["layers"] if not layer["reasons"]})
         _say(console, "Faster.", "green", f"No image fits, but a layer does, for {', '.join(programs)}.")
     elif state == "stale":
         _say(console, "Slow.", "yellow", "No image fits any more, so starts are plain ones:")
@@ -139,14 +159,18 @@ def _show_prospect(data: dict[str, Any], console: Any) -> None:
         else:
             _hint(console, "pyjl-autoimage build", "makes the next start fast")
     else:
-        takes, program = about_text(estimate["build_seconds"]), program_text(estimate["program"])
-        saves = f"would save {about_text(estimate['seconds'])} of each run of {program}"
+        takes, program = about_text(estimate["build_seconds"]), _short_name(estimate["program"])
         if estimate["seconds"] >= 0.05:
-            _hint(console, "pyjl-autoimage build", f"{saves}; it takes {takes}")
+            saves = f"would save {about_text(estimate['seconds'])} of each run of {program}"
+            _hint(console, "pyjl-autoimage build", f"{saves} (takes {takes})")
         elif state == "image":
             console.print("Another build would bring nothing to speak of.", style="dim")
         else:
-            _hint(console, "pyjl-autoimage build", f"would not save much; it takes {takes}")
+            _hint(console, "pyjl-autoimage build", f"would not save much (takes {takes})")
+
+
+def _short_name(program: str) -> str:
+    return os.path.basename(program) or program_text(program)
 
 
 def _hint(console: Any, command: str, does: str) -> None:
@@ -163,7 +187,7 @@ def _show_times(data: dict[str, Any], console: Any) -> None:
     from rich.text import Text
 
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("seconds, medians of the last runs", no_wrap=True, overflow="ellipsis")
+    table.add_column("medians of the last runs", no_wrap=True, overflow="ellipsis")
     for heading in ("runs", "start", "compiling", "together"):
         table.add_column(heading, justify="right", no_wrap=True)
     for entry in data["times"][:PROGRAMS_SHOWN]:
@@ -183,8 +207,12 @@ def _show_times(data: dict[str, Any], console: Any) -> None:
 def _cells(times: dict[str, Any]) -> list[str]:
     ready, compiled = times["ready_seconds"], times["compile_seconds"]
     if compiled is None:
-        return [str(times["runs"]), seconds_text(ready), "-", "-"]
-    return [str(times["runs"]), seconds_text(ready), seconds_text(compiled), seconds_text(ready + compiled)]
+        return [str(times["runs"]), _cell(ready), "-", "-"]
+    return [str(times["runs"]), _cell(ready), _cell(compiled), _cell(ready + compiled)]
+
+
+def _cell(seconds: float) -> str:
+    return f"{seconds:.1f} s" if 10 <= seconds < 60 else seconds_text(seconds)
 
 
 def _style(tier: str) -> str:
@@ -208,7 +236,7 @@ def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for layer in data["layers"]:
         if not layer["reasons"]:
             what = ", ".join([count_text(layer["statements"], "statement"), *map(os.path.basename, layer["code"])])
-            yield "layer", f"for {program_text(layer['program'])}, built {ago_text(layer['built_at'])}: {what}"
+            yield "layer", f"for {_short_name(layer['program'])}, built {ago_text(layer['built_at'])}: {what}"
     if recorded["recordings"]:
         runs, names = count_text(recorded["recordings"], "recorded run"), recorded["packages"]
         loaded = f"; loaded: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
@@ -223,8 +251,8 @@ def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "left out", f"{name}: {why}"
     yield "hook", _hook_text(data["hook"])
     disk = data["disk"]
-    parts = ", ".join(f"{name} {bytes_text(disk[name])}" for name in ("images", "layers", "recordings"))
-    yield "disk", f"{parts}; the whole store {bytes_text(disk['store'])}"
+    parts = [f"{name} {bytes_text(disk[name])}" for name in ("images", "layers", "recordings") if disk[name]]
+    yield "disk", ", ".join([*parts, f"the whole store {bytes_text(disk['store'])}"])
     yield "store", path_text(data["store"])
 
 
@@ -233,7 +261,7 @@ def _run_text(run: dict[str, Any]) -> str:
     on = f"on image {run['image']}" if run["image"] else "with a layer" if run["layer"] else "without an image"
     cost = f" in {seconds_text(run['compile_seconds'])}" if run["compile_seconds"] else ""
     methods = count_text(run["statements"], "method")
-    return f"{ago_text(run['started'])}, {program_text(run['program'])}, {on}; it compiled {methods}{cost}"
+    return f"{ago_text(run['started'])}, {_short_name(run['program'])}, {on}; it compiled {methods}{cost}"
 
 
 def _hook_text(hook: dict[str, Any]) -> str:

@@ -1,0 +1,64 @@
+"""What `doctor` found, as one file for an issue report: all that whoever reads it would ask for, and no secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ._version import __version__
+from .doctor import Check
+from .errors import AutoimageError
+from .privacy import shown_environment, without_secrets
+from .report import status
+
+__all__ = ["gather", "text"]
+
+
+def gather(checks: Iterable[Check], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The content of a report, as plain data without secrets.
+
+    Args:
+        checks: what `pyjl_autoimage.doctor.examine` gave.
+        environ: the variables (``os.environ`` when None).
+
+    Raises:
+        SettingsError: a setting has an unknown name or a bad value.
+    """
+    environ = os.environ if environ is None else environ
+    try:
+        stands: dict[str, Any] = status()
+        del stands["session"]  # of this process, which starts nothing
+    except AutoimageError as error:
+        stands = {"error": str(error)}
+    found = {
+        "pyjl_autoimage": __version__,
+        "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "checks": [asdict(check) for check in checks],
+        "options": sorted(f"-X {name}={value}" for name, value in sys._xoptions.items() if name.startswith("julia")),
+        "status": stands,
+    }
+    return {**without_secrets(found, environ), "environment": shown_environment(environ)}
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """A report for people, as a text that can be pasted into an issue."""
+    lines = [f"pyjl_autoimage {found['pyjl_autoimage']}, doctor's report of {found['made']}", "", "## Checks", ""]
+    for check in found["checks"]:
+        mark = "ok " if check["ok"] else "BAD"
+        lines.append(f"{mark}  {check['what']}: {_indented(check['found'])}")
+        if check["remedy"]:
+            lines.append(f"     -> {_indented(check['remedy'])}")
+    lines += ["", "## Environment", ""]
+    lines += [f"{name}={value}" for name, value in found["environment"].items()]
+    lines += found["options"]
+    lines += ["", "## Status", "", json.dumps(found["status"], indent=2), ""]
+    return "\n".join(lines)
+
+
+def _indented(said: str) -> str:
+    return said.replace("\n", "\n     ")
