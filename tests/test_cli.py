@@ -8,12 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pyjl_autoimage.cli import main
-from pyjl_autoimage.jobs import Build, State
-from pyjl_autoimage.processes import hostname, name_of_this_process
+from pyjl_autoimage.jobs import State
 
 from standin import World, buildable_world, environ_of, julia_that
 
@@ -243,49 +240,6 @@ def test_a_cancelled_build_ends_its_julia_and_leaves_nothing(buildable):
     assert not Path(buildable.store.build_directory(buildable.environment.id)).exists()
 
 
-# -- the state of builds -------------------------------------------------------------------------------
-
-
-def test_a_build_whose_process_died_has_failed(store):
-    State("t", f"{hostname()}-99999999-1", phase="native code").write(
-        store, store.ensure(store.environment("e")) and "e"
-    )
-    state = State.read(store, "e")
-    assert state is not None and state.state == "failed"
-    assert "killed while it was in phase 'native code'" in state.error
-
-
-def test_progress_uses_what_the_last_build_took(store):
-    import time
-
-    store.ensure(store.environment("e"))
-    state = State("t", name_of_this_process(), phase="load", started=time.time() - 60, phase_started=time.time())
-    state.usual = {
-        "prepare": 1,
-        "builder": 1,
-        "precompile": 58,
-        "load": 10,
-        "statements": 10,
-        "native code": 100,
-    }
-    progress = state.progress()
-    assert progress.state == "running" and progress.phase == "load"
-    assert 190 < progress.expected < 260
-    assert 0.2 < progress.fraction < 0.4
-
-
-def test_a_handle_of_a_build_that_never_began(store):
-    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(9)"])
-    process.wait()
-    store.ensure(store.environment("e"))
-    handle = Build(store, "e", "token", process)
-    assert handle.done
-    from pyjl_autoimage import BuildError
-
-    with pytest.raises(BuildError, match="ended with status 9"):
-        handle.wait()
-
-
 def test_phases_are_known_by_what_packagecompiler_prints(fixtures):
     """On the output of a real build (Julia 1.12) with our own script's lines between."""
     from pyjl_autoimage import builder
@@ -325,84 +279,3 @@ def test_a_python_that_no_julia_can_host_gets_an_image_without_pythoncall(builda
     assert cli(environ_of(buildable, PYJL_AUTOIMAGE_INCLUDE="Example"), "build").returncode == 1
     packages = (buildable.root / "arguments").read_text().split(" -- ")[1].split()
     assert packages == ["PythonCall", "Example", "AutoimageRecorder"]
-
-
-# -- doctor --------------------------------------------------------------------------------------------
-
-
-def checks_of(world, **environ):
-    result = cli(environ_of(world, **environ), "doctor", "--json")
-    return result.returncode, {check["what"]: check for check in json.loads(result.stdout)["checks"]}
-
-
-def test_doctor_where_all_is_well(buildable):
-    image = buildable.publish()
-    status, checks = checks_of(buildable)
-    assert [what for what, check in checks.items() if not check["ok"]] == []
-    assert status == 0
-    assert f"image {image.id}" in checks and "1.10.4" in checks["Julia"]["found"]
-    assert cli(environ_of(buildable), "doctor").stdout.startswith("ok   store: ")
-
-
-def test_doctor_finds_a_bit_that_flipped_and_condemns_the_image(buildable):
-    image = buildable.publish(b"0123456789")
-    with open(image.path, "r+b") as file:
-        file.seek(5)
-        file.write(b"?")
-    status, checks = checks_of(buildable)
-    assert status == 1
-    assert "checksum" in checks[f"image {image.id}"]["found"] and checks[f"image {image.id}"]["remedy"]
-    assert "checksum" in (buildable.store.condemned(image.id) or "")
-
-
-def test_doctor_on_a_broken_machine(buildable, tmp_path):
-    import os
-    import shutil
-
-    shutil.rmtree(buildable.project)
-    (buildable.project).mkdir()
-    buildable.store.ensure(buildable.store.root)
-    os.chmod(buildable.store.home, 0o777)
-    for program in ("cat", "sh"):  # what the stand-in Julia needs, but no compiler
-        (tmp_path / "bin").mkdir(exist_ok=True)
-        (tmp_path / "bin" / program).symlink_to(shutil.which(program) or "")
-    environ = environ_of(buildable, PATH=str(tmp_path / "bin"))
-    del environ["JULIA_CC"]
-    result = cli(environ, "doctor", "--json")
-    checks = {check["what"]: check for check in json.loads(result.stdout)["checks"]}
-    assert result.returncode == 1
-    for what in ("store", "C compiler", "Julia project"):
-        assert not checks[what]["ok"] and checks[what]["remedy"], what
-
-
-def test_doctor_without_julia(no_julia_environ, tmp_path):
-    result = cli({**no_julia_environ, "PYJL_AUTOIMAGE_HOME": str(tmp_path / "store")}, "doctor")
-    assert result.returncode == 1
-    assert "bad  Julia" in result.stdout and "Traceback" not in result.stderr
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from([*State("t", "p").to_json(), "other"]),
-        st.none() | st.integers() | st.text(max_size=5) | st.dictionaries(st.text(max_size=3), st.text(max_size=3)),
-        max_size=6,
-    )
-)
-def test_strangers_words_about_a_build_are_refused_or_harmless(tmp_path_factory, changes):
-    from pyjl_autoimage.store import Store, write_json
-
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    store.ensure(store.environment("e"))
-    write_json(store.build_state("e"), {**State("t", "p").to_json(), **changes})
-    state = State.read(store, "e")
-    if state is not None:
-        state.progress()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0042, "4.2 ms"), (0.314, "0.31 s"), (12.3, "12 s"), (245, "4 min 05 s"), (0, "0.00 s")]
-)
-def test_times_in_words(seconds, text):
-    from pyjl_autoimage.words import seconds_text
-
-    assert seconds_text(seconds) == text

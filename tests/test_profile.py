@@ -304,3 +304,67 @@ def test_a_line_that_is_not_one_of_ours_counts_as_nothing(store, line):
     assert (kept.packages, kept.code) == ({}, {})
     assert kept.recent[dead(1)].ready == 0.0
     assert list(kept.statements) == [statement(1)]
+
+
+# -- what runs have saved ----------------------------------------------------------------------------------
+
+
+def told(program, image=None, ready=1.0, compiled=2.0, layer=None, workload=None, started=LATELY):
+    header = json.loads(begin(program, started, image, layer)) | {"workload": workload}
+    return f"{json.dumps(header)}\nready {ready}\ncompiled {compiled}\n"
+
+
+def test_a_run_on_an_image_saves_what_the_usual_plain_run_of_its_program_costs_more(store):
+    for number, log in enumerate(
+        [
+            told("a.py", compiled=9.0), told("a.py", compiled=11.0), told("a.py", compiled=10.0),
+            told("a.py", "i", 0.2, 0.3), told("a.py", None, 0.7, 1.8, layer="l"),
+            told("b.py", "i", 0.2, 0.3),  # of which no plain run is known
+        ]
+    ):  # fmt: skip
+        record(store, dead(number), "", log, header=False)
+    assert profile.peek(store, ENVIRONMENT).saved == pytest.approx(10.5 + 8.5)
+    kept = profile.merge(store, ENVIRONMENT)
+    assert (kept.saved, kept.saved_runs) == (pytest.approx(19.0), 2)
+    again = profile.merge(store, ENVIRONMENT)
+    assert (again.saved, again.saved_runs) == (pytest.approx(19.0), 2), "each counts once"
+
+
+def test_savings_outlive_the_runs_that_made_them(store):
+    record(store, dead(0), "", told("a.py", compiled=9.0, started=LATELY - 1), header=False)
+    profile.merge(store, ENVIRONMENT)
+    for number in range(1, profile.RUNS_KEPT + 11):
+        record(store, dead(number), "", told("a.py", "i", 0.5, 0.5), header=False)
+    profile.merge(store, ENVIRONMENT)
+    kept = profile.merge(store, ENVIRONMENT)
+    assert dead(0) not in kept.recent
+    assert (kept.saved, kept.saved_runs) == (pytest.approx(9.0 * (profile.RUNS_KEPT + 10)), profile.RUNS_KEPT + 10)
+    assert kept.programs["a.py"].costs == [10.0]
+
+
+def test_nobody_waited_for_what_a_build_ran_and_a_run_that_was_killed_says_nothing(store):
+    record(store, dead(0), "", told("a.py", compiled=9.0), header=False)
+    record(store, dead(1), "", told("a.py", "i", workload="1234"), header=False)
+    record(store, dead(2), "", told("a.py", "i").replace("compiled 2.0\n", ""), header=False)
+    kept = profile.merge(store, ENVIRONMENT)
+    assert (kept.saved, kept.saved_runs) == (0.0, 0)
+    assert [run.ended for _, run in sorted(kept.recent.items())] == [True, True, False]
+
+
+def test_a_run_that_is_read_in_pieces_saves_once(store):
+    record(store, dead(0), "", told("a.py", compiled=9.0), header=False)
+    lines = told("a.py", "i", 0.5, 0.5)
+    record(store, living(), "", lines[:-9], header=False)
+    assert profile.merge(store, ENVIRONMENT).saved_runs == 0
+    record(store, living(), "", lines[-9:], header=False)
+    assert profile.merge(store, ENVIRONMENT).saved == pytest.approx(9.0)
+    assert profile.merge(store, ENVIRONMENT).saved_runs == 1
+
+
+def test_a_profile_of_before_anything_was_saved_is_still_read(store):
+    record(store, dead(0), f"{statement(1)}\n", told("a.py"), header=False)
+    value = profile.merge(store, ENVIRONMENT).to_json()
+    del value["saved"], value["saved_runs"], value["programs"][0][1]["costs"]
+    for run in value["recent"].values():
+        del run["ended"], run["workload"]
+    assert list(Profile.from_json(value).statements) == [statement(1)]

@@ -179,7 +179,7 @@ def _build(options: argparse.Namespace) -> int:
     from .report import stdout_to_stderr
     from .store import Store
     from .watching import watcher
-    from .words import bytes_text, seconds_text
+    from .words import bytes_text, count_text, seconds_text
     from .workloads import Caller, tasks
 
     names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target", "time_limit", "libraries")
@@ -218,7 +218,10 @@ def _build(options: argparse.Namespace) -> int:
         return 0
     took = seconds_text(state.finished - state.started)
     held = (
-        f"{len(image.packages)} packages, {image.statements} statements, {bytes_text(image.bytes)}" if image else ""
+        f"{count_text(len(image.packages), 'package')}, {count_text(image.statements, 'statement')}, "
+        f"{bytes_text(image.bytes)}"
+        if image
+        else ""
     )
     if image is None:
         built = f"{len(state.layers)} layers" if len(state.layers) != 1 else "a layer"

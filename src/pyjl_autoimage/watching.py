@@ -11,7 +11,7 @@ from typing import Any
 
 from . import jobs
 from .jobs import Progress
-from .words import bytes_text, path_text, seconds_text
+from .words import about_text, bytes_text, clock_text, path_text, seconds_text
 
 __all__ = ["watcher"]
 
@@ -52,8 +52,7 @@ class _Lines:
 
     def __call__(self, progress: Progress) -> None:
         if self.log and progress.state == "running":
-            expected = f"building takes about {seconds_text(progress.expected)}"
-            self.console.print(f"{expected}; log: {self.log}", markup=False)
+            self.console.print(f"a build takes {about_text(progress.expected)}; log: {self.log}", markup=False)
             self.log = ""
         for name, seconds in progress.ended[self.printed :]:
             self.console.print(f"{name:<12} {seconds_text(seconds):>10}", markup=False)
@@ -97,7 +96,7 @@ class _Bar:
         return Group(*lines)
 
     def _times(self, progress: Progress) -> str:
-        parts = [f"{seconds_text(progress.elapsed)} of about {seconds_text(progress.expected)}"]
+        parts = [f"{clock_text(progress.elapsed)} of about {clock_text(progress.expected)}"]
         if self.memory:
             parts.append(f"{bytes_text(self.memory)} of memory")
         if progress.generation > 1:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 import time
 
-__all__ = ["about_text", "ago_text", "bytes_text", "count_text", "path_text", "program_text", "seconds_text"]
+__all__ = [
+    "about_text",
+    "ago_text",
+    "bytes_text",
+    "clock_text",
+    "count_text",
+    "path_text",
+    "program_text",
+    "seconds_text",
+]
 
 
 def bytes_text(number: float) -> str:
@@ -26,6 +35,11 @@ def seconds_text(seconds: float) -> str:
     if seconds >= 60:
         return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2f} s"
+
+
+def clock_text(seconds: float) -> str:
+    """A time that is shown as it passes, in whole seconds: ``4 min 05 s``, ``3 s``."""
+    return seconds_text(seconds) if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def about_text(seconds: float) -> str:
