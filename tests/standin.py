@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pyjl_autoimage import manifest
 from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
 from pyjl_autoimage.image import BakedPackage, Image, Requirements
 from pyjl_autoimage.layer import Layer
+from pyjl_autoimage.processes import hostname
 from pyjl_autoimage.store import Store, file_sha256, library_name
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
@@ -193,6 +195,20 @@ class World:
         )
         self.store.publish(str(staging), image)
         return image
+
+    def record(
+        self, program: str, ready: float, compiled: float, *, image: str | None = None, layer: str | None = None,
+        ago: float = 3600.0, statements: int = 5,
+    ) -> None:  # fmt: skip
+        """Leave the recording of a process that has ended."""
+        directory = Path(self.store.ensure(self.store.recordings(self.environment.id)))
+        number = len(list(directory.iterdir())) // 2
+        name = f"{hostname()}-{99999000 + number}-1-{number:08x}"
+        lines = (f"precompile(Tuple{{typeof(Base.f{number}_{n}), Int64}})\n" for n in range(statements))
+        (directory / f"{name}.jl").write_text("".join(lines))
+        header = {"schema": 1, "started": time.time() - ago, "image": image, "layer": layer, "program": program}
+        header["flags"] = {}
+        (directory / f"{name}.log").write_text(f"{json.dumps(header)}\nready {ready}\ncompiled {compiled}\n")
 
     def publish_layer(self, layer_id: str = "1" * 16, **changes: object) -> Layer:
         """Put a layer into the store, of the program that `python -c` is."""

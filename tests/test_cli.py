@@ -12,7 +12,7 @@ import pytest
 from pyjl_autoimage.cli import main
 from pyjl_autoimage.jobs import State
 
-from standin import World, buildable_world, environ_of, julia_that
+from standin import World, buildable_world, environ_of, julia_that, julia_that_builds
 
 
 def cli(environ, *arguments, cwd=None):
@@ -279,3 +279,62 @@ def test_a_python_that_no_julia_can_host_gets_an_image_without_pythoncall(builda
     assert cli(environ_of(buildable, PYJL_AUTOIMAGE_INCLUDE="Example"), "build").returncode == 1
     packages = (buildable.root / "arguments").read_text().split(" -- ")[1].split()
     assert packages == ["PythonCall", "Example", "AutoimageRecorder"]
+
+
+# -- watching builds -------------------------------------------------------------------------------------
+
+
+def test_log_of_a_build_in_the_background_is_followed_to_its_end(buildable):
+    none = cli(environ_of(buildable), "log")
+    assert none.returncode == 1 and "no build of this environment has begun yet" in none.stderr
+    julia_that(buildable, 'echo "it begins"; sleep 1; echo "ERROR: it ends"; exit 1')
+    told = json.loads(cli(environ_of(buildable), "build", "--no-wait", "--json").stdout)
+    assert told["state"] == "running"
+    data = json.loads(cli(environ_of(buildable), "status", "--json").stdout)
+    assert data["build"]["state"] == "running", "it has begun when the command returns"
+    followed = cli(environ_of(buildable), "log", "--follow")
+    assert followed.returncode == 1, "the build's exit status"
+    assert followed.stdout == Path(told["log"]).read_text()
+    assert followed.stdout.index("it begins") < followed.stdout.index("ERROR: it ends")
+    assert cli(environ_of(buildable), "log").stdout == followed.stdout
+
+
+def test_log_of_a_build_that_succeeded(buildable):
+    julia_that_builds(buildable)
+    assert cli(environ_of(buildable), "build").returncode == 0
+    found = cli(environ_of(buildable), "log", "--follow")
+    assert found.returncode == 0 and "[autoimage] done: " in found.stdout
+
+
+def test_in_a_pipe_a_build_says_how_long_each_phase_took(buildable):
+    julia_that_builds(buildable, meanwhile='echo "[autoimage] native code"; sleep 0.3')
+    lines = cli(environ_of(buildable), "build").stdout.splitlines()
+    assert lines[0].startswith("a build takes about 5 min; log: ")
+    phases = [line.rsplit(None, 2)[0].strip() for line in lines[1:] if line.endswith((" s", " ms"))]
+    assert [phase for phase in phases if phase in ("prepare", "native code", "publish")][:2] == [
+        "prepare",
+        "native code",
+    ]
+    assert "Built image" in "\n".join(lines)
+
+
+def test_an_interrupted_build_says_that_it_has_ended_when_it_has(buildable):
+    import signal
+    import time
+
+    pid = buildable.root / "pid"
+    julia_that(buildable, f"echo $$ > {pid}; sleep 60")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pyjl_autoimage", "build"], env=environ_of(buildable),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    state = State.read(buildable.store, buildable.environment.id)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert out.splitlines()[-1] == "cancelled: the image in use stays, and nothing half done is left"
+    assert state is not None and state.state == "cancelled"
+    assert not Path(buildable.store.build_directory(buildable.environment.id)).exists()

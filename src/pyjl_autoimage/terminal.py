@@ -16,6 +16,10 @@ PROGRAMS_SHOWN = 3
 IMAGES_SHOWN = 3
 REASONS_SHOWN = 3
 
+MOST_FOR_PROGRAM, FOR_TIMES = 40, 38
+"""Columns of the terminal that the table of times takes: the programs' names at most, and the times."""
+
+_TABLE_HEADING = "medians of the last runs"
 _TIER_TEXTS = {"plain": "plain", "layer": "with a layer", "image": "on an image"}
 
 
@@ -187,11 +191,12 @@ def _show_times(data: dict[str, Any], console: Any) -> None:
     from rich.text import Text
 
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("medians of the last runs", no_wrap=True, overflow="ellipsis")
+    width = max(len(_TABLE_HEADING), min(MOST_FOR_PROGRAM, console.width - FOR_TIMES))
+    table.add_column(_TABLE_HEADING, no_wrap=True)
     for heading in ("runs", "start", "compiling", "together"):
         table.add_column(heading, justify="right", no_wrap=True)
     for entry in data["times"][:PROGRAMS_SHOWN]:
-        table.add_row(Text(_shortened(program_text(entry["program"]), 38)))
+        table.add_row(Text(_shortened(program_text(entry["program"]), width)))
         for tier in TIERS:
             if entry[tier]:
                 table.add_row(f"  {_TIER_TEXTS[tier]}", *_cells(entry[tier]), style=_style(tier))

@@ -1,0 +1,261 @@
+"""The status: as data in each of its states, and as a person sees it, in a terminal of 80 columns and in a pipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pyjl_autoimage.jobs import State
+from pyjl_autoimage.processes import name_of_this_process
+from pyjl_autoimage.report import status
+from pyjl_autoimage.terminal import show_status
+
+from standin import PYTHONCALL, World, buildable_world
+
+PROGRAM = "/home/somebody/projects/forecast/scripts/a_report_with_quite_a_long_name.py"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = buildable_world(tmp_path)
+    for name, value in world.environ.items():
+        monkeypatch.setenv(name, value)
+    return world
+
+
+def lines_of(data: dict, *, width: int = 80, terminal: bool = True) -> list[str]:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width, highlight=False, color_system=None)
+    console.soft_wrap = not terminal
+    show_status(data, console)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def on_plain(world: World) -> None:
+    world.record(PROGRAM, 1.31, 10.6, ago=9000)
+    world.record(PROGRAM, 1.29, 10.4, ago=8000)
+
+
+def a_build(world: World, **facts: object) -> None:
+    world.store.ensure(world.store.environment(world.environment.id))
+    State("t", name_of_this_process(), **facts).write(world.store, world.environment.id)  # type: ignore[arg-type]
+    Path(world.store.build_log(world.environment.id)).write_text("what it says\n")
+
+
+def test_nothing_recorded(world):
+    data = status()
+    assert data["summary"] == {
+        "state": "nothing",
+        "fast": False,
+        "why": ["nothing has been recorded, and there is no image"],
+    }
+    assert (data["estimate"], data["times"]) == (None, [])
+    lines = lines_of(data)
+    assert lines[0] == "Slow. Nothing has been recorded, and there is no image."
+    assert lines[1].startswith("pyjl-autoimage run script.py ")
+
+
+def test_recorded_but_no_image(world):
+    on_plain(world)
+    data = status()
+    assert data["summary"] == {"state": "recorded", "fast": False, "why": ["there is no image yet"]}
+    assert data["estimate"] == {
+        "program": PROGRAM, "seconds": 11.8, "now_seconds": 11.8, "then_seconds": None, "build_seconds": 300,
+    }  # fmt: skip
+    lines = lines_of(data)
+    assert lines[0] == "Slow. There is no image yet; 2 recorded runs can go into one."
+    assert " ".join(lines[1:3]) == (
+        "pyjl-autoimage build would save about 12 s of each run of a_report_with_quite_a_long_name.py (takes about 5 min)"
+    )
+    assert lines_of(data, width=120)[1] == " ".join(lines[1:3])
+
+
+def test_a_layer_only(world):
+    on_plain(world)
+    layer = world.publish_layer(program=PROGRAM)
+    world.record(PROGRAM, 0.7, 1.8, layer=layer.id)
+    data = status()
+    assert data["summary"]["state"] == "layer" and data["summary"]["fast"]
+    assert data["estimate"]["seconds"] == 2.5, "what the layer leaves"
+    assert data["saved"] == {"seconds": 9.3, "runs": 1}
+    lines = lines_of(data)
+    assert lines[0].startswith("Faster. ") and "Saved so far: 9.30 s in 1 run." in lines
+
+
+def test_a_valid_image(world):
+    on_plain(world)
+    image = world.publish(built_at=time.time() - 7200)
+    world.record(PROGRAM, 0.20, 0.012, image=image.id, ago=3000, statements=0)
+    world.record("-m worker", 0.20, 0.0, image=image.id, ago=2000, statements=0)
+    data = status()
+    assert data["summary"] == {"state": "image", "fast": True, "why": []}
+    assert data["times"][1]["image"] == {"runs": 1, "ready_seconds": 0.2, "compile_seconds": 0.012}
+    assert data["saved"] == {"seconds": 11.59, "runs": 1}
+    lines = lines_of(data)
+    assert lines[0] == f"Fast. The next start uses image {image.id}, built 2 hours ago."
+    assert lines[1] == "Another build would bring nothing to speak of."
+    table = [" ".join(line.split()) for line in lines[lines.index("") + 1 :][:6]]
+    assert table == [
+        "medians of the last runs runs start compiling together",
+        "-m worker",
+        "on an image 1 0.20 s 0.00 s 0.20 s",
+        "...ts/a_report_with_quite_a_long_name.py",
+        "plain 2 1.30 s 10.5 s 11.8 s",
+        "on an image 1 0.20 s 12.0 ms 0.21 s",
+    ]
+
+
+def test_an_image_on_which_nothing_has_run_yet(world):
+    on_plain(world)
+    world.publish()
+    assert lines_of(status())[1] == "No run on it has been recorded yet."
+
+
+def test_an_image_that_lacks_what_runs_compile(world):
+    on_plain(world)
+    image = world.publish(built_at=time.time() - 7200)
+    world.record(PROGRAM, 0.20, 1.5, image=image.id, ago=3000)
+    assert lines_of(status(), width=200)[1].startswith("pyjl-autoimage build would save about 1.5 s of each run")
+
+
+def test_a_stale_image_with_its_reasons(world):
+    on_plain(world)
+    world.publish()
+    world.write_manifest(version="0.5.4", extra=PYTHONCALL)
+    data = status()
+    assert data["summary"] == {
+        "state": "stale",
+        "fast": False,
+        "why": ["Example 0.5.3 in the image, 0.5.4 in the manifest"],
+    }
+    lines = lines_of(data)
+    assert lines[0] == "Slow. No image fits any more, so starts are plain ones:"
+    assert lines[1] == "  Example 0.5.3 in the image, 0.5.4 in the manifest"
+    assert sum("0.5.4" in line for line in lines) == 1, "said once"
+
+
+def test_more_than_three_reasons_are_counted(world):
+    world.publish(juliacall="0.9.1", julia_version="1.9.0", word_size=32, flags={"inline": "no"})
+    lines = lines_of(status())
+    assert len(status()["summary"]["why"]) == 4
+    assert lines[4] == "  and 1 more reason"
+
+
+def test_an_older_image_is_named_with_why_it_is_not_used(world):
+    newest = world.publish(b"new", built_at=2.0)
+    old = world.publish(b"old", built_at=1.0)
+    lines = lines_of(status())
+    assert lines[-2:] == [f"Image {old.id} is not used:", f"  a newer image is in use ({newest.id})"]
+
+
+def test_building(world):
+    on_plain(world)
+    a_build(world, phase="statements", detail="240/960", started=time.time() - 70, phase_started=time.time() - 5)
+    data = status()
+    progress = data["build"]["progress"]
+    assert (data["build"]["state"], progress["phase"], progress["detail"]) == ("running", "statements", "240/960")
+    assert progress["elapsed_seconds"] == pytest.approx(70, abs=5) and 0.2 < progress["fraction"] < 0.4
+    lines = lines_of(data)
+    assert lines[1].startswith("Building: statements 240/960, 28 %, about 3 min left")
+    assert lines[2] == "pyjl-autoimage log --follow shows what it does"
+    assert not any("would save" in line for line in lines)
+
+
+def test_a_build_that_failed(world):
+    on_plain(world)
+    error = "PackageCompiler failed (status 1):\nERROR: LoadError: the sky fell"
+    a_build(world, state="failed", error=error, started=time.time() - 70, finished=time.time() - 61)
+    data = status()
+    assert data["build"]["progress"] is None and data["build"]["error"] == error
+    lines = lines_of(data)
+    assert lines[1:3] == [
+        "The last build failed 1 minute ago: ERROR: LoadError: the sky fell",
+        "pyjl-autoimage log shows all that it said",
+    ]
+    assert any("would save" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PYJL_AUTOIMAGE", "0"), ("PYTHON_JULIACALL_SYSIMAGE", "/opt/julia/own.so")]
+)
+def test_what_was_switched_off_is_said_to_be(world, monkeypatch, variable, value):
+    world.publish()
+    monkeypatch.setenv(variable, value)
+    data = status()
+    assert data["summary"]["state"] == "off" and not data["summary"]["fast"]
+    assert lines_of(data)[0].startswith("Off. ")
+
+
+def test_what_lies_on_the_disk(world):
+    image = world.publish(b"x" * 5000)
+    world.publish(b"y" * 700, environment="another")
+    layer = world.publish_layer()
+    (Path(world.store.layer_depot(layer.id)) / "cache.ji").write_bytes(b"z" * 3000)
+    on_plain(world)
+    disk = status()["disk"]
+    assert disk["images"] == sum(p.stat().st_size for p in Path(image.path).parent.iterdir())
+    assert disk["layers"] > 3000 and disk["recordings"] > 0
+    everything = sum(p.stat().st_size for p in Path(world.store.home).rglob("*") if p.is_file())
+    assert disk["store"] == everything
+
+
+def busy(world: World) -> dict:
+    """Everything at once that a status can show, with long names."""
+    on_plain(world)
+    image = world.publish(built_at=time.time() - 100)
+    world.publish(b"stale", built_at=1.0, juliacall="0.9.35")
+    world.publish_layer(program=PROGRAM, image=image.id)
+    for number in range(4):
+        world.record(f"/srv/{'deep/' * 12}program{number}.py", 0.2, 0.3, image=image.id, ago=90)
+    world.record(PROGRAM, 0.2, 4000.0, image=image.id, ago=50)
+    error = "ERROR: LoadError: " + "something long that cannot be said in fewer words " * 4
+    a_build(
+        world, state="failed", error=error, started=time.time() - 70, left_out={"Example": "tracked by path " * 8}
+    )
+    return status()
+
+
+@pytest.mark.parametrize("width", [80, 60, 200])
+def test_no_line_is_wider_than_the_terminal_and_tables_stay_tables(world, width):
+    lines = lines_of(busy(world), width=width)
+    assert max(map(len, lines)) <= width
+    heading = next(n for n, line in enumerate(lines) if line.startswith("medians"))
+    assert "together" in lines[heading]
+    rows = [line for line in lines[heading + 1 :] if line.startswith(("  plain", "  on an image", "  with a layer"))]
+    ends = {len(line) for line in rows}
+    assert len(rows) == 4 and ends == {len(lines[heading])}, "right-aligned, each in one line"
+    assert "and 2 more programs" in lines
+    facts = lines[lines.index("", heading) + 1 :]
+    labels = [line.split()[0] for line in facts[: facts.index("")] if not line.startswith(" ")]
+    assert " ".join(labels) == "Julia project image layer profile last build left hook disk store"
+
+
+def test_in_a_pipe_there_are_neither_colours_nor_broken_lines(world):
+    data = busy(world)
+    lines = lines_of(data, terminal=False)
+    assert not any("\x1b" in line for line in lines)
+    assert f"store     {data['store']}" in lines and len(max(lines, key=len)) > 200
+
+
+def command(*arguments: str, **environ: str) -> str:
+    found = subprocess.run(
+        [sys.executable, "-m", "pyjl_autoimage", *arguments],
+        env={**os.environ, **environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return found.stdout
+
+
+def test_the_command_prints_the_same_data_and_honours_no_color(world):
+    on_plain(world)
+    data = json.loads(command("status", "--json"))
+    assert data["summary"] == status()["summary"] and data["times"] == status()["times"]
+    assert "\x1b[" in command("status", FORCE_COLOR="1", TERM="xterm-256color")
+    uncoloured = command("status", FORCE_COLOR="1", NO_COLOR="1", TERM="xterm-256color")
+    assert "\x1b[3" not in uncoloured and "Slow." in uncoloured
