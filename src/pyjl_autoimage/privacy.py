@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .words import path_text
+
 __all__ = ["shown_environment", "without_secrets"]
 
 _SHOWN = ("PYTHON_JULIA", "JULIA", "PYJL_", "_PYJL_")
@@ -68,8 +70,4 @@ def _without(text: str, environ: Mapping[str, str]) -> str:
             text = text.replace(value, "***")
     text = _SECRET_URL.sub(r"\1***@", text)
     text = _SECRET_WORD.sub(r"\1***", text)
-    home = environ.get("HOME") or environ.get("USERPROFILE") or os.path.expanduser("~")
-    for place in sorted({home, os.path.realpath(home)}, key=len, reverse=True):
-        if len(place) > 1:
-            text = re.sub(rf"{re.escape(place.rstrip(os.sep))}(?![\w.-])", "~", text)
-    return text
+    return path_text(text, environ.get("HOME") or environ.get("USERPROFILE"))

@@ -243,7 +243,8 @@ def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
             what = ", ".join([count_text(layer["statements"], "statement"), *map(os.path.basename, layer["code"])])
             yield "layer", f"for {_short_name(layer['program'])}, built {ago_text(layer['built_at'])}: {what}"
     if recorded["recordings"]:
-        runs, names = count_text(recorded["recordings"], "recorded run"), recorded["packages"]
+        runs = count_text(recorded["recordings"], "recorded run")
+        names = [name for name in recorded["packages"] if not name.endswith(("_jll", "Ext"))]
         loaded = f"; loaded: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
         yield "profile", f"{count_text(recorded['statements'], 'statement')} from {runs}{loaded}"
     for run in data["runs"][:1]:

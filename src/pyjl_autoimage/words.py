@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 __all__ = [
@@ -63,10 +64,18 @@ def count_text(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def path_text(path: str) -> str:
-    """A path with the home directory shortened: ``~/.cache``."""
-    home = os.path.expanduser("~").rstrip(os.sep)
-    return f"~{path[len(home) :]}" if home and f"{path}{os.sep}".startswith(f"{home}{os.sep}") else path
+def path_text(text: str, home: str | None = None) -> str:
+    """A path, or a text with paths, with the home directory shortened: ``~/.cache``.
+
+    Args:
+        text: the text.
+        home: the home directory; the user's when None.
+    """
+    home = os.path.expanduser("~") if home is None else home
+    for place in sorted({home, os.path.realpath(home)}, key=len, reverse=True) if home else ():
+        if len(place) > 1:
+            text = re.sub(rf"(?<![\w.-]){re.escape(place.rstrip(os.sep))}(?![\w.-])", "~", text)
+    return text
 
 
 def program_text(program: str) -> str:
