@@ -57,6 +57,16 @@ def test_a_handle_of_a_build_that_never_began(store):
         handle.wait()
 
 
+def test_a_build_that_waits_for_another_says_so(store):
+    store.ensure(store.environment("e"))
+    State("another", name_of_this_process()).write(store, "e")
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    progress = Build(store, "e", "token", process).progress
+    process.kill()
+    process.communicate()
+    assert (progress.state, progress.detail) == ("starting", "another build ends first")
+
+
 @given(
     st.dictionaries(
         st.sampled_from([*State("t", "p").to_json(), "other"]),

@@ -87,8 +87,9 @@ def test_on_an_image_the_gain_is_what_it_lacks_and_another_could_hold(image):
     known = Statement(last=60.0, given=True)
     statements = {"new": Statement(last=60.0), "known": known, "old": Statement(last=1.0)}
     recorded = profile_of(
-        run(image="i", compiled=1.0, started=60.0), run(image="i", compiled=3.0, started=61.0), statements=statements
-    )
+        run(image="i", compiled=1.0, started=60.0), run(image="i", compiled=3.0, started=61.0),
+        run("b.py", image="i", compiled=70.0), statements=statements,
+    )  # fmt: skip
     gain = measured.estimate(recorded, image, [])
     assert gain["seconds"] == 1.0, "half of what was compiled since, 4 s in two runs"
     statements["new"].given = True

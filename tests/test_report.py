@@ -72,7 +72,7 @@ def test_recorded_but_no_image(world):
     lines = lines_of(data)
     assert lines[0] == "Slow. There is no image yet; 2 recorded runs can go into one."
     assert " ".join(lines[1:3]) == (
-        "pyjl-autoimage build would save about 12 s of each run of a_report_with_quite_a_long_name.py (takes about 5 min)"
+        "pyjl-autoimage build saves about 12 s per run of a_report_with_quite_a_long_name.py, takes about 5 min"
     )
     assert lines_of(data, width=120)[1] == " ".join(lines[1:3])
 
@@ -115,14 +115,14 @@ def test_a_valid_image(world):
 def test_an_image_on_which_nothing_has_run_yet(world):
     on_plain(world)
     world.publish()
-    assert lines_of(status())[1] == "No run on it has been recorded yet."
+    assert lines_of(status())[1] == "No recorded run on it has ended yet."
 
 
 def test_an_image_that_lacks_what_runs_compile(world):
     on_plain(world)
     image = world.publish(built_at=time.time() - 7200)
     world.record(PROGRAM, 0.20, 1.5, image=image.id, ago=3000)
-    assert lines_of(status(), width=200)[1].startswith("pyjl-autoimage build would save about 1.5 s of each run")
+    assert lines_of(status(), width=200)[1].startswith("pyjl-autoimage build saves about 1.5 s per run of ")
 
 
 def test_a_stale_image_with_its_reasons(world):
@@ -165,7 +165,7 @@ def test_building(world):
     lines = lines_of(data)
     assert lines[1].startswith("Building: statements 240/960, 28 %, about 3 min left")
     assert lines[2] == "pyjl-autoimage log --follow shows what it does"
-    assert not any("would save" in line for line in lines)
+    assert not any("saves about" in line for line in lines)
 
 
 def test_a_build_that_failed(world):
@@ -179,7 +179,7 @@ def test_a_build_that_failed(world):
         "The last build failed 1 minute ago: ERROR: LoadError: the sky fell",
         "pyjl-autoimage log shows all that it said",
     ]
-    assert any("would save" in line for line in lines)
+    assert any("saves about" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,9 @@ class Build:
                 return State(self._token, "", "failed", error="the build was replaced by another")
             said = self._stderr() or f"the build ended with status {exited} before it began"
             return State(self._token, "", "failed", error=said)
-        return State(self._token, "", "starting", phase="prepare", started=time.time(), phase_started=time.time())
+        now = time.time()
+        detail = "another build ends first" if state is not None and state.state == "running" else ""
+        return State(self._token, "", "starting", detail=detail, started=now, phase_started=now)
 
     def _stderr(self) -> str:
         try:

@@ -6,6 +6,7 @@ Nothing is measured here: every run has noted how long its start took and how lo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -85,11 +86,11 @@ def estimate(recorded: Profile, image: Image | None, layers: Iterable[str]) -> d
         return None
     own = [run for run in _runs(recorded) if run.program == program and run.ended]
     if image is not None:
-        on_it = [run for run in _runs(recorded) if run.image == image.id and run.ended]
+        on_it = [run for run in own if run.image == image.id]
         if not on_it:
             return None
-        saved = gain_over(image, recorded) / len(on_it)
-        return _estimate(program, saved, _cost(run for run in own if run.image == image.id), None)
+        alone = replace(recorded, recent={str(number): run for number, run in enumerate(on_it)})
+        return _estimate(program, gain_over(image, alone) / len(on_it), _cost(on_it), None)
     usable = set(layers)
     now = _cost(run for run in own if run.image is None and run.layer in usable)
     if now is None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .doctor import Check
 from .measured import TIERS
 from .words import about_text, ago_text, bytes_text, count_text, path_text, program_text, seconds_text
+
+if TYPE_CHECKING:
+    from .doctor import Check
 
 __all__ = ["console", "show_check", "show_rows", "show_status"]
 
@@ -159,18 +161,18 @@ def _show_prospect(data: dict[str, Any], console: Any) -> None:
         _hint(console, "pyjl-autoimage build", "then makes its next start fast")
     elif estimate is None:
         if state == "image":
-            console.print("No run on it has been recorded yet.", style="dim")
+            console.print("No recorded run on it has ended yet.", style="dim")
         else:
             _hint(console, "pyjl-autoimage build", "makes the next start fast")
     else:
         takes, program = about_text(estimate["build_seconds"]), _short_name(estimate["program"])
         if estimate["seconds"] >= 0.05:
-            saves = f"would save {about_text(estimate['seconds'])} of each run of {program}"
-            _hint(console, "pyjl-autoimage build", f"{saves} (takes {takes})")
+            saves = f"saves {about_text(estimate['seconds'])} per run of {program}"
+            _hint(console, "pyjl-autoimage build", f"{saves}, takes {takes}")
         elif state == "image":
             console.print("Another build would bring nothing to speak of.", style="dim")
         else:
-            _hint(console, "pyjl-autoimage build", f"would not save much (takes {takes})")
+            _hint(console, "pyjl-autoimage build", f"saves next to nothing, takes {takes}")
 
 
 def _short_name(program: str) -> str:
