@@ -51,6 +51,9 @@ NO_LIBPYTHON = (
 # A build that has something to run does not join the one that runs, but waits for its end: seconds.
 PATIENCE = 7200.0
 
+# How long to wait for the lock before looking whose build holds it: seconds.
+MOMENT = 0.2
+
 # Images have some 200 MB at least. Less than this, and not even the log of a build has room.
 LEAST_FREE_BYTES = 50_000_000
 
@@ -134,9 +137,9 @@ def begin(
         StoreError: the store cannot be written.
     """
     store = Store(settled.home)
-    running = State.read(store, environment.id)
-    if running is not None and running.state == "running" and not to_run:
-        return Build(store, environment.id, running.token, None)
+    last = State.read(store, environment.id)
+    if last is not None and last.state == "running" and not to_run:
+        return Build(store, environment.id, last.token, None)
     store.ensure(store.environment(environment.id))
     free = shutil.disk_usage(store.home).free
     if free < LEAST_FREE_BYTES:
@@ -147,6 +150,7 @@ def begin(
     token = os.urandom(8).hex()
     request = {
         "token": token,
+        "after": last.token if last is not None else None,
         "home": store.home,
         "environment": asdict(environment),
         "settings": {k: v for k, v in asdict(settled).items() if k != "origins"},
@@ -193,15 +197,37 @@ def main(request: str) -> int:
         os.nice(10)
     signal.signal(signal.SIGTERM, _cancelled)
     try:
-        with lock(store.build_lock(environment.id), PATIENCE if asked["tasks"] else 0):
-            return _locked_build(store, environment, settled, asked)
-    except TimeoutError:
-        return jobs.JOINED
+        return _build_or_join(store, environment, settled, asked)
     except _Cancelled:
         return 1
     except AutoimageError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _build_or_join(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+    """Build, unless a build has begun since this one was asked for: that one is joined, even if it has ended.
+
+    A build that has workloads to run waits for the end of the other instead.
+
+    Raises:
+        BuildError: something else holds the lock of this environment's builds.
+    """
+
+    def another() -> bool:
+        last = State.read(store, environment.id)
+        return not asked["tasks"] and last is not None and last.token != asked["after"]
+
+    path = store.build_lock(environment.id)
+    give_up = time.monotonic() + (PATIENCE if asked["tasks"] else 50 * MOMENT)
+    while time.monotonic() < give_up:
+        try:
+            with lock(path, MOMENT):
+                return jobs.JOINED if another() else _locked_build(store, environment, settled, asked)
+        except TimeoutError:
+            if another():  # otherwise the one that holds the lock has yet to write its state
+                return jobs.JOINED
+    raise BuildError(f"another process holds {path}, and does not build")
 
 
 class _Cancelled(BaseException):

@@ -178,6 +178,10 @@ def build_in(place: Place, **environ: str) -> Place:
     before = place.caches()
     place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))
     place.history[-1]["caches"] = [before, place.caches()]
+    (environment,) = (place.store / "v1" / "environments").iterdir()  # as this build leaves it: tests start others
+    place.history[-1]["left"] = sorted(os.listdir(environment))
+    place.history[-1]["text"] = (environment / "build.log").read_text()
+    place.history[-1]["ended"] = json.loads((environment / "build.json").read_text())
     return place
 
 

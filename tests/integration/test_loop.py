@@ -278,11 +278,10 @@ def test_a_manifest_that_moved_on_means_a_stock_start_and_a_reason(built):
 
 
 def test_nothing_is_left_of_a_build_but_its_log(built):
-    (environment,) = (built.store / "v1" / "environments").iterdir()
-    assert not (environment / "build").exists()
-    log = (environment / "build.log").read_text()
-    assert "[autoimage] phase: native code" in log and "[autoimage] done: " in log
-    state = json.loads((environment / "build.json").read_text())
+    build = built.history[2]
+    assert "build.log" in build["left"] and "build" not in build["left"]
+    assert "[autoimage] phase: native code" in build["text"] and "[autoimage] done: " in build["text"]
+    state = build["ended"]
     assert state["state"] == "done"
     assert {"prepare", "precompile", "native code", "link", "prove"} <= set(state["seconds"])
 
