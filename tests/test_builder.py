@@ -134,6 +134,30 @@ def test_flags_of_the_recorded_runs_are_those_of_the_build(world):
     assert start_in(world, PYTHON_JULIACALL_CHECK_BOUNDS="yes")["sysimage"] == only_image(world).path
 
 
+ONE_THAT_COMES_LATE = """
+import subprocess, sys, pyjl_autoimage
+popen = subprocess.Popen
+class Late(popen):
+    def __init__(self, command, **keywords):
+        if "_build" in command:
+            subprocess.Popen = popen
+            subprocess.run([sys.executable, "-m", "pyjl_autoimage", "build"], check=True, capture_output=True)
+        super().__init__(command, **keywords)
+subprocess.Popen = Late
+build = pyjl_autoimage.rebuild()
+print(build.joined, build.wait())
+"""
+
+
+def test_a_build_whose_process_comes_late_joins_what_was_built_meanwhile(world):
+    julia_that_builds(world)
+    shown = subprocess.run(
+        [sys.executable, "-c", ONE_THAT_COMES_LATE],
+        env=environ_of(world), cwd=world.root, capture_output=True, text=True, check=True, timeout=120,
+    ).stdout  # fmt: skip
+    assert shown.split() == ["True", only_image(world).id]
+
+
 def test_where_nothing_was_recorded_a_bare_start_is(world):
     julia_that_builds(world)
     build(world)
