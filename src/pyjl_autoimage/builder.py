@@ -23,7 +23,7 @@ from . import clean, jobs, layering, profile, recipe, runtime, settings, train, 
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
-from .image import Image
+from .image import Image, OwnCode
 from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
@@ -33,7 +33,7 @@ from .recipe import Recipe
 from .recording import RECORDER, julia_string
 from .settings import Settings
 from .store import Store, create_text, file_sha256, library_name
-from .work import Work, executable_itself, julia_environment, run
+from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 
 __all__ = ["Build", "build", "rebuild"]
@@ -292,26 +292,33 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         situation = runtime.situation_of(work.environment, work.store, flags)
         recipe.choose(situation, recorded, work.settings)  # what cannot be built is said before anything else
 
-    work.enter("layer")
     hosts_python = can_host_python(situation.manifest.packages[recipe.PYTHONCALL_UUID], facts.depots)
-    own = layering.build_layers(work, facts, situation, recorded, hosts_python=hosts_python, quick=quick)
-    if quick:
-        return None
+    threads = work.settings.image_threads or affordable_threads()
 
-    work.enter("builder")
-    with _project_lock(work.environment):
-        situation = runtime.situation_of(work.environment, work.store, flags)
-        without = None if hosts_python else NO_LIBPYTHON
-        fit = [name for name, code in own.items() if not code.apart]
-        chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
-        recipe.write_project(work.place("project"), chosen, situation)
-    identity = recipe.identity(chosen, facts, (own[name] for name in chosen.code))
-    statements = recorded.bakeable(identity)
-    _tell(work, chosen, statements)
+    def layers() -> dict[str, OwnCode]:
+        return layering.build_layers(work, facts, situation, recorded, hosts_python=hosts_python, quick=quick)
 
-    builder = _builder_project(work, facts)
+    if quick or recorded.code:  # what could be precompiled of a program's own code goes into the image as well
+        work.enter("layer")
+        own, meanwhile = layers(), None
+        if quick:
+            return None
+    else:
+        own, meanwhile = {}, layers
 
-    library = _run_julia(work, facts, builder, chosen, statements, flags)
+    with beside(meanwhile):
+        work.enter("builder")
+        with _project_lock(work.environment):
+            situation = runtime.situation_of(work.environment, work.store, flags)
+            without = None if hosts_python else NO_LIBPYTHON
+            fit = [name for name, code in own.items() if not code.apart]
+            chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
+            recipe.write_project(work.place("project"), chosen, situation)
+        identity = recipe.identity(chosen, facts, (own[name] for name in chosen.code))
+        statements = recorded.bakeable(identity)
+        _tell(work, chosen, statements)
+        builder = _builder_project(work, facts)
+        library = _run_julia(work, facts, builder, chosen, statements, flags, threads)
     packages, unresolved = recipe.held(work.place("report"), chosen)
     refused = {statements[number - 1] for number in unresolved if number <= len(statements)}
     changed = recipe.changed_sources(chosen, situation, facts.depots)
@@ -453,6 +460,7 @@ def _run_julia(
     chosen: Recipe,
     statements: list[str],
     flags: Mapping[str, str],
+    threads: int,
 ) -> str:
     """Run PackageCompiler; the path of the new library."""
     with open(work.place("statements.jl"), "w", encoding="utf-8") as file:
@@ -486,7 +494,7 @@ def _run_julia(
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((own, *facts.depots))
     environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
     environ["JULIA_DEBUG"] = "PackageCompiler"
-    environ["JULIA_IMAGE_THREADS"] = str(work.settings.image_threads or affordable_threads())
+    environ["JULIA_IMAGE_THREADS"] = str(threads)
     status = run(work, command, environ, lambda line: _follow(work, line))
     if status or not os.path.isfile(library):
         raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}")
