@@ -282,6 +282,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         AutoimageError: it could not be built; nothing was published.
         OSError: the store cannot be written; nothing was published.
     """
+    began = time.time()
     work.enter("prepare")
     if not quick:
         check_compiler()
@@ -348,7 +349,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         built_at=round(time.time(), 3),
         code=tuple(replace(own[name], uuid=module_uuid(name)) for name in chosen.code),
         statements=len(statements) - len(unresolved),
-        build_seconds=round(time.time() - work.state.started, 1),
+        build_seconds=round(time.time() - began, 1),
         **situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
     work.store.publish(os.path.dirname(library), image)
