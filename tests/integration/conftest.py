@@ -219,4 +219,4 @@ def built_by_path(tmp_path_factory: pytest.TempPathFactory, prepared: Path, buil
     path.write_text(text, encoding="utf-8")
     place.manifest = load_manifest(str(path))
     # CSV stays outside: what is not in an image must start fast on it, too.
-    return build_in(place, PYJL_AUTOIMAGE_DEV_PACKAGES="bake", PYJL_AUTOIMAGE_EXCLUDE="CSV")
+    return build_in(place, PYJL_AUTOIMAGE_DEV_PACKAGES="bake", PYJL_AUTOIMAGE_EXCLUDE="CSV", PYJL_AUTOIMAGE_SLIM="1")

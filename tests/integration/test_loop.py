@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -327,6 +328,18 @@ def test_packages_tracked_by_path_are_baked_when_asked(built_by_path):
     by_path = [package for package in image.packages if package.path]
     assert by_path and all(package.digest and package.tree_sha1 is None for package in by_path)
     assert built_by_path.json(NAMES_IN_MAIN)["on_image"]
+
+
+def test_what_a_slim_image_leaves_out_still_works(built_by_path):
+    """The image of packages tracked by path is a slim one."""
+    forgot = re.search(r"slim: forgot (\d+) of (\d+) method instances", built_by_path.history[2]["text"])
+    assert forgot and 0 < int(forgot[1]) < int(forgot[2]) / 2
+    told = built_by_path.json(
+        "import json\nfrom pyjl_autoimage import jl, runtime\njl.seval('using Pkg')\n"
+        "status = jl.seval('sprint(io -> Pkg.status(; io))')\n"
+        "print(json.dumps({'on_image': runtime.session.on_image, 'status': status}))"
+    )
+    assert told["on_image"] and "PythonCall" in told["status"]
 
 
 def test_packages_outside_the_image_are_precompiled_for_it_before_anybody_waits(built_by_path):
