@@ -379,13 +379,3 @@ def test_the_image_is_what_the_process_maps(built):
     maps = built.python(code).stdout
     assert image_of(built).path in maps
     assert built.facts.base_sysimage not in maps
-
-
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-
-
-def test_the_example_runs_on_the_image(built):
-    if built.variant != "with-csv":
-        pytest.skip("the prepared project has no DataFrames and CSV")
-    result = built.cli("run", str(EXAMPLES / "sales_report.py"))
-    assert "north" in result.stdout and "first result after" in result.stdout
