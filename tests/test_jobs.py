@@ -163,16 +163,18 @@ def test_training_is_expected_to_build_twice_and_learns_from_the_first(clock):
 
 
 def test_what_phases_usually_take_is_learned_from_the_last_build_that_had_them(clock):
-    image = begun(clock, state="done", seconds={"layer": 5.0, "native code": 100.0})
+    image = begun(clock, state="done", usual={"workloads": 7.0}, seconds={"layer": 5.0, "native code": 100.0})
     quick = begun(clock, state="done", quick=True, seconds={"layer": 9.0})
     quick.learn(image)
     failed = begun(clock, state="failed", seconds={"layer": 999.0})
     failed.learn(quick)
     state = begun(clock)
     state.learn(failed)
-    assert state.usual == {"layer": 9.0, "native code": 100.0}
+    known = {name: seconds for name, seconds in state.usual.items() if seconds}
+    assert known == {"workloads": 7.0, "layer": 9.0, "native code": 100.0}
+    assert set(state.usual) == set(PHASES), "what a whole build did without takes no time"
     state.learn(None)
-    assert state.usual == {"layer": 9.0, "native code": 100.0}
+    assert state.usual["layer"] == 9.0
 
 
 def test_what_a_build_is_expected_to_take(clock):

@@ -130,9 +130,13 @@ class State:
         return int(parts[1]) if len(parts) > 2 and parts[1].isdigit() else 0
 
     def learn(self, last: State | None) -> None:
-        """Take over how long the phases of earlier builds took."""
-        if last is not None:
-            self.usual = {**last.usual, **(last.seconds if last.state == "done" else {})}
+        """Take over how long the phases of earlier builds took. What the last one did not need, this one may not."""
+        if last is None:
+            return
+        self.usual = dict(last.usual)
+        if last.state == "done":
+            skipped = (name for name in _phases(quick=last.quick) if name != "workloads")
+            self.usual |= {**dict.fromkeys(skipped, 0.0), **last.seconds}
 
     def enter(self, phase: str) -> None:
         """Begin a phase; the same one goes on."""
@@ -171,9 +175,7 @@ class State:
         usual = {name: known.get(name, share * USUAL_SECONDS) for name, share in PHASES.items()}
         if self.generation == 1 and "workloads" not in (self.phase, *self.seconds):
             usual["workloads"] = 0.0  # it comes first, so this build has none
-        names = list(usual)
-        if self.quick:
-            names = names[: names.index(LAST_PHASE_OF_A_QUICK_BUILD) + 1]
+        names = _phases(quick=self.quick)
         at = names.index(self.phase) if self.phase in names else len(names) - 1
         done = time.time() - self.phase_started
         counted = re.fullmatch(r"([0-9]+)/([1-9][0-9]*)", self.detail)
@@ -184,6 +186,11 @@ class State:
             this = max(0.0, this - done)
         later = sum(usual[name] for name in names[at + 1 :])
         return this + later + max(0, self.generations - self.generation) * sum(usual.values())
+
+
+def _phases(*, quick: bool) -> list[str]:
+    names = list(PHASES)
+    return names[: names.index(LAST_PHASE_OF_A_QUICK_BUILD) + 1] if quick else names
 
 
 def expected_seconds(last: State | None) -> float:
