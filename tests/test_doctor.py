@@ -107,7 +107,7 @@ def test_a_broken_machine(world, tmp_path):
         assert not checks[what]["ok"] and checks[what]["remedy"], what
     lines = doctor(environ).stdout.splitlines()
     bad = next(n for n, line in enumerate(lines) if line.startswith("bad  C compiler: none"))
-    assert lines[bad + 1].startswith("     no C compiler: ")
+    assert lines[bad + 1].startswith("     -> no C compiler: ")
     assert lines[-1] == f"{sum(not check['ok'] for check in checks.values())} of {len(checks)} checks are bad."
 
 
@@ -221,7 +221,7 @@ def test_the_report_where_there_is_no_julia(no_julia_environ, tmp_path):
     environ = {**no_julia_environ, "PYJL_AUTOIMAGE_HOME": str(tmp_path / "store")}
     result = doctor(environ, "--report", "-")
     assert result.returncode == 1 and "## Checks" in result.stdout
-    assert '"error"' in result.stdout and "Traceback" not in result.stderr
+    assert '\nerror: "' in result.stdout and "Traceback" not in result.stderr
 
 
 def test_a_report_that_cannot_be_written(world, tmp_path):

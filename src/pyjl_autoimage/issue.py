@@ -56,8 +56,9 @@ def text(found: Mapping[str, Any]) -> str:
     lines += ["", "## Environment", ""]
     lines += [f"{name}={value}" for name, value in found["environment"].items()]
     lines += found["options"]
-    lines += ["", "## Status", "", json.dumps(found["status"], indent=2), ""]
-    return "\n".join(lines)
+    lines += ["", "## Status", ""]
+    lines += [f"{name}: {json.dumps(value)}" for name, value in found["status"].items()]
+    return "\n".join([*lines, ""])
 
 
 def _indented(said: str) -> str:

@@ -80,7 +80,7 @@ def show_check(check: Check, console: Any) -> None:
     mark, colour = ("bad ", "bold red") if not check.ok else ("note", "yellow") if check.remedy else ("ok  ", "green")
     text = Text.assemble((check.what, "bold"), ": ", path_text(check.found))
     if check.remedy:
-        text.append(f"\n{check.remedy}", style="dim" if check.ok else "")
+        text.append(f"\n-> {check.remedy}", style="dim" if check.ok else "")
     if not console.is_terminal:
         console.print(Text.assemble(mark, " ", Text("\n     ").join(text.split("\n"))))
         return
