@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import builder, runtime, settings
+from . import builder, choice, settings
 from .environment import Environment, JuliaFacts, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Situation
+from .options import code_flags, user_options
 from .recipe import PYTHONCALL_UUID
 from .report import bytes_text, stdout_to_stderr
 from .store import Store
@@ -41,11 +42,10 @@ def examine() -> Iterator[Check]:
     store = Store(settled.home)
     yield from _store(store)
     yield _compiler()
-    options = runtime.user_options()
     try:
         with stdout_to_stderr():
-            environment = locate(options, check_bounds=options.get("check_bounds"), install=False)
-        facts = runtime.julia_facts(environment, store, fresh=True)
+            environment = locate(user_options(), install=False)
+        facts = choice.julia_facts(environment, store, fresh=True)
     except JuliaNotFoundError as error:
         yield Check("Julia", False, str(error), "`import juliacall` once, or set PYTHON_JULIAPKG_EXE")
     else:
@@ -84,7 +84,7 @@ def _compiler() -> Check:
 
 def _project(environment: Environment, facts: JuliaFacts, store: Store) -> Iterator[Check]:
     try:
-        situation = runtime.situation_of(environment, store, runtime.code_flags(runtime.user_options()))
+        situation = choice.situation_of(environment, store, code_flags(user_options()))
     except (AutoimageError, ValueError) as error:
         yield Check("Julia project", False, str(error), "`import juliacall` sets the project up")
         return

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import jobs, profile, runtime, settings, sitehook
+from . import choice, jobs, profile, runtime, settings, sitehook
 from .environment import Environment, locate
 from .errors import AutoimageError
 from .image import Situation
 from .jobs import Progress, State
+from .options import code_flags, user_options
 from .settings import Settings
 from .store import Store, read_json
 
@@ -43,14 +44,14 @@ def status(**keywords: Any) -> dict[str, Any]:
     """
     settled = settings.settle(keywords)
     with stdout_to_stderr():
-        options = runtime.user_options()
-        environment = locate(options, check_bounds=options.get("check_bounds"), install=False)
-        return _status(settled, environment, runtime.code_flags(options))
+        options = user_options()
+        environment = locate(options, install=False)
+        return _status(settled, environment, code_flags(options))
 
 
 def _status(settled: Settings, environment: Environment, flags: dict[str, str]) -> dict[str, Any]:
     store = Store(settled.home)
-    facts = runtime.julia_facts(environment, store)
+    facts = choice.julia_facts(environment, store)
     recorded = profile.peek(store, environment.id)
     chosen, rejected = _images(store, environment, flags, settled.trusted_stores)
     state = State.read(store, environment.id)
@@ -112,17 +113,17 @@ def _images(
     rejected = []
     situation: Situation | AutoimageError | ValueError | None = None
     others = [image for image in store.all_images() if image.environment != environment.id]
-    for image in [*runtime.images_of(environment, store, trusted), *others]:
+    for image in [*choice.images_of(environment, store, trusted), *others]:
         if image.environment != environment.id:
             reasons = [f"built for another environment ({image.project})"]
         else:
             if situation is None:
                 try:
-                    situation = runtime.situation_of(environment, store, flags)
+                    situation = choice.situation_of(environment, store, flags)
                 except (AutoimageError, ValueError) as error:
                     situation = error
             if isinstance(situation, Situation):
-                reasons = runtime.reasons_against(image, situation, store, trusted=trusted)
+                reasons = choice.reasons_against(image, situation, store, trusted=trusted)
             else:
                 reasons = [str(situation)]
         if not reasons and chosen is not None:
@@ -146,7 +147,7 @@ def _layers(store: Store, environment: Environment, flags: dict[str, str], image
     if not layers:
         return []
     try:
-        situation = runtime.situation_of(environment, store, flags)
+        situation = choice.situation_of(environment, store, flags)
     except (AutoimageError, ValueError) as error:
         return [{"id": layer.id, "program": layer.program, "reasons": [str(error)]} for layer in layers]
     return [
@@ -157,7 +158,7 @@ def _layers(store: Store, environment: Environment, flags: dict[str, str], image
             "bytes": layer.bytes,
             "statements": layer.statements,
             "code": [code.path for code in layer.code],
-            "reasons": runtime.reasons_against_layer(layer, image, situation, store),
+            "reasons": choice.reasons_against_layer(layer, image, situation, store),
         }
         for layer in layers
     ]
