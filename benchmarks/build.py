@@ -29,7 +29,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from pyjl_autoimage import environment, profile, recipe, runtime, settings
+from pyjl_autoimage import choice, environment, profile, recipe, settings
+from pyjl_autoimage.options import user_options
 from pyjl_autoimage.store import Store
 
 DEMO = "pyjl_autoimage.demos.tables"
@@ -111,11 +112,11 @@ class Bench:
     def record(self) -> None:
         """Run the program once, and settle what goes into every image."""
         self.run(self.environ)
-        located = environment.locate(runtime.user_options(), check_bounds=None)
+        located = environment.locate(user_options())
         store = Store(str(self.directory / "recorded"))
-        self.facts = runtime.julia_facts(located, store, fresh=True)
+        self.facts = choice.julia_facts(located, store, fresh=True)
         recorded = profile.merge(store, located.id)
-        situation = runtime.situation_of(located, store, {})
+        situation = choice.situation_of(located, store, {})
         settled = settings.from_everywhere({"home": store.home})
         chosen = recipe.choose(situation, recorded, settled)
         recipe.write_project(str(self.directory / "project"), chosen, situation)

@@ -25,7 +25,8 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from pyjl_autoimage import environment, runtime
+from pyjl_autoimage import environment
+from pyjl_autoimage.options import user_options
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "container"
 ANSWER = {"bread": 18.0, "milk": 5.0}
@@ -65,7 +66,7 @@ class Container:
         self.packed = directory / "packed.tar"
         if not self.app.exists():
             shutil.copytree(EXAMPLE, self.app)
-            located = environment.locate(runtime.user_options(), check_bounds=None)
+            located = environment.locate(user_options())
             shutil.copytree(located.project, self.app / "julia_env")
         given = {
             k: v for k, v in os.environ.items() if not k.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE_HOME"))

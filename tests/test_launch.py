@@ -478,7 +478,7 @@ def test_the_hot_path_imports_little_and_starts_no_process(tmp_path):
     world.publish()
     age(tmp_path)
     modules, started, listed = observe(world)
-    ours = ("_version", "errors", "guard", "launch", "processes", "recording", "runtime", "store")
+    ours = ("_version", "errors", "guard", "launch", "options", "processes", "recording", "runtime", "store")
     assert modules == {"__future__", "zlib", "juliacall", "pyjl_autoimage", *(f"pyjl_autoimage.{m}" for m in ours)}
     assert not started
     assert listed == [world.store.booting], "nothing that grows"

@@ -105,8 +105,8 @@ def _cost(log: str, trace: str, *, on_image: bool) -> float:
 
 def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
     """Start the process that decides, unless somebody did so lately."""
+    from .options import user_options
     from .processes import python_path, script_directory, spawn_detached
-    from .runtime import user_options
     from .store import Store
 
     mark = Store(plan.home).automatic(plan.environment or "")
@@ -213,7 +213,7 @@ def decide(
     Raises:
         AutoimageError: the project has no usable manifest, or the store cannot be written.
     """
-    from . import builder, profile, runtime
+    from . import builder, choice, profile
     from .jobs import USUAL_SECONDS, State
 
     state = State.read(store, environment.id)
@@ -231,17 +231,17 @@ def decide(
     if memory is not None and memory < GIGABYTES_NEEDED:
         return False, f"only {memory:.1f} GB of memory are free", NOT_YET
     recorded = profile.merge(store, environment.id)
-    situation = runtime.situation_of(environment, store, flags)
-    image = runtime.valid_image(environment, store, situation, settled.trusted_stores)
+    situation = choice.situation_of(environment, store, flags)
+    image = choice.valid_image(environment, store, situation, settled.trusted_stores)
     if image is not None:
         seconds = sum(state.seconds.values()) if state is not None and state.image else USUAL_SECONDS
         gain = gain_over(image, recorded)
         if gain * WORTH < seconds:
             return False, f"{gain:.1f} s compiled beyond the image do not pay for a build of {seconds:.0f} s", NOT_YET
         return True, f"recorded runs compiled {gain:.1f} s beyond the image", BETWEEN_BUILDS
-    newest = next(iter(runtime.images_of(environment, store)), None)
+    newest = next(iter(choice.images_of(environment, store)), None)
     if newest is not None:
-        why = runtime.reasons_against(newest, situation, store)[0]
+        why = choice.reasons_against(newest, situation, store)[0]
         if why.startswith(("condemned", "not trusted")):
             return False, f"another image would not help: the last one is {why}", BETWEEN_BUILDS
     costs = [run.ready + run.compiled for run in recorded.recent.values() if run.image is None]

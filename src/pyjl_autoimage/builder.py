@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import clean, jobs, layering, profile, recipe, runtime, settings, train, verify, workloads
+from . import choice, clean, jobs, layering, profile, recipe, settings, train, verify, workloads
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
@@ -27,6 +27,7 @@ from .image import Image, OwnCode
 from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
+from .options import code_flags, user_options
 from .processes import name_of_this_process, python_path
 from .profile import Profile
 from .recipe import Recipe
@@ -109,9 +110,9 @@ def begin_here(keywords: Mapping[str, Any], to_run: Sequence[Task], caller: Call
         StoreError: the store cannot be written.
     """
     settled = settings.settle(keywords)
-    options = runtime.user_options()
-    environment = locate(options, check_bounds=options.get("check_bounds"))
-    return begin(environment, settled, runtime.code_flags(options), to_run, caller, quick=quick)
+    options = user_options()
+    environment = locate(options)
+    return begin(environment, settled, code_flags(options), to_run, caller, quick=quick)
 
 
 def begin(
@@ -287,11 +288,11 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     work.enter("prepare")
     if not quick:
         check_compiler()
-    facts = runtime.julia_facts(work.environment, work.store, fresh=True)
+    facts = choice.julia_facts(work.environment, work.store, fresh=True)
     recorded = _recorded(work)
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
-        situation = runtime.situation_of(work.environment, work.store, flags)
+        situation = choice.situation_of(work.environment, work.store, flags)
         recipe.choose(situation, recorded, work.settings)  # what cannot be built is said before anything else
 
     hosts_python = can_host_python(situation.manifest.packages[recipe.PYTHONCALL_UUID], facts.depots)
@@ -311,7 +312,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     with beside(meanwhile):
         work.enter("builder")
         with _project_lock(work.environment):
-            situation = runtime.situation_of(work.environment, work.store, flags)
+            situation = choice.situation_of(work.environment, work.store, flags)
             without = None if hosts_python else NO_LIBPYTHON
             fit = [name for name, code in own.items() if not code.apart]
             chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)

@@ -7,7 +7,7 @@ import shutil
 import time
 from typing import Any
 
-from . import runtime, settings
+from . import choice, settings
 from .environment import Environment
 from .errors import AutoimageError
 from .image import Image, Requirements, Situation
@@ -136,7 +136,7 @@ def _reason_to_go(image: Image, newest: set[str], store: Store) -> str | None:
     if image.environment in newest:
         return "a newer image of the same environment is valid"
     try:
-        reasons = runtime.reasons_against(image, _situation(environment, image, store), store)
+        reasons = choice.reasons_against(image, _situation(environment, image, store), store)
     except (AutoimageError, ValueError) as error:
         return str(error)
     if reasons:
@@ -154,11 +154,11 @@ def _reason_against_layer(layer: Layer, store: Store) -> str | None:
         return "a newer layer of the same program is there"
     try:
         situation = _situation(Environment(layer.executable, layer.project), layer, store)
-        return next(iter(runtime.reasons_against_layer(layer, layer.image, situation, store)), None)
+        return next(iter(choice.reasons_against_layer(layer, layer.image, situation, store)), None)
     except (AutoimageError, ValueError) as error:
         return str(error)
 
 
 def _situation(environment: Environment, built: Requirements, store: Store) -> Situation:
     # Whether another start gives other code generation flags cannot be known here: its own count.
-    return runtime.situation_of(environment, store, built.flags)
+    return choice.situation_of(environment, store, built.flags)

@@ -345,15 +345,14 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _environment_and_store() -> tuple[str, Any]:
-    from . import runtime
     from .environment import locate
+    from .options import user_options
     from .report import stdout_to_stderr
     from .store import Store
 
     store = Store(_home({}))
     with stdout_to_stderr():
-        options = runtime.user_options()
-        return locate(options, check_bounds=options.get("check_bounds"), install=False).id, store
+        return locate(user_options(), install=False).id, store
 
 
 def _export(options: argparse.Namespace) -> int:

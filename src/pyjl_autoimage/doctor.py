@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import builder, runtime, settings, sitehook
+from . import builder, choice, settings, sitehook
 from ._version import __version__
 from .environment import Environment, JuliaFacts, how_julia_was_found, how_project_was_found, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Image, Situation
 from .jobs import State
 from .manifest import ManifestError, load_manifest, manifest_file
+from .options import code_flags, user_options
 from .recipe import PYTHONCALL_UUID
 from .report import stdout_to_stderr
 from .settings import Settings
@@ -59,11 +60,10 @@ def examine(*, start: bool = True) -> Iterator[Check]:
     yield from _versions()
     yield from _settings(settled)
     yield from _machine()
-    options = runtime.user_options()
     try:
         with stdout_to_stderr():
-            environment = locate(options, check_bounds=options.get("check_bounds"), install=False)
-        facts = runtime.julia_facts(environment, store, fresh=True)
+            environment = locate(user_options(), install=False)
+        facts = choice.julia_facts(environment, store, fresh=True)
     except JuliaNotFoundError as error:
         yield Check("Julia", False, str(error), "`import juliacall` once, or set PYTHON_JULIAPKG_EXE")
         yield _hook(store)
@@ -73,7 +73,7 @@ def examine(*, start: bool = True) -> Iterator[Check]:
     yield Check("Julia", True, found)
     situation: Situation | None = None
     try:
-        situation = runtime.situation_of(environment, store, runtime.code_flags(options))
+        situation = choice.situation_of(environment, store, code_flags(user_options()))
     except (AutoimageError, ValueError) as error:
         yield Check("Julia project", False, str(error), "`import juliacall` sets the project up")
     else:
@@ -271,7 +271,7 @@ def _fit(image: Image, situation: Situation | None, store: Store) -> str:
         return ""
     if image.project != situation.project:
         return f"; for another project ({image.project})"
-    reasons = runtime.reasons_against(image, situation, store)
+    reasons = choice.reasons_against(image, situation, store)
     return f"; not used: {reasons[0]}" if reasons else "; fits"
 
 

@@ -108,14 +108,11 @@ class JuliaFacts:
         return asdict(self)
 
 
-def locate(
-    options: Mapping[str, str] | None = None, *, check_bounds: str | None = None, install: bool = True
-) -> Environment:
+def locate(options: Mapping[str, str] | None = None, *, install: bool = True) -> Environment:
     """Find executable and project exactly as juliacall does.
 
     Args:
-        options: what the user gave juliacall: any of ``exe``, ``project``, ``lib``, ``home``.
-        check_bounds: juliacall's option of that name; juliapkg precompiles with it.
+        options: what the user gave juliacall: any of ``exe``, ``project``, ``lib``, ``home``, ``check_bounds``.
         install: let juliapkg install and resolve what is missing, as juliacall would. False asks only
             for what is there already.
 
@@ -139,15 +136,16 @@ def locate(
         raise JuliaNotFoundError(
             "PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT must be set together, not only one of them"
         )
-    return _ask_juliapkg(options, check_bounds, install)
+    return _ask_juliapkg(options, install)
 
 
-def _ask_juliapkg(options: Mapping[str, str], check_bounds: str | None, install: bool) -> Environment:
+def _ask_juliapkg(options: Mapping[str, str], install: bool) -> Environment:
     import juliapkg
 
     try:
         if install:
             # The same call as juliacall's own, so that what gets precompiled fits what is started.
+            check_bounds = options.get("check_bounds")
             arguments = [f"--check-bounds={check_bounds}"] if check_bounds else []
             juliapkg.resolve(julia_args=arguments)
         elif not juliapkg.resolve(dry_run=True):

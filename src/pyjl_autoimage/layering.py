@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import runtime
+from . import choice
 from .code import fingerprints, module_uuid, unchanged
 from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
@@ -52,7 +52,7 @@ def build_layers(
         BuildError: (`quick`) a layer could not be built. Otherwise that is a note, and no reason to go without
             an image.
     """
-    image = runtime.valid_image(work.environment, work.store, situation, work.settings.trusted_stores)
+    image = choice.valid_image(work.environment, work.store, situation, work.settings.trusted_stores)
     programs = sorted(recorded.programs.items(), key=lambda item: item[1].last, reverse=True)
     for name, program in programs[:PROGRAMS]:
         parts = _parts(name, program, recorded, situation, image, hosts_python)
@@ -113,8 +113,8 @@ def _valid_layers(work: Work, situation: Situation, program: str, image: Image |
     on = image.id if image else None
     return [
         layer
-        for layer in runtime.layers_of(work.environment, work.store, program)
-        if not runtime.reasons_against_layer(layer, on, situation, work.store)
+        for layer in choice.layers_of(work.environment, work.store, program)
+        if not choice.reasons_against_layer(layer, on, situation, work.store)
         and all(unchanged(code.files) for code in layer.code)
     ]
 
@@ -212,5 +212,5 @@ def _publish(
 
 
 def _remove_old(work: Work, program: str) -> None:
-    for layer in runtime.layers_of(work.environment, work.store, program)[LAYERS_KEPT:]:
+    for layer in choice.layers_of(work.environment, work.store, program)[LAYERS_KEPT:]:
         work.store.remove_layer(layer.id)

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from . import jobs, measured, profile, runtime, settings, sitehook
+from . import choice, jobs, measured, profile, runtime, settings, sitehook
 from .environment import Environment, locate
 from .errors import AutoimageError
 from .image import Image, Situation
 from .jobs import State
 from .layer import Layer
+from .options import code_flags, user_options
 from .profile import Profile
 from .settings import Settings
 from .store import Store, read_json, tree_size
@@ -66,18 +67,18 @@ def status(**keywords: Any) -> dict[str, Any]:
     """
     settled = settings.settle(keywords)
     with stdout_to_stderr():
-        options = runtime.user_options()
-        environment = locate(options, check_bounds=options.get("check_bounds"), install=False)
+        options = user_options()
+        environment = locate(options, install=False)
         return _status(settled, environment, options)
 
 
 def _status(settled: Settings, environment: Environment, options: dict[str, str]) -> dict[str, Any]:
     store = Store(settled.home)
-    facts = runtime.julia_facts(environment, store)
+    facts = choice.julia_facts(environment, store)
     recorded = profile.peek(store, environment.id)
-    images = runtime.images_of(environment, store, settled.trusted_stores)
+    images = choice.images_of(environment, store, settled.trusted_stores)
     layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
-    situation = _situation(environment, store, runtime.code_flags(options)) if images or layers else None
+    situation = _situation(environment, store, code_flags(options)) if images or layers else None
     chosen, rejected = _choose(images, situation, store, settled.trusted_stores)
     others = [image for image in store.all_images() if image.environment != environment.id]
     strangers = [{"id": i.id, "reasons": [f"built for another environment ({i.project})"]} for i in others]
@@ -154,7 +155,7 @@ def _is_in(path: str, store: Store) -> bool:
 def _situation(environment: Environment, store: Store, flags: dict[str, str]) -> Situation | str:
     """What images and layers are compared with, or why there is nothing to compare with."""
     try:
-        return runtime.situation_of(environment, store, flags)
+        return choice.situation_of(environment, store, flags)
     except (AutoimageError, ValueError) as error:
         return str(error)
 
@@ -167,7 +168,7 @@ def _choose(
     rejected = []
     for image in images:
         if isinstance(situation, Situation):
-            reasons = runtime.reasons_against(image, situation, store, trusted=trusted)
+            reasons = choice.reasons_against(image, situation, store, trusted=trusted)
         else:
             reasons = [str(situation)]
         if not reasons and chosen is not None:
@@ -216,7 +217,7 @@ def _image(image: Image) -> dict[str, Any]:
 
 def _layer(layer: Layer, image: Image | None, situation: Situation | str | None, store: Store) -> dict[str, Any]:
     if isinstance(situation, Situation):
-        reasons = runtime.reasons_against_layer(layer, image.id if image else None, situation, store)
+        reasons = choice.reasons_against_layer(layer, image.id if image else None, situation, store)
     else:
         reasons = [str(situation)]
     return {

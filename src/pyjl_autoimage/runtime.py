@@ -1,7 +1,7 @@
-"""Start-up, top to bottom: settings, environment, image, hand-over to juliacall, recording.
+"""Start-up, top to bottom: the plan, image and layer, recording, hand-over to juliacall.
 
-This is the one place that knows juliacall's option names. They are set in ``sys._xoptions``, which no child
-process inherits, and taken back as soon as juliacall has read them.
+A plan that was made before holds until something that it depends on changes (`pyjl_autoimage.launch`); then it
+is made anew (`pyjl_autoimage.choice`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,15 @@ from _thread import RLock
 
 from . import guard, launch, recording
 from .launch import Plan
-from .processes import program_name, script_directory
+from .options import FLAG_DEFAULTS, Options, code_flags, user_options
 from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from types import ModuleType
     from typing import Any
 
-    from .environment import Environment
-    from .image import BakedPackage, Image, Situation
-    from .launch import Witnesses
-    from .layer import Layer
-    from .settings import Settings
 
 __all__ = ["attach", "detach", "session", "start"]
 
@@ -133,7 +128,7 @@ def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
         if session.plan is not None:
             # A reload, or another attempt. Julia parses its options again, from where `getopt` stopped in the first
             # list (`src/jloptions.c` does not reset `optind`): a shorter list is a crash.
-            with _Options(session.plan):
+            with _options(session.plan):
                 execute()
             return
         plan = prepare({})
@@ -284,9 +279,13 @@ def load_from_layer(name: str, uuid: str) -> bool:
     return juliacall is not None and recording.load_from_layer(juliacall, name, uuid)
 
 
+def _options(plan: Plan) -> Options:
+    return Options(plan, session.recording.trace if session.recording else None)
+
+
 def _hand_over(plan: Plan, execute: Callable[[], None]) -> None:
     """Let juliacall start Julia with our options, on the image if there is one."""
-    with _guarded(plan), _Options(plan) as options:
+    with _guarded(plan), _options(plan) as options:
         session.handing_over = True
         try:
             execute()
@@ -303,100 +302,6 @@ def _hand_over(plan: Plan, execute: Callable[[], None]) -> None:
     session.on_image = plan.image is not None
 
 
-class _Options:
-    """juliacall's options for this process alone: set on entry, taken back on exit.
-
-    So is JULIA_DEPOT_PATH, which Julia reads as it starts: our depots go behind the user's own.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.values: dict[str, str] = {}
-        self._depots = os.environ.get("JULIA_DEPOT_PATH")
-        above = [os.path.dirname(plan.image_path)] if plan.image_path else []
-        above += [plan.layer_path] if plan.layer_path else []
-        self._ours = [os.path.join(directory, "depot") for directory in above]
-        if not plan.enabled or plan.executable is None or plan.project is None:
-            return
-        given = user_options()
-        wanted: dict[str, str | None] = {
-            "exe": plan.executable,
-            "project": plan.project,
-            "lib": plan.libjulia,
-            "home": plan.bindir,
-            "sysimage": plan.image_path,
-            "trace-compile": session.recording.trace if session.recording else None,
-        }
-        if given.get("threads", os.environ.get("JULIA_NUM_THREADS", "1")) == "1":
-            # What juliacall does anyway when nothing is set. Left unset, it asks Julia for the number of
-            # threads, in order to warn when there are several; compiling that question takes a moment.
-            wanted["handle-signals"] = "no"
-        for name, value in wanted.items():
-            if value is not None and name.replace("-", "_") not in given:
-                self.values[f"juliacall-{name}"] = value
-
-    def drop(self, name: str) -> None:
-        """Take one option back early."""
-        if self.values.pop(f"juliacall-{name}", None) is not None:
-            sys._xoptions.pop(f"juliacall-{name}", None)
-
-    def __enter__(self) -> _Options:
-        sys._xoptions.update(self.values)
-        ours = [depot for depot in self._ours if os.path.isdir(depot)]
-        if ours:
-            # An empty entry stands for Julia's default depots (`base/initdefs.jl`, `init_depot_path`); an empty
-            # variable means no depot at all.
-            before = [] if self._depots == "" else [self._depots or ""]
-            os.environ["JULIA_DEPOT_PATH"] = os.pathsep.join([*before, *ours])
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name in self.values:
-            sys._xoptions.pop(name, None)
-        if self._depots is not None:
-            os.environ["JULIA_DEPOT_PATH"] = self._depots
-        elif self._ours:
-            os.environ.pop("JULIA_DEPOT_PATH", None)
-
-
-_ENVIRONMENT_NAMES = {"home": "PYTHON_JULIACALL_BINDIR"}
-_OPTION_NAMES = (
-    "exe",
-    "project",
-    "lib",
-    "home",
-    "init",
-    "sysimage",
-    "trace_compile",
-    "handle_signals",
-    "threads",
-)
-_FLAG_DEFAULTS = {
-    "check_bounds": "auto",
-    "compile": "yes",
-    "inline": "yes",
-    "min_optlevel": "0",
-    "optimize": "2",
-}
-"""juliacall's options that change which code Julia generates, with Julia's defaults."""
-
-
-def user_options() -> dict[str, str]:
-    """What the user told juliacall, by -X or environment: options by juliacall's names."""
-    found: dict[str, str] = {}
-    for name in (*_OPTION_NAMES, *_FLAG_DEFAULTS):
-        value: object = sys._xoptions.get(f"juliacall-{name.replace('_', '-')}")
-        if value is None:
-            value = os.environ.get(_ENVIRONMENT_NAMES.get(name, f"PYTHON_JULIACALL_{name.upper()}"))
-        if value is not None:
-            found[name] = value if isinstance(value, str) else ""  # -X without an argument: juliacall complains
-    return found
-
-
-def code_flags(options: Mapping[str, str]) -> dict[str, str]:
-    """The code generation flags among juliacall's options that differ from Julia's defaults."""
-    return {name: options[name] for name, default in _FLAG_DEFAULTS.items() if options.get(name, default) != default}
-
-
 # -- which plan ----------------------------------------------------------------------------------------
 
 
@@ -407,246 +312,11 @@ def _plan(settings: Mapping[str, Any]) -> Plan:
         plan = launch.recall(Store(launch.quick_home(settings)), question)
     except Exception:  # the current directory is gone, sys.path holds strange things
         question, plan = None, None
-    return plan if plan is not None else _decide(settings, question)
+    if plan is None:
+        from .choice import decide
 
-
-def _decide(settings: Mapping[str, Any], question: str | None) -> Plan:
-    """The slow way: ask juliapkg, read the manifest, compare images; then remember the answer."""
-    from .settings import settle
-
-    settled = settle(settings)
-    try:
-        return _decide_with(settled, question)
-    except Exception as error:
-        # Whatever is wrong, the program starts as it would have without us; juliacall says what it has to.
-        return Plan(home=settled.home or launch.quick_home({}), notes=[f"plain start: {error}"])
-
-
-def _decide_with(settings: Settings, question: str | None) -> Plan:
-    from .environment import juliaup_configuration, locate
-
-    witnesses = launch.Witnesses()
-    store = Store(settings.home)
-    options = user_options()
-    if not settings.enabled or options.get("init") == "no":
-        return Plan(home=store.home, enabled=False, notes=["standing aside: plain juliacall"])
-    environment = locate(options, check_bounds=options.get("check_bounds"))
-    plan = Plan(
-        home=store.home,
-        environment=environment.id,
-        executable=environment.executable,
-        project=environment.project,
-        libjulia=environment.libjulia,
-        bindir=environment.bindir,
-        flags=code_flags(options),
-        record=settings.record,
-        auto=settings.auto_rebuild,
-    )
-    if "trace_compile" in options:
-        plan.record = False
-        plan.notes.append("juliacall was told to trace elsewhere: this process records nothing")
-    witnesses.files += (*_pyproject_candidates(), environment.executable, juliaup_configuration())
-    witnesses.links.append(environment.executable)
-    if environment.libjulia:
-        witnesses.files.append(environment.libjulia)
-    if environment.managed:
-        witnesses.of_juliapkg(environment.project)
-    if "sysimage" in options:
-        plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
-    else:
-        _choose(plan, environment, store, settings, witnesses)
-    if question is not None and not environment.changes_with_directory():
-        launch.remember(plan, question, witnesses)
+        plan = decide(settings, question)
     return plan
-
-
-def _pyproject_candidates() -> Iterator[str]:
-    """The file that settings came from, and every place nearer to the script where one could appear."""
-    directory = script_directory()
-    while True:
-        candidate = os.path.join(directory, "pyproject.toml")
-        yield candidate
-        parent = os.path.dirname(directory)
-        if os.path.isfile(candidate) or parent == directory:
-            return
-        directory = parent
-
-
-def _choose(plan: Plan, environment: Environment, store: Store, settings: Settings, witnesses: Witnesses) -> None:
-    """Put the newest valid image, and the newest layer for it, into the plan; note what this depends on."""
-    trusted = settings.trusted_stores
-    witnesses.files += (store.images, store.layers, store.condemnations, *(Store(home).images for home in trusted))
-    images = images_of(environment, store, trusted)
-    layers = layers_of(environment, store, program_name())
-    if not images and not layers:
-        return
-    situation = situation_of(environment, store, plan.flags)
-    _witness_situation(situation, witnesses)
-    image = _newest_valid(images, store, situation, trusted, witnesses)
-    if image is not None:
-        plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
-        plan.trusted = _is_below(image.path, trusted)
-        plan.code = [(code.name, code.uuid, dict(code.files), False) for code in image.code]
-    for layer in layers:
-        witnesses.files.append(os.path.join(layer.path, "layer.json"))
-        _witness_packages(layer.packages, witnesses)
-        if not reasons_against_layer(layer, plan.image, situation, store):
-            plan.layer, plan.layer_path = layer.id, layer.path
-            plan.layer_use = layer.description("start" if settings.preload else "use")
-            plan.code += [(code.name, code.uuid, dict(code.files), True) for code in layer.code]
-            return
-
-
-def valid_image(
-    environment: Environment, store: Store, situation: Situation, trusted: Sequence[str] = ()
-) -> Image | None:
-    """The newest image that is valid now; None if there is none."""
-    return _newest_valid(images_of(environment, store, trusted), store, situation, trusted)
-
-
-def _newest_valid(
-    images: Sequence[Image],
-    store: Store,
-    situation: Situation,
-    trusted: Sequence[str],
-    witnesses: Witnesses | None = None,
-) -> Image | None:
-    """The first valid image. Whatever becomes of those behind it is nothing to witness."""
-    suspicious = any(store.condemned(image.id) for image in images)
-    for image in images:
-        if witnesses is not None:
-            witnesses.files.append(image.path)
-            _witness_packages(image.packages, witnesses)
-        if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
-            return image
-    return None
-
-
-def layers_of(environment: Environment, store: Store, program: str) -> list[Layer]:
-    """The layers of a program, newest first."""
-    return [i for i in store.all_layers() if i.environment == environment.id and i.program == program]
-
-
-def reasons_against_layer(layer: Layer, image: str | None, situation: Situation, store: Store) -> list[str]:
-    """Why a layer must not be used by a start on this image (None: on Julia's own); empty when it may."""
-    from .image import mismatches
-
-    distrusted = store.distrust(layer.path)
-    reasons = [f"not trusted: {distrusted}"] if distrusted else []
-    if layer.image != image:
-        reasons.append(f"precompiled for {f'image {layer.image}' if layer.image else 'Julia without an image'}")
-    return [*reasons, *mismatches(layer, situation)]
-
-
-def images_of(environment: Environment, store: Store, trusted: Sequence[str] = ()) -> list[Image]:
-    """The images of an environment, the user's own and those of trusted stores, newest first."""
-    stores = [store, *(type(store)(home) for home in trusted)]
-    images = [i for place in stores for i in place.all_images() if i.environment == environment.id]
-    return sorted(images, key=lambda image: image.built_at, reverse=True)
-
-
-def _is_below(path: str, directories: Sequence[str]) -> bool:
-    return any(path.startswith(os.path.join(directory, "")) for directory in directories)
-
-
-def reasons_against(
-    image: Image, situation: Situation, store: Store, *, trusted: Sequence[str] = (), thorough: bool = False
-) -> list[str]:
-    """Why an image of this environment is not valid now; empty when it is.
-
-    Args:
-        image: the image.
-        situation: what it is compared with.
-        store: the user's store (verdicts on images are kept there).
-        trusted: stores whose images are not asked who could have written them.
-        thorough: compare its checksum, too (a second for a few hundred megabytes).
-    """
-    from .image import mismatches
-
-    condemned = store.condemned(image.id)
-    distrusted = None if _is_below(image.path, trusted) else store.distrust(image.path)
-    reasons = [f"condemned: {condemned}"] if condemned else []
-    reasons += [f"not trusted: {distrusted}"] if distrusted else []
-    return [*reasons, *store.damage(image, thorough=thorough), *mismatches(image, situation)]
-
-
-def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:
-    """What images are compared with.
-
-    Raises:
-        JuliaNotFoundError: the executable is no usable Julia.
-        ManifestError: the project has no manifest, or a broken one.
-    """
-    from importlib.metadata import version
-
-    from .environment import cpu_identity
-    from .image import Situation
-
-    return Situation.of(
-        julia_facts(environment, store),
-        environment.project,
-        juliacall=version("juliacall"),
-        flags=flags,
-        cpu=cpu_identity(),
-    )
-
-
-def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) -> Any:
-    """What this environment's Julia says of itself: remembered until its files change, else asked again."""
-    from .environment import JuliaFacts, juliaup_configuration, probe
-    from .store import read_json, stat_notes, write_json
-
-    path = store.facts(environment.id)
-    variables = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME", "JULIAUP_CHANNEL")
-    asked = [*(os.environ.get(name, "") for name in variables), os.path.realpath(environment.executable)]
-    kept = None if fresh or environment.changes_with_directory() else read_json(path)
-    if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
-        try:
-            notes = kept["witnesses"]
-            if stat_notes(note[0] for note in notes) == notes:
-                return JuliaFacts.from_json(kept["facts"])
-        except (KeyError, TypeError, ValueError, IndexError):
-            pass
-    facts = probe(environment)
-    witnesses = stat_notes([environment.executable, juliaup_configuration(), facts.libjulia, facts.base_sysimage])
-    try:
-        store.ensure(store.environment(environment.id))
-        write_json(path, {"schema": 1, "asked": asked, "witnesses": witnesses, "facts": facts.to_json()})
-    except Exception:
-        pass  # asked again next time
-    return facts
-
-
-def _witness_situation(situation: Situation, witnesses: Witnesses) -> None:
-    """The files that the validity of any image or layer depends on."""
-    from importlib.util import find_spec
-
-    from .image import preference_projects
-    from .manifest import manifest_names, preference_files
-
-    facts = situation.facts
-    files = witnesses.files
-    files += [facts.libjulia, facts.base_sysimage, situation.manifest.path]
-    directory = os.path.dirname(situation.manifest.path)
-    files += [os.path.join(directory, name) for name in manifest_names(facts.version)]
-    for project in preference_projects(situation.project, facts):
-        files += preference_files(project)
-    spec = find_spec("juliacall")
-    if spec and spec.origin:
-        files.append(spec.origin)
-
-
-def _witness_packages(packages: Sequence[BakedPackage], witnesses: Witnesses) -> None:
-    """The places and files that the packages of an image or a layer depend on."""
-    from .manifest import source_files
-
-    for package in packages:
-        if package.source:
-            # What is in it the manifest says. Where it is gone, it may be back.
-            (witnesses.places if os.path.exists(package.source) else witnesses.files).append(package.source)
-        if package.digest and package.path:
-            sources = [os.path.join(package.path, relative) for relative, _ in source_files(package.path)]
-            witnesses.files += [*sources, *{os.path.dirname(path) for path in sources}]
 
 
 # -- a Julia that already runs -------------------------------------------------------------------------
@@ -700,7 +370,7 @@ def _attach(juliacall: Any, settings: Mapping[str, Any]) -> str | None:
     if session.recording is None:
         config = juliacall.CONFIG
         environment = Environment(os.path.abspath(config["exepath"]), os.path.abspath(config["project"]))
-        flags = {name: config.get(f"opt_{name}") for name in _FLAG_DEFAULTS}
+        flags = {name: config.get(f"opt_{name}") for name in FLAG_DEFAULTS}
         session.recording = recording.create(
             Store(settled.home).recordings(environment.id),
             image=config.get("opt_sysimage"),
