@@ -594,7 +594,7 @@ def situation_of(environment: Environment, store: Store, flags: Mapping[str, str
 def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) -> Any:
     """What this environment's Julia says of itself: remembered until its files change, else asked again."""
     from .environment import JuliaFacts, juliaup_configuration, probe
-    from .store import read_json, stat_notes, write_json
+    from .store import as_noted, read_json, stat_notes, write_json
 
     path = store.facts(environment.id)
     variables = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME", "JULIAUP_CHANNEL")
@@ -602,8 +602,7 @@ def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) 
     kept = None if fresh or environment.changes_with_directory() else read_json(path)
     if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
         try:
-            notes = kept["witnesses"]
-            if stat_notes(note[0] for note in notes) == notes:
+            if as_noted(kept["witnesses"]):
                 return JuliaFacts.from_json(kept["facts"])
         except (KeyError, TypeError, ValueError, IndexError):
             pass
