@@ -42,6 +42,7 @@ KINDS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", nargs="+", default=["portable"], help="CPU targets to bake for, in turn")
+    parser.add_argument("--once", action="store_true", help="one image, of one recorded run: quicker than --train")
     parser.add_argument("--runs", type=int, default=5, help="measured processes of each kind")
     parser.add_argument("--directory", help="where everything is written and kept; default: a temporary directory")
     parser.add_argument("--json", dest="json_file", help="write the result here, too")
@@ -49,7 +50,9 @@ def main() -> int:
     result: dict = {"cores": len(os.sched_getaffinity(0)), "runs": options.runs, "targets": {}}
     with nullcontext(options.directory) if options.directory else tempfile.TemporaryDirectory() as directory:
         for target in options.targets:
-            result["targets"][target] = measure(Container(Path(directory, target), target), options.runs)
+            result["targets"][target] = measure(
+                Container(Path(directory, target), target), options.runs, once=options.once
+            )
     text = json.dumps(result, indent=2)
     if options.json_file:
         Path(options.json_file).write_text(text + "\n")
@@ -83,10 +86,13 @@ class Container:
     def images(self) -> Path:
         return self.app / ".autoimage" / "v1" / "images"
 
-    def bake(self) -> dict:
+    def bake(self, once: bool) -> dict:
         """Build as the Dockerfile does; how long it took, and the image's size."""
         began = time.perf_counter()
-        command = [sys.executable, "-m", "pyjl_autoimage", "build", "--train", "app.py", "--json"]
+        if once:
+            self.start(PYJL_AUTOIMAGE_RECORD="1")
+        train = [] if once else ["--train", "app.py"]
+        command = [sys.executable, "-m", "pyjl_autoimage", "build", *train, "--json"]
         built = subprocess.run(
             command, cwd=self.app, env=self.bake_environ, check=True, stdout=subprocess.PIPE, text=True
         )
@@ -141,8 +147,8 @@ class Container:
         return took
 
 
-def measure(container: Container, runs: int) -> dict:
-    baked = container.bake()
+def measure(container: Container, runs: int, *, once: bool) -> dict:
+    baked = container.bake(once)
     container.start()  # as the Dockerfile's last RUN: start-up remembers its answers
     container.start(PYJL_AUTOIMAGE="0")
     time.sleep(3)  # answers are not remembered while files have only just changed

@@ -173,6 +173,23 @@ def test_whatever_juliapkg_would_notice_is_asked_again(managed, change):
     assert managed.asks()
 
 
+def in_whole_seconds(root: Path, later: int = 0) -> None:
+    """What is left of modification times when an archive of all this is unpacked: a layer of a container."""
+    for path in sorted(root.rglob("*"), reverse=True):
+        if not path.is_symlink():
+            os.utime(path, (1, path.stat().st_mtime_ns // 1_000_000_000 + later))
+
+
+def test_what_was_packed_and_unpacked_is_the_same(managed):
+    in_whole_seconds(managed.root)
+    assert not managed.asks()
+
+
+def test_what_is_a_second_newer_is_not(managed):
+    in_whole_seconds(managed.root, later=1)
+    assert managed.asks()
+
+
 def test_a_package_without_a_juliapkg_json_costs_one_question(managed):
     (managed.site / "another").mkdir()
     age(managed.root)

@@ -171,6 +171,20 @@ def test_the_answer_is_remembered_and_julia_not_asked_again(world):
     assert second["sysimage"] == first["sysimage"]
 
 
+@pytest.mark.parametrize(("later", "asked"), [(0, 0), (1, 1)])
+def test_julia_is_asked_again_when_its_files_have_changed_and_not_when_they_were_unpacked(world, later, asked):
+    """An archive, and so a layer of a container, keeps times in whole seconds."""
+    world.publish()
+    age(world.root)
+    start_in(world)
+    started = world.times_started()
+    world.write_manifest(extra="# the answer is not the same any more")
+    libjulia = os.stat(world.libjulia)
+    os.utime(world.libjulia, (1, libjulia.st_mtime_ns // 1_000_000_000 + later))
+    start_in(world)
+    assert world.times_started() - started == asked
+
+
 def remembered(world):
     """An image in use, from a cached answer."""
     image = world.publish()

@@ -21,7 +21,7 @@ from .manifest import manifest_names, preference_files, source_files
 from .options import code_flags, user_options
 from .processes import program_name, script_directory
 from .settings import Settings, settle
-from .store import Store, read_json, stat_notes, write_json
+from .store import Store, as_noted, read_json, stat_notes, write_json
 
 __all__ = [
     "decide",
@@ -212,8 +212,7 @@ def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) 
     kept = None if fresh or environment.changes_with_directory() else read_json(path)
     if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
         try:
-            notes = kept["witnesses"]
-            if stat_notes(note[0] for note in notes) == notes:
+            if as_noted(kept["witnesses"]):
                 return JuliaFacts.from_json(kept["facts"])
         except (KeyError, TypeError, ValueError, IndexError):
             pass

@@ -20,7 +20,7 @@ import time
 import zlib
 
 from .processes import program_name, script_directory
-from .store import Store, belongs_to_us, others_can_write, write_atomically
+from .store import Store, belongs_to_us, in_whole_seconds, others_can_write, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -284,7 +284,8 @@ def _still_true(noted: Mapping[str, Any]) -> bool:
     stat, access = os.stat, os.access
     for path, mtime, size in noted["files"]:
         status = stat(path)
-        if status.st_mtime_ns != mtime or status.st_size != size:
+        now = status.st_mtime_ns
+        if (now != mtime and not in_whole_seconds(now, mtime)) or status.st_size != size:
             return False
     absent, places = noted["absent"], noted["places"]
     # The loop is C's, and so is the second argument: F_OK, which is 0, for each.

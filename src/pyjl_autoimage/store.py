@@ -555,3 +555,20 @@ def stat_note(path: str) -> list[Any]:
     except OSError:
         return [path, -1, -1]
     return [path, status.st_mtime_ns, status.st_size]
+
+
+def as_noted(notes: Iterable[list[Any]]) -> bool:
+    """Whether every file is as `stat_notes` noted it."""
+    for path, time, size in notes:
+        _, time_now, size_now = stat_note(path)
+        if size_now != size or (time_now != time and not in_whole_seconds(time_now, time)):
+            return False
+    return True
+
+
+def in_whole_seconds(time: int, noted: int) -> bool:
+    """Whether a modification time is the noted one as archives keep it: layers of containers, backups.
+
+    Julia looks at its caches with the same indulgence (`stale_cachefile`).
+    """
+    return time == noted - noted % 1_000_000_000
