@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
-_FENCE = re.compile(r'^```(?P<language>\w+)?[^\S\n]*(?:title="(?P<title>[^"]+)")?[^\n]*\n(?P<text>.*?)^```$', re.M | re.S)
+_FENCE = re.compile(
+    r'^```(?P<language>\w+)?[^\S\n]*(?:title="(?P<title>[^"]+)")?[^\n]*\n(?P<text>.*?)^```$', re.M | re.S
+)
 
 
 @dataclass(frozen=True)

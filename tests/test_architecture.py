@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import DOCS
 
 import pyjl_autoimage
+
+from pages import DOCS
 
 PACKAGE = Path(pyjl_autoimage.__file__).parent
 PAGE = DOCS / "architecture.md"
