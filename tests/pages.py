@@ -24,12 +24,6 @@ class Block:
     """The file's name, where it is one."""
     text: str
 
-    @property
-    def commands(self) -> list[str]:
-        """The lines of a shell block that are commands; one that ends with a backslash goes on in the next line."""
-        lines = self.text.replace("\\\n", " ").splitlines()
-        return [line for line in lines if line.strip() and not line.startswith("#")]
-
 
 def blocks(page: Path) -> Iterator[Block]:
     """Every fenced block, in order."""

@@ -132,10 +132,18 @@ def test_commands_in_the_pages_are_commands():
     assert {"build", "status", "run", "doctor"} <= seen
 
 
+def test_no_block_of_the_quickstart_is_neither_typed_nor_saved():
+    """What `tests/integration/test_quickstart.py` goes by."""
+    steps = list(blocks(DOCS / "quickstart.md"))
+    fences = (DOCS / "quickstart.md").read_text(encoding="utf-8").count("```")
+    assert len(steps) == fences / 2
+    assert {step.language for step in steps if not step.title} == {"sh"}
+    assert [step.text for step in steps].count("python -m pyjl_autoimage build\n") == 1
+
+
 def test_install_commands_of_quickstart_install(tmp_path):
     """As a person would, in a copy of this repository; where pip can fetch nothing there is nothing to see."""
-    quickstart = blocks(DOCS / "quickstart.md")
-    install = next(block for block in quickstart if block.language == "sh")
+    install = next(blocks(DOCS / "quickstart.md"))
     copy = tmp_path / "repository"
     copy.mkdir()
     for name in ("src", "pyproject.toml", "README.md", "LICENSE"):
