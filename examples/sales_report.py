@@ -1,10 +1,11 @@
 """A sales report with DataFrames and CSV, from Python.
 
-    python examples/sales_report.py            # the first time: as slow as plain juliacall, but recorded
+    cd examples
+    python sales_report.py              # the first time: as slow as plain juliacall, but recorded
     python -m pyjl_autoimage build
-    python examples/sales_report.py            # from now on: fast
+    python sales_report.py              # from now on: fast
 
-Needs DataFrames and CSV in the Julia project: `python -c "import juliapkg; juliapkg.add('DataFrames'); ..."`.
+`juliapkg.json` beside it asks for DataFrames and CSV.
 """
 
 import time

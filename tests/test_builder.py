@@ -125,6 +125,67 @@ def test_the_proof_goes_on_beside_the_precompilation_of_what_is_outside(world):
     assert json.loads(Path(world.store.build_state(world.environment.id)).read_text())["notes"] == []
 
 
+def record_a_statement(world: World) -> None:
+    start_in(world)
+    (trace,) = Path(world.store.recordings(world.environment.id)).glob("*.jl")
+    trace.write_text("precompile(Tuple{typeof(Base.sin), Float64})\n")
+
+
+def julia_that_precompiles_layers(world: World, *, meanwhile: str) -> None:
+    report = 'for a; do case "$a" in */report) printf "statements\\t1\\nend\\n" > "$a";; esac; done'
+    text = world.executable.read_text()
+    does = f'case "$*" in *precompile_layer.jl*) {meanwhile}; {report}; exit 0;; esac\n'
+    world.executable.write_text(text.replace("case ", f"{does}case ", 1))
+
+
+def until(path: Path) -> str:
+    return f'for i in $(seq 100); do test -e "{path}" && break; sleep 0.1; done; test -e "{path}" || exit 1'
+
+
+def test_the_layer_is_built_beside_the_image(world):
+    """Each waits here for the other to begin."""
+    record_a_statement(world)
+    layer, image = world.root / "layer-began", world.root / "image-began"
+    julia_that_builds(world, meanwhile=f'touch "{image}"; {until(layer)}')
+    julia_that_precompiles_layers(world, meanwhile=f'touch "{layer}"; {until(image)}')
+    told = build(world)
+    assert told["state"] == "done" and told["notes"] == [] and told["image"] == only_image(world).id
+    assert told["layers"] == [layer.id for layer in world.store.all_layers()] and len(told["layers"]) == 1
+
+
+def test_a_layer_outlives_the_failure_of_the_image_beside_it(world):
+    record_a_statement(world)
+    failed = world.root / "image-failed"
+    julia_that_builds(world, meanwhile=f'touch "{failed}"; exit 1')
+    julia_that_precompiles_layers(world, meanwhile=until(failed))
+    with pytest.raises(AssertionError, match="PackageCompiler failed"):
+        build(world)
+    assert len(list(world.store.all_layers())) == 1 and list(world.store.all_images()) == []
+
+
+def test_a_cancelled_build_ends_the_layer_beside_the_image_as_well(world):
+    record_a_statement(world)
+    layer = world.root / "layer"
+    julia_that_builds(world, meanwhile="sleep 60")
+    julia_that_precompiles_layers(world, meanwhile=f'echo $$ > "{layer}.tmp"; mv "{layer}.tmp" "{layer}"; sleep 60')
+    code = (
+        "import pyjl_autoimage as a, os, time\nh = a.rebuild(wait=False)\n"
+        f"while not os.path.exists({str(layer)!r}): time.sleep(0.05)\n"
+        "h.cancel()\ntry: h.wait(20)\nexcept a.BuildError as e: print(h.progress.state)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environ_of(world), capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told.stdout == "cancelled\n"
+    pid = int(layer.read_text())
+    for _ in range(50):
+        if not Path(f"/proc/{pid}").exists():
+            break
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+    assert list(world.store.all_layers()) == [] and os.listdir(world.store.layers) == []
+
+
 def test_flags_of_the_recorded_runs_are_those_of_the_build(world):
     start_in(world, PYTHON_JULIACALL_CHECK_BOUNDS="yes")
     julia_that_builds(world)
@@ -132,6 +193,30 @@ def test_flags_of_the_recorded_runs_are_those_of_the_build(world):
     assert only_image(world).flags == {"check_bounds": "yes"}
     assert start_in(world)["sysimage"] is None
     assert start_in(world, PYTHON_JULIACALL_CHECK_BOUNDS="yes")["sysimage"] == only_image(world).path
+
+
+ONE_THAT_COMES_LATE = """
+import subprocess, sys, pyjl_autoimage
+popen = subprocess.Popen
+class Late(popen):
+    def __init__(self, command, **keywords):
+        if "_build" in command:
+            subprocess.Popen = popen
+            subprocess.run([sys.executable, "-m", "pyjl_autoimage", "build"], check=True, capture_output=True)
+        super().__init__(command, **keywords)
+subprocess.Popen = Late
+build = pyjl_autoimage.rebuild()
+print(build.joined, build.wait())
+"""
+
+
+def test_a_build_whose_process_comes_late_joins_what_was_built_meanwhile(world):
+    julia_that_builds(world)
+    shown = subprocess.run(
+        [sys.executable, "-c", ONE_THAT_COMES_LATE],
+        env=environ_of(world), cwd=world.root, capture_output=True, text=True, check=True, timeout=120,
+    ).stdout  # fmt: skip
+    assert shown.split() == ["True", only_image(world).id]
 
 
 def test_where_nothing_was_recorded_a_bare_start_is(world):

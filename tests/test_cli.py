@@ -185,7 +185,7 @@ def test_a_library_without_a_report_is_not_published(buildable):
 
 
 def test_two_builds_at_once_are_one(buildable):
-    julia_that(buildable, f"echo started >> {buildable.root}/builds; sleep 10; exit 1")
+    julia_that(buildable, f"echo started >> {buildable.root}/builds; sleep 2; exit 1")
     environ = environ_of(buildable)
     code = (
         "import pyjl_autoimage as a\nh = a.rebuild(wait=False)\ntry: h.wait()\nexcept a.BuildError: print(h.joined)"

@@ -272,6 +272,6 @@ def test_installing_twice_is_once():
     try:
         hook.install()
         hook.install()
-        assert len([f for f in sys.meta_path if isinstance(f, hook.Finder)]) == 1
+        assert len([f for f in sys.meta_path if isinstance(f, hook._Finder)]) == 1
     finally:
         sys.meta_path[:] = before

@@ -1,8 +1,11 @@
 """An epidemic model in a Julia file of its own, driven from Python.
 
-    python examples/model/fit.py
+    cd examples/model
+    python fit.py                       # the first time: model.jl is evaluated, and what it compiles recorded
+    python -m pyjl_autoimage build
+    python fit.py                       # from now on model.jl comes compiled, until it changes
 
-The first run evaluates model.jl. After `python -m pyjl_autoimage build` it comes compiled, until it changes.
+`juliapkg.json` beside it asks for CSV and DataFrames.
 """
 
 from pathlib import Path

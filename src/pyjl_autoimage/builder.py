@@ -23,7 +23,7 @@ from . import clean, jobs, layering, profile, recipe, runtime, settings, train, 
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
-from .image import Image
+from .image import Image, OwnCode
 from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
@@ -33,7 +33,7 @@ from .recipe import Recipe
 from .recording import RECORDER, julia_string
 from .settings import Settings
 from .store import Store, create_text, file_sha256, library_name
-from .work import Work, executable_itself, julia_environment, run
+from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 
 __all__ = ["Build", "build", "rebuild"]
@@ -50,6 +50,9 @@ NO_LIBPYTHON = (
 
 # A build that has something to run does not join the one that runs, but waits for its end: seconds.
 PATIENCE = 7200.0
+
+# How long to wait for the lock before looking whose build holds it: seconds.
+MOMENT = 0.2
 
 # Images have some 200 MB at least. Less than this, and not even the log of a build has room.
 LEAST_FREE_BYTES = 50_000_000
@@ -134,9 +137,9 @@ def begin(
         StoreError: the store cannot be written.
     """
     store = Store(settled.home)
-    running = State.read(store, environment.id)
-    if running is not None and running.state == "running" and not to_run:
-        return Build(store, environment.id, running.token, None)
+    last = State.read(store, environment.id)
+    if last is not None and last.state == "running" and not to_run:
+        return Build(store, environment.id, last.token, None)
     store.ensure(store.environment(environment.id))
     free = shutil.disk_usage(store.home).free
     if free < LEAST_FREE_BYTES:
@@ -147,6 +150,7 @@ def begin(
     token = os.urandom(8).hex()
     request = {
         "token": token,
+        "after": last.token if last is not None else None,
         "home": store.home,
         "environment": asdict(environment),
         "settings": {k: v for k, v in asdict(settled).items() if k != "origins"},
@@ -193,15 +197,37 @@ def main(request: str) -> int:
         os.nice(10)
     signal.signal(signal.SIGTERM, _cancelled)
     try:
-        with lock(store.build_lock(environment.id), PATIENCE if asked["tasks"] else 0):
-            return _locked_build(store, environment, settled, asked)
-    except TimeoutError:
-        return jobs.JOINED
+        return _build_or_join(store, environment, settled, asked)
     except _Cancelled:
         return 1
     except AutoimageError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _build_or_join(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+    """Build, unless a build has begun since this one was asked for: that one is joined, even if it has ended.
+
+    A build that has workloads to run waits for the end of the other instead.
+
+    Raises:
+        BuildError: something else holds the lock of this environment's builds.
+    """
+
+    def another() -> bool:
+        last = State.read(store, environment.id)
+        return not asked["tasks"] and last is not None and last.token != asked["after"]
+
+    path = store.build_lock(environment.id)
+    give_up = time.monotonic() + (PATIENCE if asked["tasks"] else 50 * MOMENT)
+    while time.monotonic() < give_up:
+        try:
+            with lock(path, MOMENT):
+                return jobs.JOINED if another() else _locked_build(store, environment, settled, asked)
+        except TimeoutError:
+            if another():  # otherwise the one that holds the lock has yet to write its state
+                return jobs.JOINED
+    raise BuildError(f"another process holds {path}, and does not build")
 
 
 class _Cancelled(BaseException):
@@ -256,6 +282,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         AutoimageError: it could not be built; nothing was published.
         OSError: the store cannot be written; nothing was published.
     """
+    began = time.time()
     work.enter("prepare")
     if not quick:
         check_compiler()
@@ -266,26 +293,33 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         situation = runtime.situation_of(work.environment, work.store, flags)
         recipe.choose(situation, recorded, work.settings)  # what cannot be built is said before anything else
 
-    work.enter("layer")
     hosts_python = can_host_python(situation.manifest.packages[recipe.PYTHONCALL_UUID], facts.depots)
-    own = layering.build_layers(work, facts, situation, recorded, hosts_python=hosts_python, quick=quick)
-    if quick:
-        return None
+    threads = work.settings.image_threads or affordable_threads()
 
-    work.enter("builder")
-    with _project_lock(work.environment):
-        situation = runtime.situation_of(work.environment, work.store, flags)
-        without = None if hosts_python else NO_LIBPYTHON
-        fit = [name for name, code in own.items() if not code.apart]
-        chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
-        recipe.write_project(work.place("project"), chosen, situation)
-    identity = recipe.identity(chosen, facts, (own[name] for name in chosen.code))
-    statements = recorded.bakeable(identity)
-    _tell(work, chosen, statements)
+    def layers() -> dict[str, OwnCode]:
+        return layering.build_layers(work, facts, situation, recorded, hosts_python=hosts_python, quick=quick)
 
-    builder = _builder_project(work, facts)
+    if quick or recorded.code:  # what could be precompiled of a program's own code goes into the image as well
+        work.enter("layer")
+        own, meanwhile = layers(), None
+        if quick:
+            return None
+    else:
+        own, meanwhile = {}, layers
 
-    library = _run_julia(work, facts, builder, chosen, statements, flags)
+    with beside(meanwhile):
+        work.enter("builder")
+        with _project_lock(work.environment):
+            situation = runtime.situation_of(work.environment, work.store, flags)
+            without = None if hosts_python else NO_LIBPYTHON
+            fit = [name for name, code in own.items() if not code.apart]
+            chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
+            recipe.write_project(work.place("project"), chosen, situation)
+        identity = recipe.identity(chosen, facts, (own[name] for name in chosen.code))
+        statements = recorded.bakeable(identity)
+        _tell(work, chosen, statements)
+        builder = _builder_project(work, facts)
+        library = _run_julia(work, facts, builder, chosen, statements, flags, threads)
     packages, unresolved = recipe.held(work.place("report"), chosen)
     refused = {statements[number - 1] for number in unresolved if number <= len(statements)}
     changed = recipe.changed_sources(chosen, situation, facts.depots)
@@ -315,7 +349,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         built_at=round(time.time(), 3),
         code=tuple(replace(own[name], uuid=module_uuid(name)) for name in chosen.code),
         statements=len(statements) - len(unresolved),
-        build_seconds=round(time.time() - work.state.started, 1),
+        build_seconds=round(time.time() - began, 1),
         **situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
     work.store.publish(os.path.dirname(library), image)
@@ -427,6 +461,7 @@ def _run_julia(
     chosen: Recipe,
     statements: list[str],
     flags: Mapping[str, str],
+    threads: int,
 ) -> str:
     """Run PackageCompiler; the path of the new library."""
     with open(work.place("statements.jl"), "w", encoding="utf-8") as file:
@@ -460,7 +495,7 @@ def _run_julia(
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((own, *facts.depots))
     environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
     environ["JULIA_DEBUG"] = "PackageCompiler"
-    environ["JULIA_IMAGE_THREADS"] = str(work.settings.image_threads or affordable_threads())
+    environ["JULIA_IMAGE_THREADS"] = str(threads)
     status = run(work, command, environ, lambda line: _follow(work, line))
     if status or not os.path.isfile(library):
         raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}")

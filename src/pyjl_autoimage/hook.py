@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["Finder", "find_spec", "install", "installed", "uninstall"]
+__all__ = ["find_spec", "install", "installed", "uninstall"]
 
 _searching: set[int] = set()
 """Threads that are asking the other finders just now."""
@@ -91,7 +91,7 @@ def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType |
         _searching.discard(thread)
 
 
-class Finder:
+class _Finder:
     """`find_spec`, as ``sys.meta_path`` wants it."""
 
     pyjl_autoimage = True  # what a finder of ours is known by; that of a .pth file has it, too
@@ -101,12 +101,12 @@ class Finder:
 def install() -> None:
     """From now on the first ``import juliacall`` of this process is a start of ours."""
     if not installed():
-        sys.meta_path.insert(0, Finder())
+        sys.meta_path.insert(0, _Finder())
 
 
 def uninstall() -> None:
     """Take back `install`. What `enable` did stays."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Finder)]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
 
 
 def installed() -> bool:

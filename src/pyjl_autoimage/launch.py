@@ -85,25 +85,25 @@ class Plan:
         flags: Mapping[str, str] | None = None,
         notes: Iterable[str] = (),
     ) -> None:
-        self.home = home
-        self.enabled = enabled
-        self.environment = environment
-        self.executable = executable
-        self.project = project
-        self.libjulia = libjulia
-        self.bindir = bindir
-        self.image = image
-        self.image_path = image_path
-        self.image_bytes = image_bytes
-        self.trusted = trusted
-        self.layer = layer
-        self.layer_path = layer_path
-        self.layer_use = layer_use
-        self.code = list(code)
-        self.record = record
-        self.auto = auto
-        self.flags = dict(flags or {})
-        self.notes = list(notes)
+        self.home: str = home
+        self.enabled: bool = enabled
+        self.environment: str | None = environment
+        self.executable: str | None = executable
+        self.project: str | None = project
+        self.libjulia: str | None = libjulia
+        self.bindir: str | None = bindir
+        self.image: str | None = image
+        self.image_path: str | None = image_path
+        self.image_bytes: int = image_bytes
+        self.trusted: bool = trusted
+        self.layer: str | None = layer
+        self.layer_path: str | None = layer_path
+        self.layer_use: str = layer_use
+        self.code: list[tuple[str, str, dict[str, str], bool]] = list(code)
+        self.record: bool = record
+        self.auto: bool = auto
+        self.flags: dict[str, str] = dict(flags or {})
+        self.notes: list[str] = list(notes)
 
     def to_data(self) -> dict[str, Any]:
         """As plain data, the arguments of another like it."""
@@ -218,7 +218,7 @@ class Witnesses:
     """What an answer depends on. Gathered while it is being made, noted down when it is remembered."""
 
     def __init__(self) -> None:
-        self.since = time.time_ns()
+        self.since: int = time.time_ns()
         self.files: list[str] = []
         """Paths whose file must not change; where there is none, none may appear."""
         self.places: list[str] = []

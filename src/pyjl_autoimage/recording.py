@@ -34,8 +34,8 @@ class Recording:
     __slots__ = ("log", "trace")
 
     def __init__(self, trace: str, log: str) -> None:
-        self.trace = trace
-        self.log = log
+        self.trace: str = trace
+        self.log: str = log
 
     def __repr__(self) -> str:
         return f"Recording({self.trace!r})"

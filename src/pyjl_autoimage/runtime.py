@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["attach", "detach", "session", "start"]
 
-lock = RLock()
+lock: RLock = RLock()
 
 
 class Session:
@@ -43,7 +43,7 @@ class Session:
         self.handing_over = False
         self.tracing = False
         self.notes: list[str] = []
-        self.began = 0.0
+        self.began: float = 0.0
         self.code: list[tuple[str, str, dict[str, str], bool]] = []
         """Own code that comes compiled: module, uuid, its files as they were then, and whether it is in the layer."""
         self.modules: dict[str, tuple[dict[str, str], Any]] = {}
@@ -52,7 +52,7 @@ class Session:
         """The Julia module that evaluates code (`julia/code.jl`), once it was needed."""
 
 
-session = Session()
+session: Session = Session()
 
 
 def start(**settings: Any) -> Any:

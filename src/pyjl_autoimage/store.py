@@ -87,8 +87,8 @@ class Store:
     """A store at `home`. Creating the object touches nothing on disk."""
 
     def __init__(self, home: str | None = None) -> None:
-        self.home = home or default_home()
-        self.root = os.path.join(self.home, LAYOUT)
+        self.home: str = home or default_home()
+        self.root: str = os.path.join(self.home, LAYOUT)
 
     def __repr__(self) -> str:
         return f"Store({self.home!r})"

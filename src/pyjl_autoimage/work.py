@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import IO
 
 from .environment import Environment, JuliaFacts
@@ -16,7 +19,7 @@ from .settings import Settings
 from .store import Store
 from .workloads import Caller, Task
 
-__all__ = ["Work", "executable_itself", "julia_environment", "run"]
+__all__ = ["Work", "beside", "executable_itself", "julia_environment", "run"]
 
 
 class Work:
@@ -121,18 +124,41 @@ def run(work: Work, command: list[str], environ: Mapping[str, str], follow: Call
             follow(line)
         return process.wait()
     except BaseException:
-        _end_group(process)
-        raise
-
-
-def _end_group(process: subprocess.Popen[str]) -> None:
-    """End Julia and the Julias that it started: all that share this process's group, but us."""
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(os.getpgrp(), signal.SIGTERM)
+        if not _end_children():
+            process.kill()
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
-    else:
-        process.kill()
+        raise
+
+
+@contextmanager
+def beside(task: Callable[[], object] | None) -> Iterator[None]:
+    """Do something else in a thread meanwhile. What it raises is raised here in the end.
+
+    It goes on where what is done here fails; both end where the build is told to stop.
+    """
+    if task is None:
+        yield
+        return
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(task)
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:
+            _end_children()
+            raise
+        other.result()
+
+
+def _end_children() -> bool:
+    """End every Julia of this build and those that they started: all that share this process's group, but us."""
+    in_charge = threading.current_thread() is threading.main_thread()
+    if not in_charge or not hasattr(os, "killpg") or os.getpgrp() != os.getpid():
+        return False
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(os.getpgrp(), signal.SIGTERM)
+    return True

@@ -201,7 +201,8 @@ def build_in(place: Place, *, like_quickstart: bool = False, **environ: str) -> 
         pytest.skip("no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT")
     place.history.append(place.program(place.variant))
     if place.variant == "with-csv":
-        shutil.copytree(EXAMPLES / "model", place.root / "model")
+        # Without what it asks of juliapkg: that would count for everything else that is run here.
+        shutil.copytree(EXAMPLES / "model", place.root / "model", ignore=shutil.ignore_patterns("juliapkg.json"))
         place.run_file(place.root / "model" / "fit.py")
     if like_quickstart:
         place.follow(quickstart()[0])
@@ -213,6 +214,10 @@ def build_in(place: Place, *, like_quickstart: bool = False, **environ: str) -> 
     else:
         place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))
     place.history[-1]["caches"] = [before, place.caches()]
+    (environment,) = (place.store / "v1" / "environments").iterdir()  # as this build leaves it: tests start others
+    place.history[-1]["left"] = sorted(os.listdir(environment))
+    place.history[-1]["text"] = (environment / "build.log").read_text()
+    place.history[-1]["ended"] = json.loads((environment / "build.json").read_text())
     return place
 
 
@@ -250,4 +255,4 @@ def built_by_path(tmp_path_factory: pytest.TempPathFactory, prepared: Path, buil
     path.write_text(text, encoding="utf-8")
     place.manifest = load_manifest(str(path))
     # CSV stays outside: what is not in an image must start fast on it, too.
-    return build_in(place, PYJL_AUTOIMAGE_DEV_PACKAGES="bake", PYJL_AUTOIMAGE_EXCLUDE="CSV")
+    return build_in(place, PYJL_AUTOIMAGE_DEV_PACKAGES="bake", PYJL_AUTOIMAGE_EXCLUDE="CSV", PYJL_AUTOIMAGE_SLIM="1")

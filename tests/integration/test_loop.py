@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -279,11 +280,10 @@ def test_a_manifest_that_moved_on_means_a_stock_start_and_a_reason(built):
 
 
 def test_nothing_is_left_of_a_build_but_its_log(built):
-    (environment,) = (built.store / "v1" / "environments").iterdir()
-    assert not (environment / "build").exists()
-    log = (environment / "build.log").read_text()
-    assert "[autoimage] phase: native code" in log and "[autoimage] done: " in log
-    state = json.loads((environment / "build.json").read_text())
+    build = built.history[2]
+    assert "build.log" in build["left"] and "build" not in build["left"]
+    assert "[autoimage] phase: native code" in build["text"] and "[autoimage] done: " in build["text"]
+    state = build["ended"]
     assert state["state"] == "done"
     assert {"prepare", "precompile", "native code", "link", "prove"} <= set(state["seconds"])
 
@@ -331,6 +331,18 @@ def test_packages_tracked_by_path_are_baked_when_asked(built_by_path):
     assert built_by_path.json(NAMES_IN_MAIN)["on_image"]
 
 
+def test_what_a_slim_image_leaves_out_still_works(built_by_path):
+    """The image of packages tracked by path is a slim one."""
+    forgot = re.search(r"slim: forgot (\d+) of (\d+) method instances", built_by_path.history[2]["text"])
+    assert forgot and 0 < int(forgot[1]) < int(forgot[2]) / 2
+    told = built_by_path.json(
+        "import json\nfrom pyjl_autoimage import jl, runtime\njl.seval('using Pkg')\n"
+        "status = jl.seval('sprint(io -> Pkg.status(; io))')\n"
+        "print(json.dumps({'on_image': runtime.session.on_image, 'status': status}))"
+    )
+    assert told["on_image"] and "PythonCall" in told["status"]
+
+
 def test_packages_outside_the_image_are_precompiled_for_it_before_anybody_waits(built_by_path):
     if built_by_path.variant != "with-csv":
         pytest.skip("the prepared project has no CSV to leave out")
@@ -368,13 +380,3 @@ def test_the_image_is_what_the_process_maps(built):
     maps = built.python(code).stdout
     assert image_of(built).path in maps
     assert built.facts.base_sysimage not in maps
-
-
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-
-
-def test_the_example_runs_on_the_image(built):
-    if built.variant != "with-csv":
-        pytest.skip("the prepared project has no DataFrames and CSV")
-    result = built.cli("run", str(EXAMPLES / "sales_report.py"))
-    assert "north" in result.stdout and "first result after" in result.stdout

@@ -1,4 +1,11 @@
-"""Totals of a shop's sales, computed by Julia's DataFrames."""
+"""Totals of a shop's sales, computed by Julia's DataFrames.
+
+    pip install examples/library pyjl-autoimage
+    python -m pyjl_autoimage build      # finds what `images.py` declares, by the package's metadata, and bakes it
+    python -m pyjl_autoimage run -c "import shop_tables; print(shop_tables.totals(['bread', 'milk'], [2.5, 1]))"
+
+Nothing here needs pyjl_autoimage: without it, the package works as any that says `import juliacall`.
+"""
 
 from __future__ import annotations
 
