@@ -78,6 +78,18 @@ def test_figures_are_those_that_were_measured():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_what_is_yaml_is_yaml():
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with mkdocs: pip install '.[docs]'")
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    if forms:  # an sdist has none
+        loaded = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in forms}
+        for name in set(loaded) - {"config.yml"}:
+            assert {"name", "description", "body"} <= set(loaded[name]), name
+        assert "doctor --report" in forms[0].read_text(encoding="utf-8")
+    (workflow,) = (yaml.safe_load(block.text) for block in blocks(DOCS / "ci.md") if block.language == "yaml")
+    assert {"PYJL_AUTOIMAGE_CPU_TARGET", "PYJL_AUTOIMAGE_HOME"} <= set(workflow["jobs"]["tests"]["env"])
+
+
 # -- commands ------------------------------------------------------------------------------------------
 
 
