@@ -21,7 +21,7 @@ from pyjl_autoimage import cli
 from pages import DOCS, ROOT, blocks, pages
 
 # Commands and options that the reference describes and the command line does not have yet.
-COMING = {"explain", "report", "log", "--report"}
+COMING = {"explain", "report", "log", "--report", "--no-start"}
 
 
 @pytest.fixture(scope="module")
