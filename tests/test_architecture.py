@@ -82,7 +82,7 @@ def test_only_the_modules_for_people_import_rich():
         for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rich"
     }
-    assert "report.py" in users and users <= people
+    assert users and users <= people
 
 
 def test_imports_are_found_wherever_they_stand():
