@@ -47,7 +47,7 @@ def test_the_unedited_program_runs(typed):
     assert printed == "3\n"
 
 
-def test_nothing_is_wrong_and_nothing_to_clean_but_layers(typed):
+def test_nothing_is_wrong_and_the_image_in_use_is_not_to_be_cleaned(typed):
     told = dict(typed)
     assert "bad" not in told["python -m pyjl_autoimage doctor\n"].split()
-    assert "would remove image" not in told["python -m pyjl_autoimage clean --dry-run\n"]
+    assert ": the next start uses it" in told["python -m pyjl_autoimage clean --dry-run\n"]
