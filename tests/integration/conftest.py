@@ -22,6 +22,11 @@ from pyjl_autoimage.manifest import Manifest, load_manifest, load_toml, manifest
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"
+sys.path.append(str(HERE.parent))  # what all tests share
+
+from pages import DOCS, Block, blocks  # noqa: E402
+
+BUILD = "python -m pyjl_autoimage build\n"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,6 +47,8 @@ class Place:
     facts: JuliaFacts
     manifest: Manifest
     history: list[dict] = field(default_factory=list)
+    typed: list[tuple[str, str]] = field(default_factory=list)
+    """What was typed here, word for word as in the quickstart, and what that printed."""
 
     @property
     def store(self) -> Path:
@@ -81,6 +88,21 @@ class Place:
     def cli(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ours."""
         return self.run([sys.executable, "-m", "pyjl_autoimage", *arguments], check=check, timeout=1800, **environ)
+
+    def type(self, script: str, **environ: str) -> str:
+        """Type a block of commands, as a person would whose ``python`` is the one that runs the tests."""
+        path = os.pathsep.join((os.path.dirname(sys.executable), self.environ.get("PATH", "")))
+        result = self.run(["sh", "-e", "-c", script], timeout=1800, **{**environ, "PATH": path})
+        self.typed.append((script, result.stdout))
+        return result.stdout
+
+    def follow(self, steps: Sequence[Block]) -> None:
+        """Do what steps of a page say: save a file, type commands."""
+        for step in steps:
+            if step.title:
+                (self.root / step.title).write_text(step.text, encoding="utf-8")
+            elif step.language == "sh":
+                self.type(step.text)
 
     def build_log(self) -> str:
         logs = list(self.store.glob("v1/environments/*/build.log"))
@@ -165,7 +187,14 @@ def install_example_library(place: Place) -> None:
     place.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site), place.environ.get("PYTHONPATH"))))
 
 
-def build_in(place: Place, **environ: str) -> Place:
+def quickstart() -> tuple[list[Block], list[Block]]:
+    """The quickstart's steps: those before its build, and those after it. (The first installs: `tests/test_docs.py`.)"""
+    steps = list(blocks(DOCS / "quickstart.md"))[1:]
+    (build,) = (number for number, step in enumerate(steps) if step.text == BUILD)
+    return steps[:build], steps[build + 1 :]
+
+
+def build_in(place: Place, *, like_quickstart: bool = False, **environ: str) -> Place:
     if shutil.which("gcc") is None and shutil.which("clang") is None and not os.environ.get("JULIA_CC"):
         pytest.skip("no C compiler to link an image with")
     if "PYJL_AUTOIMAGE_BUILDER_PROJECT" not in place.environ:
@@ -175,9 +204,15 @@ def build_in(place: Place, **environ: str) -> Place:
         # Without what it asks of juliapkg: that would count for everything else that is run here.
         shutil.copytree(EXAMPLES / "model", place.root / "model", ignore=shutil.ignore_patterns("juliapkg.json"))
         place.run_file(place.root / "model" / "fit.py")
+    if like_quickstart:
+        place.follow(quickstart()[0])
     place.history.append(json.loads(place.cli("status", "--json").stdout))
     before = place.caches()
-    place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))
+    if like_quickstart:
+        place.type(BUILD, **environ)
+        place.history.append(json.loads(place.cli("status", "--json").stdout)["build"])
+    else:
+        place.history.append(json.loads(place.cli("build", "--json", **environ).stdout.splitlines()[-1]))
     place.history[-1]["caches"] = [before, place.caches()]
     (environment,) = (place.store / "v1" / "environments").iterdir()  # as this build leaves it: tests start others
     place.history[-1]["left"] = sorted(os.listdir(environment))
@@ -194,7 +229,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Place:
         pytest.skip(f"{prepared} tracks packages by path")
     if place.manifest.by_name("DataFrames"):
         install_example_library(place)
-    return build_in(place)
+    return build_in(place, like_quickstart=place.variant == "with-csv" and os.name == "posix")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,135 @@
+"""Write the measured figures into the pages: from docs/images/*.json, between their marks.
+
+    python docs/figures.py            after a benchmark has written its JSON
+    python docs/figures.py --check    say whether the pages are as this would write them; change nothing
+
+A page has lines ``<!-- figures: NAME -->`` and ``<!-- end -->``; what is between them is ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+MARKS = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.S)
+
+NAMES = {
+    "import: juliacall": "*import*, plain juliacall",
+    "import: juliacall, all set by hand": "*import*, all set by hand",
+    "import: pyjl_autoimage": "*import*, this package",
+    "tables: juliacall": "*tables*, plain juliacall",
+    "tables: juliacall, all set by hand": "*tables*, all set by hand",
+    "tables: image": "*tables*, image",
+    "model: juliacall": "*model*, plain juliacall",
+    "model: layer": "*model*, layer",
+    "model: image, model in Main": "*model*, image, its code in `Main`",
+    "model: image with the model": "*model*, image with its code",
+}
+PHASES = ("import", "load", "first_call", "second_call", "first_result")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write, or check; the exit status."""
+    changed = [page.name for page in sorted(HERE.glob("*.md")) if written(page, check="--check" in arguments)]
+    if changed and "--check" in arguments:
+        print(f"not up to date: {', '.join(changed)}; run python docs/figures.py")
+        return 1
+    return 0
+
+
+def written(page: Path, *, check: bool) -> bool:
+    """Write the figures into a page; whether that changed it."""
+    before = page.read_text(encoding="utf-8")
+    after = MARKS.sub(lambda match: f"{match[1]}\n{FIGURES[match[2]]()}\n\n{match[3]}", before)
+    if after != before and not check:
+        page.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def measured(name: str) -> Any:
+    """What a benchmark wrote."""
+    return json.loads((HERE / "images" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; numbers to the right."""
+    line = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, line, *rows))
+
+
+def seconds(value: float | None) -> str:
+    """A time in words."""
+    if value is None:
+        return ""
+    return f"{value:.2f} s" if value >= 0.1 else f"{1000 * value:.0f} ms" if value >= 0.001 else "< 1 ms"
+
+
+def headline() -> str:
+    """The one comparison of the front page."""
+    median = measured("startup")["median"]
+    plain, image = median["model: juliacall"], median["model: image with the model"]
+    rows = [
+        (label, seconds(plain[phase]), seconds(median["model: layer"][phase]), seconds(image[phase]))
+        for phase, label in (("import", "import"), ("first_result", "first result"), ("second_call", "second call"))
+    ]
+    return table(("a program with DataFrames and CSV", "plain juliacall", "a layer", "an image"), rows)
+
+
+def startup() -> str:
+    """Every kind of start, phase by phase."""
+    result = measured("startup")
+    rows = [
+        (name, *(seconds(result["median"][kind].get(phase)) for phase in PHASES))
+        for kind, name in NAMES.items()
+        if kind in result["median"]
+    ]
+    floor = result["floor"]
+    return (
+        f"Medians of {result['runs']} runs of each kind, in turn; {result['machine']}, Julia {result['julia']}. "
+        f"The image has {result['image']['bytes'] / 1e6:.0f} MB and {result['image']['statements']} statements. "
+        f"On that machine `julia -e ''` takes {seconds(floor['julia'])}, "
+        f"`python -c ''` {seconds(floor['python'])}.\n\n"
+        + table(("", *(phase.replace("_", " ") for phase in PHASES)), rows)
+    )
+
+
+def bars() -> str:
+    """What is promised, and what was measured."""
+    rows = [
+        (re.sub(r" \((.*)\)$", "", name), f"{value:.2f}", re.search(r"\((.*)\)$", name)[1])  # type: ignore[index]
+        for name, value in measured("startup")["bars"].items()
+    ]
+    return table(("ratio", "measured", "held to"), rows)
+
+
+def build() -> str:
+    """Our build against a plain `create_sysimage`."""
+    result = measured("build")
+    names = {"plain": "`create_sysimage`, defaults", "ours": "`build`", "slim": "`build`, slim"}
+    rows = [
+        (
+            names.get(kind, kind),
+            f"{made['wall']:.0f} s",
+            f"{made['cpu']:.0f} s",
+            f"{made['peak_resident'] / 1e9:.1f} GB",
+            f"{made['bytes'] / 1e6:.0f} MB",
+        )
+        for kind, made in result["builds"].items()
+    ]
+    return (
+        f"One build each, one after the other: {len(result['packages'])} packages and what they need, "
+        f"{result['statements']} statements, packages precompiled before; "
+        f"{result['cores']} cores, Julia {result['julia']}.\n\n"
+        + table(("", "time", "CPU", "peak memory", "image"), rows)
+    )
+
+
+FIGURES = {"headline": headline, "startup": startup, "bars": bars, "build": build}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
