@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import clean, jobs, layering, profile, recipe, runtime, settings, train, verify, workloads
+from . import clean, history, jobs, layering, profile, recipe, runtime, settings, train, verify, workloads
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
@@ -218,12 +218,15 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
     state = State(asked["token"], name_of_this_process(), started=time.time(), phase_started=time.time())
     if last is not None:
         state.usual = last.seconds if last.state == "done" else last.usual
+        if last.state != "running":
+            history.note(store, environment.id, last)  # one that was killed could not do it itself
     shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
     directory = os.path.join(store.build_directory(environment.id), state.token)
     with create_text(store.build_log(environment.id)) as log:
         state.write(store, environment.id)
         to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
+        image: Image | None = None
         try:
             quick = bool(asked["quick"])
             image = train.train(work, lambda: build(work, quick=quick), once=quick)
@@ -245,6 +248,7 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
         work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
         state.finished = time.time()
         shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)
+        history.note(store, environment.id, state, image)
         state.write(store, environment.id)
     return 0 if state.state == "done" else 1
 

@@ -1,0 +1,38 @@
+"""Whose is a precompile statement: the package that a compilation is to be put down to."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["JULIA", "OURS", "PROGRAM", "owner"]
+
+JULIA = "Julia"
+"""Statements that are about nothing but Julia's own Base and Core."""
+PROGRAM = "the program"
+"""Those about what the program itself defined, in Main."""
+OURS = "pyjl_autoimage"
+
+# Names that Julia or we made up, and strings: what is in them is no module.
+_QUOTED = re.compile(r'(?:var)?"(?:[^"\\]|\\.)*"')
+_CHARACTER = re.compile(r"'(?:[^'\\]|\\.[^']*)'")
+_ROOT = re.compile(r"(?<![\w.!@:])([^\W\d]\w*)(?=\.[^\W\d]|\._)")
+_OUR_MODULES = re.compile(r"Autoimage(?:Recorder|Observer|Statements_\w+)")
+
+
+def owner(statement: str) -> str:
+    """The package of a statement: its function's, or where that is Julia's own the first that its types name.
+
+    Args:
+        statement: ``precompile(Tuple{...})`` as Julia writes it, with every name in full.
+
+    Returns:
+        The name of a package, or `JULIA`, `PROGRAM` or `OURS`.
+    """
+    text = _CHARACTER.sub("", _QUOTED.sub("_", statement))
+    for name in _ROOT.findall(text):
+        if name in ("Base", "Core"):
+            continue
+        if name == "Main":
+            return PROGRAM
+        return OURS if _OUR_MODULES.fullmatch(name) else str(name)
+    return JULIA
