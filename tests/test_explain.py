@@ -44,7 +44,7 @@ class Library:
         time.sleep(0.02)
     def evaluate(self, code):
         if b"AutoimageObserver" in code:
-            self.log = re.search(rb":start\\), \\"(.*?)\\", \\d+", code)[1].decode()
+            self.log = re.search(rb'const LOG = "(.*?)"', code)[1].decode()
         elif b"using PythonCall" in code:
             self.trace = sys._xoptions.get("juliacall-trace-compile", os.devnull)
             self.load("1", "Dependency")

@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -340,13 +340,17 @@ def _measure(way: str, program: Sequence[str], timed: bool, packages: Mapping[st
 
 def _julia_code(directory: str) -> str:
     """What Julia evaluates as soon as it is up. PYTHON_CLOCK is replaced by that clock's nanoseconds."""
-    source = julia_string(os.path.join(JULIA_SOURCES, "observe.jl"))
+    with open(os.path.join(JULIA_SOURCES, "observe.jl"), encoding="utf-8") as file:
+        source = file.read()
     log = julia_string(os.path.join(directory, "packages"))
+    # The text itself, and no `include`: that would have to be compiled.
     return f"""
     let observer = Module(:AutoimageObserver)
         {INTERPRETED.format("observer")}
-        Base.include(observer, {source})
-        Base.invokelatest(getfield(observer, :start), {log}, PYTHON_CLOCK)
+        Core.eval(observer, Expr(:toplevel, quote
+            const LOG = {log}
+            {source}
+        end))
     end
     """
 
@@ -437,8 +441,8 @@ def read(
     ready = max((s.end for s in notes.of("juliacall", "ours") if s.label != "import"), default=0.0)
     if not notes.of("juliacall"):
         ready = 0.0
-    found = _loaded(notes, packages)
     clock = _clock(notes)
+    found = _loaded(notes, packages, clock)
     compiled = clock[-1][1]
     plan = next((step.label.split() for step in notes.of("plan")), [])
     image, layer = (None if name == "-" else name for name in (plan if len(plan) == 2 else ["-", "-"]))
@@ -502,8 +506,12 @@ def _compiled_by(clock: Sequence[tuple[float, float]], moment: float) -> float:
     return clock[max(0, bisect_right(clock, (moment, float("inf"))) - 1)][1]
 
 
-def _loaded(notes: _Notes, packages: Mapping[str, Package]) -> list[Loaded]:
-    """Each package with its time: from the end of the one before, or from the beginning of the call that loads it."""
+def _loaded(notes: _Notes, packages: Mapping[str, Package], clock: list[tuple[float, float]]) -> list[Loaded]:
+    """Each package with its time: from the end of the one before, or from the beginning of the call that loads it.
+
+    What that call had to compile before it came to its first package is no part of loading it: the clock gets another
+    point there.
+    """
     calls = notes.of("call", "evaluate", "ours")
     found: list[tuple[str, float, Loaded]] = []  # with its uuid, and when the outermost call around it began
     before, compiled_before = 0.0, 0.0
@@ -513,19 +521,32 @@ def _loaded(notes: _Notes, packages: Mapping[str, Package]) -> list[Loaded]:
         for call in around:
             if call.start > start:
                 start, compiled_at_start = call.start, call.before
+                prepared = [moment for moment, line in notes.lines if start < moment < end and owner(line) != name]
+                if prepared:
+                    start, compiled_at_start = prepared[-1], compiled
+                    insort(clock, (start, compiled))
         if not around and not found:
             start, compiled_at_start = end, compiled
         began = min((call.start for call in around), default=0.0)
         found.append((uuid, began, Loaded(name, start, end, max(0.0, compiled - compiled_at_start), name)))
         before, compiled_before = end, compiled
-    named: list[Loaded] = []
-    root, began_with, needed = "", -1.0, set[str]()
-    for uuid, began, package in reversed(found):
-        # An extension, which no manifest lists as a package, comes with what triggers it.
-        if began != began_with or not (uuid in needed or uuid not in packages):
-            root, began_with, needed = package.name, began, _closure(uuid, packages)
-        named.append(Loaded(package.name, package.start, package.end, package.compiled, root))
-    return named[::-1]
+    named = []
+    for number, (uuid, began, package) in enumerate(found):
+        later = [(other, one.name) for other, with_call, one in found[number + 1 :] if with_call == began]
+        named.append(replace(package, root=_root(uuid, package.name, later, packages)))
+    return named
+
+
+def _root(uuid: str, name: str, later: Sequence[tuple[str, str]], packages: Mapping[str, Package]) -> str:
+    """Which of the packages that the same call loaded later needs this one; its own name if none does."""
+    if uuid not in packages and later:
+        uuid, name = later[0]  # an extension, which no manifest lists as a package: it comes with what triggers it
+        later = later[1:]
+    needing = [(other, root) for other, root in later if uuid in _closure(other, packages)]
+    # The last one that is not needed by others itself was asked for, or the first of several such.
+    roots = [root for n, (other, root) in enumerate(needing)
+             if not any(other in _closure(further, packages) for further, _ in needing[n + 1 :])]  # fmt: skip
+    return roots[0] if roots else name
 
 
 def _phases(

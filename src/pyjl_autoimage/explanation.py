@@ -124,23 +124,16 @@ def _by_package(named: Mapping[str, Timeline], console: Any) -> None:
 
 def _by_statement(named: Mapping[str, Timeline], console: Any) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
+    room = max(20, console.width - 28)
     for name, timeline in named.items():
         costly = sorted(timeline.statements, key=lambda compiled: -compiled.seconds)[:ROWS]
         costly = [compiled for compiled in costly if compiled.seconds >= 0.0005]
         if not costly:
             continue
-        title = f"\nthe costliest of {len(timeline.statements)} methods compiled, {name}"
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0),
-                      pad_edge=False, show_header=False)  # fmt: skip
-        table.add_column(justify="right", no_wrap=True)
-        table.add_column(style="dim", max_width=16, overflow="ellipsis", no_wrap=True)
-        table.add_column(overflow="ellipsis", no_wrap=True)
+        console.print(f"\n[bold]the costliest of {len(timeline.statements)} methods compiled, {escape(name)}[/]")
         for compiled in costly:
-            about = "~" if timeline.estimated else ""
-            statement = compiled.statement.removeprefix("precompile(Tuple{").removesuffix("})")
-            table.add_row(
-                f"{about}{seconds_text(compiled.seconds)}", escape(compiled.package), escape(statement[:200])
-            )
-        console.print(table)
+            seconds = f"{'~' if timeline.estimated else ''}{seconds_text(compiled.seconds)}"
+            statement = shortened(compiled.statement.removeprefix("precompile(Tuple{").removesuffix("})"), room)
+            package = shortened(compiled.package, 14)
+            console.print(f"{seconds:>10}  [dim]{escape(package):<14}[/]  {escape(statement)}", no_wrap=True)

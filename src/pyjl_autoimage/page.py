@@ -193,7 +193,8 @@ def _profile(recorded: Profile, explanation: Explanation | None) -> str:
             f"<td class='bars'>{_bar(seconds / most if most else 0)}</td></tr>"
         )
     how = "Costs are those that Julia noted when it was recorded"
-    if plain is not None and plain.estimated:
+    noted = any(statement.milliseconds for statement in recorded.statements.values())
+    if not noted and plain is not None and plain.estimated:
         how = "Costs are estimates, from the plain start above: this Julia does not time single methods"
     return (
         f"<p class='note'>{how}; in parentheses, of how many statements they are known.</p>"

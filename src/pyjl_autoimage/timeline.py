@@ -36,6 +36,7 @@ COLOURS = {
 }
 _OF_PHASES = ("#57a5d8", "#e09b2d", "#5566d6", "#d9483b", "#2da44e", "#a371d9", "#1f7f8c", "#b3a58f", "#8c96a3",
               "#9fd3b4", "#d5b8d8", "#c76b98")  # fmt: skip
+_OF_WAYS = (COLOURS["compilation"], COLOURS["ours"])
 _LIGHT_TEXT = {"libjulia", "image", "compilation"}
 
 STYLE = """
@@ -215,26 +216,25 @@ def _detail(canvas: _Canvas, name: str, timeline: Timeline) -> None:
     left = MARGIN + 92
     room = WIDTH - MARGIN - left
     scale = room / (timeline.total or 1)
-    canvas.text(MARGIN, canvas.y + 12, f"{name}: what happens when", "strong")
+    canvas.text(MARGIN, canvas.y + 12, f"{name}: what happens when, compilation included", "strong")
     if timeline.ready:
         said = f"juliacall is imported after {seconds_text(timeline.ready)}"
         canvas.text(WIDTH - MARGIN, canvas.y + 12, said, "dim", anchor="end")
     canvas.y += 22
-    top = canvas.y
+    top, y = canvas.y, canvas.y
     for lane, height in _LANES.items():
-        canvas.text(MARGIN, canvas.y + height / 2 + 4, lane, "dim")
-        canvas.plain(left, canvas.y, room, height, "lane")
+        canvas.text(MARGIN, y + height / 2 + 4, lane, "dim")
+        canvas.plain(left, y, room, height, "lane")
+        y += height + 4
+    for tick in _ticks(timeline.total):
+        x = left + tick * scale
+        canvas.parts.append(f'<line class="line" x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>')
+        anchor = "end" if x + 30 > WIDTH - MARGIN else "middle" if tick else "start"
+        canvas.text(x, y + 12, f"{tick:g} s", "dim", anchor=anchor, size=11)
+    for lane, height in _LANES.items():
         for start, end, colour, title, label, light in _bars(lane, timeline):
             canvas.bar(left + start * scale, canvas.y, (end - start) * scale, height, colour, title, label, light)
         canvas.y += height + 4
-    for tick in _ticks(timeline.total):
-        x = left + tick * scale
-        canvas.parts.append(f'<line class="line" x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{canvas.y:.1f}"/>')
-        near_end = x + 30 > WIDTH - MARGIN
-        text = f"{tick:g} s"
-        canvas.text(
-            x, canvas.y + 12, text, "dim", anchor="end" if near_end else "middle" if tick else "start", size=11
-        )
     canvas.y += 32
 
 
@@ -294,6 +294,14 @@ def _packages(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None
     if not packages:
         return
     canvas.text(MARGIN, canvas.y + 12, f"compilation by package{_about(named)}", "strong")
+    x = float(WIDTH - MARGIN)
+    for number, name in reversed(list(enumerate(by_way))):
+        canvas.text(x, canvas.y + 12, name, "dim", anchor="end")
+        x -= _width(name) + 16
+        canvas.parts.append(
+            f'<rect x="{x:.1f}" y="{canvas.y + 2:.1f}" width="11" height="11" fill="{_OF_WAYS[number % 2]}"/>'
+        )
+        x -= 16
     canvas.y += 22
     left = MARGIN + 190
     room = WIDTH - MARGIN - left - 190
@@ -304,14 +312,16 @@ def _packages(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None
             count, seconds = of.get(package, (0, 0.0))
             height = 14 / len(by_way)
             title = f"{list(by_way)[number]}: {count} methods, {seconds_text(seconds)}"
-            colour = COLOURS["compilation"] if number == 0 else COLOURS["ours"]
-            canvas.bar(left, canvas.y + 2 + number * height, room * seconds / longest, height, colour, title)
-        figures = " → ".join(
-            f"{of.get(package, (0, 0.0))[0]} in {_figure(of.get(package, (0, 0.0))[1])} s" for of in by_way.values()
-        )
+            width = room * seconds / longest
+            canvas.bar(left, canvas.y + 2 + number * height, width, height, _OF_WAYS[number % 2], title)
+        figures = " → ".join(_of_package(of.get(package)) for of in by_way.values())
         canvas.text(WIDTH - MARGIN, canvas.y + 13, figures, "dim", anchor="end", size=11)
         canvas.y += 20
     canvas.y += 14
+
+
+def _of_package(known: tuple[int, float] | None) -> str:
+    return f"{known[0]} in {_figure(known[1])} s" if known else "none"
 
 
 def _statements(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None:
@@ -336,7 +346,7 @@ def _statements(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> No
 
 
 def _about(named: Mapping[str, Timeline]) -> str:
-    return " (estimated: this Julia does not time single methods)" if any(t.estimated for t in named.values()) else ""
+    return " (estimated)" if any(t.estimated for t in named.values()) else ""
 
 
 def draw_builds(builds: Sequence[PastBuild], phases: Iterable[str]) -> str:

@@ -102,7 +102,8 @@ class _Observer:
             moment = time.perf_counter_ns()
             library = opens(name, *arguments, **keywords)
             self.note("libjulia", moment)
-            self.watch(library)
+            # Its functions for its own use are in a library that it has loaded: everything is asked.
+            self.watch(library, opens("libjulia-internal" if sys.platform == "win32" else None))
             return library
 
         ctypes.PyDLL = open_library  # type: ignore[misc, assignment]
@@ -145,13 +146,13 @@ class _Observer:
 
     # -- Julia -----------------------------------------------------------------------------------------
 
-    def watch(self, library: "Any") -> None:
+    def watch(self, library: "Any", internal: "Any") -> None:
         """Switch on Julia's clock of compilation, and wrap what juliacall calls."""
         import ctypes
 
         try:
-            library["jl_cumulative_compile_timing_enable"]()
-            clock = library["jl_cumulative_compile_time_ns"]
+            internal["jl_cumulative_compile_timing_enable"]()
+            clock = internal["jl_cumulative_compile_time_ns"]
             clock.restype = ctypes.c_uint64
             clock()
             self.compiled = clock
@@ -169,9 +170,12 @@ class _Observer:
         """Julia is up: let it note the packages that it loads from now on."""
         import ctypes
 
-        began, compiled = time.perf_counter_ns(), self.compiled()
         evaluate = self.library["jl_eval_string"]  # not the one that is wrapped
         evaluate.argtypes, evaluate.restype = [ctypes.c_char_p], ctypes.c_void_p
+        began, compiled = time.perf_counter_ns(), self.compiled()
+        evaluate(b"nothing")  # who evaluates first waits for Julia's parser: that would be juliacall
+        self.note("evaluate", began, compiled, "juliacall")
+        began, compiled = time.perf_counter_ns(), self.compiled()
         evaluate(self.asked["julia"].replace("PYTHON_CLOCK", str(time.perf_counter_ns())).encode())
         self.note("measuring", began, compiled)
 
