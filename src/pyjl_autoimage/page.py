@@ -147,7 +147,7 @@ def _start(explanation: Explanation | None) -> str:
     roots = list(dict.fromkeys(root for one in named.values() for root in one.by_root()))
     if roots:
         rows = [[root, *(_loaded_cell(one.by_root().get(root, [])) for one in named.values())] for root in roots]
-        parts.append(_table(["Packages loaded from outside the image", *named], rows))
+        parts.append(_table(["Loaded from outside the image (how many packages with it)", *named], rows))
     parts += [f'<p class="note">{escape(line)}</p>' for line in advice(explanation)]
     return "\n".join(parts)
 
@@ -160,7 +160,7 @@ def _loaded_cell(packages: Sequence[Any]) -> str:
     if not packages:
         return "-"
     spent = sum(package.end - package.start for package in packages)
-    return f"{seconds_text(spent)}, {len(packages)} package{'s' if len(packages) > 1 else ''}"
+    return f"{seconds_text(spent)} ({len(packages)})"
 
 
 def _profile(recorded: Profile, explanation: Explanation | None) -> str:

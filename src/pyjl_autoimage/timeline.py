@@ -294,14 +294,13 @@ def _packages(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None
     if not packages:
         return
     canvas.text(MARGIN, canvas.y + 12, f"compilation by package{_about(named)}", "strong")
-    x = float(WIDTH - MARGIN)
-    for number, name in reversed(list(enumerate(by_way))):
-        canvas.text(x, canvas.y + 12, name, "dim", anchor="end")
-        x -= _width(name) + 16
+    x = WIDTH - MARGIN - sum(_width(name) + 32 for name in by_way)
+    for number, name in enumerate(by_way):
         canvas.parts.append(
-            f'<rect x="{x:.1f}" y="{canvas.y + 2:.1f}" width="11" height="11" fill="{_OF_WAYS[number % 2]}"/>'
+            f'<rect x="{x + 16:.1f}" y="{canvas.y + 2:.1f}" width="11" height="11" fill="{_OF_WAYS[number % 2]}"/>'
         )
-        x -= 16
+        canvas.text(x + 32, canvas.y + 12, name, "dim")
+        x += _width(name) + 32
     canvas.y += 22
     left = MARGIN + 190
     room = WIDTH - MARGIN - left - 190
