@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Any
@@ -530,23 +530,30 @@ def _loaded(notes: _Notes, packages: Mapping[str, Package], clock: list[tuple[fl
         began = min((call.start for call in around), default=0.0)
         found.append((uuid, began, Loaded(name, start, end, max(0.0, compiled - compiled_at_start), name)))
         before, compiled_before = end, compiled
+    needs = {uuid: _closure(uuid, packages) for uuid, _, _ in found}
     named = []
     for number, (uuid, began, package) in enumerate(found):
         later = [(other, one.name) for other, with_call, one in found[number + 1 :] if with_call == began]
-        named.append(replace(package, root=_root(uuid, package.name, later, packages)))
+        named.append(replace(package, root=_root(uuid, package.name, later, needs, packages)))
     return named
 
 
-def _root(uuid: str, name: str, later: Sequence[tuple[str, str]], packages: Mapping[str, Package]) -> str:
-    """Which of the packages that the same call loaded later needs this one; its own name if none does."""
-    if uuid not in packages and later:
-        uuid, name = later[0]  # an extension, which no manifest lists as a package: it comes with what triggers it
-        later = later[1:]
-    needing = [(other, root) for other, root in later if uuid in _closure(other, packages)]
-    # The last one that is not needed by others itself was asked for, or the first of several such.
-    roots = [root for n, (other, root) in enumerate(needing)
-             if not any(other in _closure(further, packages) for further, _ in needing[n + 1 :])]  # fmt: skip
-    return roots[0] if roots else name
+def _root(
+    uuid: str, name: str, later: Sequence[tuple[str, str]], needs: Mapping[str, set[str]], listed: Container[str]
+) -> str:
+    """What was asked for when this package was loaded: the first of the later ones in the same call that needs it and
+    that no other needs; itself if there is none."""
+    while uuid not in listed and later:
+        # An extension, which no manifest lists as a package: it comes with what triggers it, which is loaded next.
+        (uuid, name), later = later[0], later[1:]
+    above = [other for other in later if uuid in needs[other[0]]]
+    if not above:
+        return name
+    return next(
+        root
+        for number, (other, root) in enumerate(above)
+        if not any(other in needs[further] for further, _ in above[number + 1 :])
+    )
 
 
 def _phases(
