@@ -25,6 +25,7 @@ from pyjl_autoimage.attribution import JULIA, OURS, PROGRAM, owner
         ("typeof(Base.f), Base.Val{'.'}, Base.Val{1.5}", JULIA),
         ("AutoimageRecorder.note, Base.PkgId", OURS),
         ("typeof(AutoimageStatements_1a2b.f)", OURS),
+        ('anonymous.var"#1#2", Int64', OURS),
     ],
 )
 def test_owner(types, whose):

@@ -23,11 +23,12 @@ LIBRARY = """
 import ctypes, os, re, sys, time
 
 class Library:
+    clock, enabled = 0, False
     def __init__(self, name, mode=0):
-        self.clock, self.enabled, self.log, self.trace = 0, False, None, None
+        self.log = self.trace = None
     def compile(self, statement, milliseconds):
         time.sleep(milliseconds / 1000)
-        self.clock += int(milliseconds * 1e6) * self.enabled
+        Library.clock += int(milliseconds * 1e6) * Library.enabled
         with open(self.trace, "a") as file:
             file.write(f"precompile(Tuple{{{statement}}})\\n")
         time.sleep(0.005)
@@ -35,9 +36,9 @@ class Library:
         time.sleep(0.01)
         if self.log:
             with open(self.log, "a") as file:
-                file.write(f"{time.perf_counter_ns()}\\t{self.clock}\\t{uuid}\\t{name}\\n")
+                file.write(f"{time.perf_counter_ns()}\\t{Library.clock}\\t{uuid}\\t{name}\\n")
     def enable(self):
-        self.enabled = True
+        Library.enabled = True
     def atexit(self, status):
         time.sleep(0.01)
     def init(self, *arguments):
@@ -62,7 +63,7 @@ class Library:
         "jl_cumulative_compile_timing_enable": "enable", "jl_cumulative_compile_time_ns": "now",
     }
     def now(self):
-        return self.clock
+        return Library.clock
     def __getitem__(self, name):
         inner = getattr(self, self.functions[name])
         class Function:

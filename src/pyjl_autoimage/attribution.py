@@ -16,6 +16,8 @@ OURS = "pyjl_autoimage"
 _QUOTED = re.compile(r'(?:var)?"(?:[^"\\]|\\.)*"')
 _CHARACTER = re.compile(r"'(?:[^'\\]|\\.[^']*)'")
 _ROOT = re.compile(r"(?<![\w.!@:])([^\W\d]\w*)(?=\.[^\W\d]|\._)")
+# What makes Julia open its trace file (see `pyjl_autoimage.recording.open_trace`), in a module without a name.
+_OUR_PROBE = re.compile(r'precompile\(Tuple\{anonymous\.var"#\d+#\d+", Int64\}\)')
 _OUR_MODULES = re.compile(r"Autoimage(?:Recorder|Observer|Statements_\w+)")
 
 
@@ -28,6 +30,8 @@ def owner(statement: str) -> str:
     Returns:
         The name of a package, or `JULIA`, `PROGRAM` or `OURS`.
     """
+    if _OUR_PROBE.fullmatch(statement):
+        return OURS
     text = _CHARACTER.sub("", _QUOTED.sub("_", statement))
     for name in _ROOT.findall(text):
         if name in ("Base", "Core"):

@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Any
@@ -219,14 +220,15 @@ def explain(
 
     Raises:
         AutoimageError: the program cannot be run, or Python was started so that it cannot be watched.
-        JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
+        JuliaNotFoundError: there is no usable Julia, or its project cannot be set up.
         SettingsError: a setting has an unknown name or a bad value.
     """
     if sys.flags.ignore_environment or sys.flags.no_site:
         raise AutoimageError("with -E, -I and -S Python leaves out what watching a program needs (PYTHONPATH, site)")
     store = Store(settings.settle().home)
     options = runtime.user_options()
-    environment = locate(options, check_bounds=options.get("check_bounds"), install=False)
+    with _where_it_looks(program):
+        environment = locate(options, check_bounds=options.get("check_bounds"))
     facts = runtime.julia_facts(environment, store)
     packages = _packages(environment.project, facts.version)
     if program:
@@ -247,6 +249,17 @@ def explain(
     except (OSError, AutoimageError):
         pass  # `report` measures again
     return found
+
+
+@contextmanager
+def _where_it_looks(program: Sequence[str]) -> Iterator[None]:
+    """juliapkg looks for what a project needs where Python looks for modules: first where the program is."""
+    script = program[:1] and program[0] not in ("-m", "-c", "-")
+    sys.path.insert(0, os.path.dirname(os.path.abspath(program[0])) if script else os.getcwd())
+    try:
+        yield
+    finally:
+        del sys.path[0]
 
 
 # -- what to run ---------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
     settled = settings.settle()
     store = Store(settled.home)
     options = runtime.user_options()
-    environment = locate(options, check_bounds=options.get("check_bounds"), install=False)
+    environment = locate(options, check_bounds=options.get("check_bounds"), install=measure)
     facts = runtime.julia_facts(environment, store)
     explanation = explain(tell=tell) if measure else last(store, environment.id)
     recorded = profile.peek(store, environment.id)

@@ -4,7 +4,7 @@ module Contents
 
 function root(m::Module)
     parent = parentmodule(m)
-    return parent === m ? m : root(parent)
+    return parent === m || parent === Main ? m : root(parent) # Base lies in Main
 end
 
 # Every method table that a name leads to; Julia 1.12 has one, with a name of its own in Core.
@@ -52,7 +52,7 @@ end
 addresses(code::Core.CodeInstance) =
     map(offset -> unsafe_load(Ptr{Ptr{Cvoid}}(pointer_from_objref(code) + offset)), FIELDS)
 
-# `name` tells apart packages of one name; Core, Base and Main have no uuid.
+# Core, Base and Main have no uuid.
 function owner(method::Method)
     id = Base.PkgId(root(method.module))
     return (id.uuid === nothing ? "" : string(id.uuid), id.name)
