@@ -19,13 +19,14 @@ from pyjl_autoimage.attribution import JULIA, OURS, PROGRAM, owner
         ("Type{InlineStrings.String7}, WeakRefStrings.PosLenString", "InlineStrings"),
         ('Main.var"#2#3", String', PROGRAM),
         ("typeof(Base.map), Main.Model.f, DataFrames.DataFrame", PROGRAM),
+        ("typeof(model_9747b9c5.report), String", PROGRAM),
         ("typeof(Base.:(==)), Int64, Int64", JULIA),
         ("typeof(Core.Compiler.typeinf), Any", JULIA),
         ('typeof(Base.f), Base.Val{Symbol("Plots.jl is no module")}', JULIA),
         ("typeof(Base.f), Base.Val{'.'}, Base.Val{1.5}", JULIA),
         ("AutoimageRecorder.note, Base.PkgId", OURS),
         ("typeof(AutoimageStatements_1a2b.f)", OURS),
-        ('anonymous.var"#1#2", Int64', OURS),
+        ('anonymous.var"#1#2", Any', OURS),
     ],
 )
 def test_owner(types, whose):

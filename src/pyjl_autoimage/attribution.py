@@ -9,7 +9,7 @@ __all__ = ["JULIA", "OURS", "PROGRAM", "owner"]
 JULIA = "Julia"
 """Statements that are about nothing but Julia's own Base and Core."""
 PROGRAM = "the program"
-"""Those about what the program itself defined, in Main."""
+"""Those about what the program itself defined: in Main, or in a file of its own."""
 OURS = "pyjl_autoimage"
 
 # Names that Julia or we made up, and strings: what is in them is no module.
@@ -17,7 +17,9 @@ _QUOTED = re.compile(r'(?:var)?"(?:[^"\\]|\\.)*"')
 _CHARACTER = re.compile(r"'(?:[^'\\]|\\.[^']*)'")
 _ROOT = re.compile(r"(?<![\w.!@:])([^\W\d]\w*)(?=\.[^\W\d]|\._)")
 # What makes Julia open its trace file (see `pyjl_autoimage.recording.open_trace`), in a module without a name.
-_OUR_PROBE = re.compile(r'precompile\(Tuple\{anonymous\.var"#\d+#\d+", Int64\}\)')
+_OUR_PROBE = re.compile(r'precompile\(Tuple\{anonymous\.var"#\d+#\d+", (?:Any|Int64)\}\)')
+# What `include` and `define` call a program's own code (see `pyjl_autoimage.code`).
+_OWN_CODE = re.compile(r"[A-Za-z]\w*_[0-9a-f]{8}")
 _OUR_MODULES = re.compile(r"Autoimage(?:Recorder|Observer|Statements_\w+)")
 
 
@@ -36,7 +38,7 @@ def owner(statement: str) -> str:
     for name in _ROOT.findall(text):
         if name in ("Base", "Core"):
             continue
-        if name == "Main":
+        if name == "Main" or _OWN_CODE.fullmatch(name):
             return PROGRAM
         return OURS if _OUR_MODULES.fullmatch(name) else str(name)
     return JULIA

@@ -467,7 +467,7 @@ def read(
         estimated=not timed,
         image=image,
         layer=layer,
-        asked_anew=any(step.label == ASKED_ANEW for step in notes.of("ours")),
+        asked_anew=way != "plain" and any(step.label == ASKED_ANEW for step in notes.of("ours")),
         status=facts["status"],
         output=output,
         phases=tuple(_phases(notes, ready, found, clock)),

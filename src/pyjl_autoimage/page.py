@@ -236,7 +236,7 @@ def _builds(builds: Sequence[PastBuild]) -> str:
 
 
 def _bar(share: float) -> str:
-    return f'<span class="bar" style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></span>'
+    return "" if share <= 0 else f'<span class="bar" style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></span>'
 
 
 def _table(

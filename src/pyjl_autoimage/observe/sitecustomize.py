@@ -198,7 +198,7 @@ class _Observer:
                 if self.compiled() != compiled or time.perf_counter_ns() - began > SHORT_NS:
                     caller = sys._getframe(1).f_code.co_name
                     code = arguments[-1] if isinstance(arguments[-1], str) else ""
-                    self.note("call", began, compiled, code if caller == "seval" else f"{caller} {code}")
+                    self.note("call", began, compiled, code if caller == "seval" else f"{caller.strip('_')} {code}")
                 self.calls += 1
                 if self.calls == CALLS_WATCHED:
                     del kind._jl_callmethod
