@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.programs import _python_options, run
+from pyjl_autoimage.programs import python_options, run
 
 POSIX = sys.platform != "win32"
 
@@ -276,4 +276,4 @@ def test_without_a_program(capsys):
     ],
 )
 def test_the_options_of_python_end_where_its_program_begins(given, options):
-    assert _python_options(given) == options
+    assert python_options(given) == options

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import choice, clean, jobs, layering, profile, recipe, settings, train, verify, workloads
+from . import choice, clean, history, jobs, layering, profile, recipe, settings, train, verify, workloads
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
@@ -245,12 +245,15 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
     state = State(asked["token"], name_of_this_process(), started=time.time(), phase_started=time.time())
     state.learn(last)
     state.quick = bool(asked["quick"])
+    if last is not None and last.state != "running":
+        history.note(store, environment.id, last)  # one that was killed could not do it itself
     shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
     directory = os.path.join(store.build_directory(environment.id), state.token)
     with create_text(store.build_log(environment.id)) as log:
         state.write(store, environment.id)
         to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
+        image: Image | None = None
         try:
             quick = state.quick
             image = train.train(work, lambda: build(work, quick=quick), once=quick)
@@ -273,6 +276,7 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
         state.leave()
         state.finished = time.time()
         shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)
+        history.note(store, environment.id, state, image)
         state.write(store, environment.id)
     return 0 if state.state == "done" else 1
 

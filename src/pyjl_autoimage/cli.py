@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["build"] and "--" in arguments:
         split = arguments.index("--")
         arguments, of_program = arguments[:split], arguments[split + 1 :]
+    if arguments[:1] == ["explain"]:
+        split = _where_program_begins(arguments)
+        arguments, of_program = arguments[:split], arguments[split:]
     options = _parser().parse_args(arguments)
     options.of_program = of_program
     try:
@@ -60,6 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
+
+
+def _where_program_begins(arguments: Sequence[str]) -> int:
+    """The index of the first argument of `explain` that is not its own: a script, ``-m`` or ``-c``."""
+    index = 1
+    while index < len(arguments):
+        argument = arguments[index]
+        if argument == "--":
+            return index + 1
+        if argument in ("-m", "-c", "-") or not argument.startswith("-"):
+            break
+        index += 2 if argument == "--svg" else 1
+    return min(index, len(arguments))
 
 
 def _complain(error: Exception, status: int, options: argparse.Namespace) -> int:
@@ -146,6 +162,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     read.add_argument("file", help="- for the standard input")
     read.set_defaults(command=_import)
+
+    explain = commands.add_parser(
+        "explain",
+        usage="%(prog)s [--plain-only | --image-only] [--svg FILE] [--json] [-m MODULE | -c CODE | SCRIPT] ...",
+        help="what a start spends its time on, plain and on the image: explain [-m MODULE | -c CODE | SCRIPT] ...",
+        description="Run a program to its end, once plain and once as it starts with this package, and show what the "
+        "time was spent on. Without a program: import juliacall, and load what the last recorded program loads.",
+    )
+    only = explain.add_mutually_exclusive_group()
+    only.add_argument("--plain-only", action="store_true", help="only on plain juliacall")
+    only.add_argument("--image-only", action="store_true", help="only as the program starts with this package")
+    explain.add_argument("--svg", metavar="FILE", help="draw the timeline into this file")
+    explain.add_argument("--json", action="store_true", help="print one JSON object")
+    explain.set_defaults(command=_explain)
+
+    report = commands.add_parser(
+        "report", help="one HTML page: a start's timeline, the profile, the image, the builds"
+    )
+    report.add_argument("file", nargs="?", default="pyjl-autoimage.html", metavar="FILE", help="default: %(default)s")
+    report.add_argument(
+        "--no-measure", dest="measure", action="store_false", help="show the start that was measured last"
+    )
+    report.set_defaults(command=_report)
 
     doctor = commands.add_parser("doctor", help="check everything that images need, their checksums included")
     doctor.add_argument(
@@ -444,6 +483,48 @@ def _restore(options: argparse.Namespace) -> int:
         raise StoreError(f"image {options.id} stays condemned: {damage[0]}")
     print(f"image {options.id} is restored" if store.restore(options.id) else f"image {options.id} was not condemned")
     return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from . import timeline
+    from .explain import explain
+    from .explanation import advice, show
+    from .report import stdout_to_stderr
+
+    console, progress = _console(), _console(stderr=True)
+    ways = ["plain"] if options.plain_only else ["image"] if options.image_only else ["plain", "image"]
+    with stdout_to_stderr(), progress.status("looking at the project") as status:
+        found = explain(options.of_program, ways, status.update)
+    if options.svg:
+        _write(options.svg, timeline.draw(found))
+    if options.json:
+        print(json.dumps({**found.to_json(), "notes": advice(found)}))
+        return 0
+    show(found, console)
+    if options.svg:
+        console.print(f"The timeline is in {options.svg}", markup=False)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from .page import page
+    from .report import stdout_to_stderr
+
+    progress = _console(stderr=True)
+    with stdout_to_stderr(), progress.status("looking at the project") as status:
+        content = page(measure=options.measure, tell=status.update)
+    _write(options.file, content)
+    print(f"The report is in {options.file}")
+    return 0
+
+
+def _write(path: str, text: str) -> None:
+    from .store import write_atomically
+
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise AutoimageError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _demo(options: argparse.Namespace) -> int:

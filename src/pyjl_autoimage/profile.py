@@ -37,6 +37,7 @@ __all__ = [
     "merge",
     "parse_statement",
     "peek",
+    "split_timing",
 ]
 
 SCHEMA = 4
@@ -230,20 +231,22 @@ _OURS = re.compile(rf"\b(?:{RECORDER}|AutoimageCode|AutoimageStatements_)")
 _TIMING = re.compile(r"^#=\s*([0-9.]+)\s*ms\s*=#\s*")
 
 
-def parse_statement(line: str) -> tuple[str, float] | None:
-    """The statement in a line of Julia's trace and its milliseconds (0 if not timed); None for anything else.
-
-    Julia 1.12 puts the time before the statement and ``# recompile`` behind it.
-    """
+def split_timing(line: str) -> tuple[str, float]:
+    """A line of Julia's trace without what 1.12 adds, the time before it and ``# recompile`` behind; milliseconds."""
     milliseconds = 0.0
     timing = _TIMING.match(line)
     if timing:
         try:
             milliseconds = float(timing.group(1))
         except ValueError:
-            return None
+            return line, 0.0
         line = line[timing.end() :]
-    line = line.strip().removesuffix("# recompile").rstrip()
+    return line.strip().removesuffix("# recompile").rstrip(), milliseconds
+
+
+def parse_statement(line: str) -> tuple[str, float] | None:
+    """The statement in a line of Julia's trace and its milliseconds (0 if not timed); None for anything else."""
+    line, milliseconds = split_timing(line)
     if not (line.startswith("precompile(Tuple{") and line.endswith("})")) or "\0" in line:
         return None
     if len(line) > LONGEST_STATEMENT or _OURS.search(line):

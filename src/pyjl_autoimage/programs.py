@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     handover = os.path.join(os.path.dirname(os.path.abspath(__file__)), "handover")
     search = os.environ.get("PYTHONPATH")
     environ = {**os.environ, "PYTHONPATH": f"{handover}{os.pathsep}{search}" if search else handover}
-    command = [_name_of_python(), *_python_options(sys.orig_argv[1:]), *arguments]
+    command = [_name_of_python(), *python_options(sys.orig_argv[1:]), *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
     if sys.platform != "win32":
@@ -67,7 +67,7 @@ def _name_of_python() -> str:
     return name if os.path.normpath(sys.executable) == same else sys.executable
 
 
-def _python_options(given: Sequence[str]) -> list[str]:
+def python_options(given: Sequence[str]) -> list[str]:
     """The options of Python itself at the beginning of a command line, up to its program."""
     options: list[str] = []
     rest = iter(given)

@@ -162,7 +162,7 @@ def evaluate(juliacall: Any, code: str) -> int | None:
 
 # What `Base.Experimental.@compiler_options compile=min optimize=0 infer=no` gives in a module. Expanding the macro
 # would cost a fifth of all that our recorder costs a start without an image.
-_INTERPRETED = (
+INTERPRETED = (
     "Core.eval({}, Expr(:block, Expr(:meta, :compile, 3), Expr(:meta, :optlevel, 0), "  # 3 is min
     "Expr(:meta, :infer, 0), nothing))"
 )
@@ -191,7 +191,7 @@ def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | N
             end
             if recorder === nothing
                 recorder = Module(:{RECORDER})
-                {_INTERPRETED.format("recorder")}
+                {INTERPRETED.format("recorder")}
                 {include}
             end
             Base.invokelatest(getfield(recorder, :{function}){", " + argument if argument else ""})
@@ -214,7 +214,7 @@ def load_from_layer(juliacall: Any, name: str, uuid: str) -> bool:
 # (`jl_compile_method_internal`), and LLVM, which may have nothing else to do, need not even wake up.
 _COMPILED_FOR_TRACE = f"""
 let interpreted = Module()
-    {_INTERPRETED.format("interpreted")}
+    {INTERPRETED.format("interpreted")}
     Base.invokelatest(Core.eval(interpreted, :(x -> x)), 1)
 end
 """

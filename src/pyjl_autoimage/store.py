@@ -119,6 +119,10 @@ class Store:
         """Directory with a directory for each image, of the marks of processes that use it."""
         return os.path.join(self.root, "uses")
 
+    def contents(self, image_id: str) -> str:
+        """File about what an image holds, measured once. Not in the image's directory, which nobody changes."""
+        return os.path.join(self.root, "contents", f"{image_id}.json")
+
     @property
     def booting(self) -> str:
         """Directory of the marks of processes that load an image just now (see `pyjl_autoimage.guard`)."""
@@ -179,6 +183,14 @@ class Store:
     def build_log(self, environment_id: str) -> str:
         """The whole output of the current or last build."""
         return os.path.join(self.environment(environment_id), "build.log")
+
+    def build_history(self, environment_id: str) -> str:
+        """File about the latest builds, a line for each."""
+        return os.path.join(self.environment(environment_id), "builds.jsonl")
+
+    def explanation(self, environment_id: str) -> str:
+        """File with the start-up that was measured last."""
+        return os.path.join(self.environment(environment_id), "explanation.json")
 
     def build_directory(self, environment_id: str) -> str:
         """Everything that a build writes before it publishes."""
@@ -399,6 +411,10 @@ class Store:
             return 0
         remove_tree(doomed)
         remove_tree(os.path.join(self.uses, image_id))
+        try:
+            os.unlink(self.contents(image_id))
+        except OSError:
+            pass
         return size
 
     def remove_debris(self) -> None:

@@ -1,0 +1,123 @@
+"""What an image holds: native code by package, and the rest. Measured once, in a Julia that starts on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .environment import JULIA_SOURCES, Environment, JuliaFacts
+from .errors import AutoimageError
+from .image import Image
+from .recording import unescaped
+from .store import Store, read_json, write_json
+from .work import executable_itself, julia_environment
+
+__all__ = ["Contents", "Held", "contents"]
+
+SCHEMA = 1
+TIMEOUT = 300.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """The native code of one package's methods."""
+
+    name: str
+    uuid: str
+    """Empty for Julia's own Base and Core."""
+    methods: int
+    """Compiled methods, each counted for every list of argument types."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an image's file consists of."""
+
+    image: str
+    bytes: int
+    """Of the file."""
+    held: tuple[Held, ...]
+    """The largest first."""
+
+    @property
+    def data(self) -> int:
+        """What is no code of a known method: modules, types, constants, Julia's intermediate code, tables."""
+        return max(0, self.bytes - sum(held.bytes for held in self.held))
+
+
+def contents(store: Store, image: Image, environment: Environment, facts: JuliaFacts) -> Contents:
+    """What an image holds, from the store if it was measured before.
+
+    Raises:
+        AutoimageError: it could not be measured.
+    """
+    known = _from_json(read_json(store.contents(image.id)), image)
+    if known is not None:
+        return known
+    with tempfile.TemporaryDirectory(prefix="pyjl-autoimage-contents-") as directory:
+        report = os.path.join(directory, "report")
+        command = [
+            executable_itself(facts, environment),
+            f"--sysimage={image.path}",
+            f"--project={environment.project}",
+            "--startup-file=no",
+            *(f"--{name.replace('_', '-')}={value}" for name, value in image.flags.items()),
+            os.path.join(JULIA_SOURCES, "contents.jl"),
+            report,
+        ]
+        try:
+            result = subprocess.run(
+                command,
+                env=julia_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=TIMEOUT,
+                check=False,
+            )
+            with open(report, encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except subprocess.TimeoutExpired:
+            raise AutoimageError(f"image {image.id} could not be looked into: Julia hung") from None
+        except OSError:
+            said = (result.stderr.strip().splitlines() or [f"Julia ended with status {result.returncode}"])[0]
+            raise AutoimageError(f"image {image.id} could not be looked into: {said}") from None
+    if lines[-1:] != ["end"]:
+        raise AutoimageError(f"image {image.id} could not be looked into: its report is not whole")
+    found = Contents(image.id, image.bytes, tuple(read(lines)))
+    try:
+        path = store.contents(image.id)
+        store.ensure(os.path.dirname(path))
+        write_json(path, {"schema": SCHEMA, **asdict(found)})
+    except (OSError, AutoimageError):
+        pass  # measured again the next time
+    return found
+
+
+def read(lines: Iterable[str]) -> list[Held]:
+    """Read what ``julia/contents.jl`` reports, the largest first. Core is put down to Base: both are Julia's own."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for line in lines:
+        parts = line.split("\t")
+        if len(parts) == 4 and parts[2].isdigit() and parts[3].isdigit():
+            own = not parts[0] and parts[1] in ("Core", "Base")
+            key = ("Base", "") if own else (unescaped(parts[1]), parts[0])
+            methods, size = found.get(key, (0, 0))
+            found[key] = (methods + int(parts[2]), size + int(parts[3]))
+    held = [Held(name, uuid, methods, size) for (name, uuid), (methods, size) in found.items()]
+    return sorted(held, key=lambda one: -one.bytes)
+
+
+def _from_json(value: Mapping[str, Any] | None, image: Image) -> Contents | None:
+    if not value or value.get("schema") != SCHEMA or value.get("bytes") != image.bytes:
+        return None
+    try:
+        return Contents(image.id, image.bytes, tuple(Held(**held) for held in value["held"]))
+    except (KeyError, TypeError):
+        return None

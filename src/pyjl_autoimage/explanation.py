@@ -1,0 +1,139 @@
+"""An explanation in the terminal: tables that fit into 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .explain import KINDS, Explanation, Timeline
+from .timeline import shortened, ways
+from .words import seconds_text
+
+__all__ = ["advice", "show"]
+
+ROWS = 8
+
+
+def show(explanation: Explanation, console: Any) -> None:
+    """Print it for a person."""
+    from rich.markup import escape
+
+    named = ways(explanation)
+    console.print(f"[bold]{escape(shortened(explanation.program, 78))}[/]")
+    _steps(named, console)
+    _loaded(named, console)
+    _by_package(named, console)
+    _by_statement(named, console)
+    for line in advice(explanation):
+        console.print(f"[dim]{escape(line)}[/]")
+
+
+def advice(explanation: Explanation) -> list[str]:
+    """What must be known to read the figures, a line each."""
+    lines = []
+    if any(timeline.estimated and timeline.statements for timeline in explanation.timelines):
+        lines.append(
+            "~: an estimate. The compilation in all is exact, but Julia "
+            f"{explanation.julia_version} does not time single methods: it is shared out by when each was done."
+        )
+    for name, timeline in ways(explanation).items():
+        if timeline.asked_anew:
+            lines.append(
+                f"{name}: the first start since something changed, so what to start on was found out anew; "
+                "the next one remembers it."
+            )
+        if not timeline.ready:
+            lines.append(f"{name}: the program did not import juliacall.")
+        if timeline.status:
+            lines.append(f"{name}: the program ended with status {timeline.status}: {_last_line(timeline.output)}")
+        if timeline.way == "image" and not timeline.image and timeline.ready:
+            lines.append("There is no valid image for this program: `pyjl-autoimage build` makes one.")
+    return lines
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
+
+
+def _table(title: str, first: str, named: Mapping[str, Timeline]) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
+    table.add_column(first, style="dim", max_width=44, overflow="ellipsis", no_wrap=True)
+    for name in named:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _steps(named: Mapping[str, Timeline], console: Any) -> None:
+    table = _table("", "what the time is spent on", named)
+    by_way = [timeline.by_kind() for timeline in named.values()]
+    for kind, name in KINDS.items():
+        if any(of[kind] >= 0.0005 for of in by_way):
+            table.add_row(name, *(_seconds(of[kind]) for of in by_way))
+    table.add_row("[bold default]in all", *(f"[bold]{_seconds(timeline.total)}[/]" for timeline in named.values()))
+    ready = (_seconds(timeline.ready) if timeline.ready else "never" for timeline in named.values())
+    table.add_row("until juliacall is imported", *ready)
+    console.print(table)
+
+
+def _seconds(seconds: float) -> str:
+    return seconds_text(seconds) if seconds >= 0.0005 else "-"
+
+
+def _loaded(named: Mapping[str, Timeline], console: Any) -> None:
+    from rich.markup import escape
+
+    roots = list(dict.fromkeys(root for timeline in named.values() for root in timeline.by_root()))
+    if not roots:
+        return
+    table = _table("\npackages loaded from outside the image", "using", named)
+    for root in roots:
+        cells = []
+        for timeline in named.values():
+            packages = timeline.by_root().get(root, [])
+            spent = sum(package.end - package.start for package in packages)
+            cells.append(f"{seconds_text(spent)} ({len(packages)})" if packages else "-")
+        table.add_row(escape(root), *cells)
+    console.print(table)
+
+
+def _by_package(named: Mapping[str, Timeline], console: Any) -> None:
+    from rich.markup import escape
+
+    by_way = [timeline.by_package() for timeline in named.values()]
+    costs = {package: max(of.get(package, (0, 0.0))[1] for of in by_way) for of in by_way for package in of}
+    if not costs:
+        return
+    table = _table("\ncompilation by package", "package", named)
+    for package in sorted(costs, key=lambda package: -costs[package])[:ROWS]:
+        cells = []
+        for of, timeline in zip(by_way, named.values(), strict=True):
+            count, seconds = of.get(package, (0, 0.0))
+            about = "~" if timeline.estimated and count else ""
+            cells.append(f"{about}{seconds_text(seconds)} ({count})" if seconds >= 0.0005 or count else "-")
+        table.add_row(escape(package), *cells)
+    if len(costs) > ROWS:
+        rest = sorted(costs, key=lambda package: -costs[package])[ROWS:]
+        sums = [sum(of.get(package, (0, 0.0))[1] for package in rest) for of in by_way]
+        table.add_row(f"{len(rest)} others", *map(_seconds, sums))
+    console.print(table)
+
+
+def _by_statement(named: Mapping[str, Timeline], console: Any) -> None:
+    from rich.markup import escape
+
+    room = max(20, console.width - 28)
+    for name, timeline in named.items():
+        costly = sorted(timeline.statements, key=lambda compiled: -compiled.seconds)[:ROWS]
+        costly = [compiled for compiled in costly if compiled.seconds >= 0.0005]
+        if not costly:
+            continue
+        console.print(f"\n[bold]the costliest of {len(timeline.statements)} methods compiled, {escape(name)}[/]")
+        for compiled in costly:
+            seconds = f"{'~' if timeline.estimated else ''}{seconds_text(compiled.seconds)}"
+            statement = shortened(compiled.statement.removeprefix("precompile(Tuple{").removesuffix("})"), room)
+            package = shortened(compiled.package, 14)
+            console.print(f"{seconds:>10}  [dim]{escape(package):<14}[/]  {escape(statement)}", no_wrap=True)

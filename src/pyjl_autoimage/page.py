@@ -1,0 +1,255 @@
+"""``pyjl-autoimage report``: one HTML page that says it all, and asks no other host for anything."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from string import Template
+from typing import Any
+
+from . import choice, history, profile, settings, timeline
+from .attribution import owner
+from .contents import Contents, contents
+from .environment import JULIA_SOURCES, locate
+from .errors import AutoimageError
+from .explain import KINDS, Explanation, explain, last
+from .explanation import advice
+from .history import PastBuild
+from .image import Image
+from .jobs import PHASES
+from .options import code_flags, user_options
+from .profile import Profile
+from .settings import Settings
+from .store import Store
+from .words import bytes_text, seconds_text
+
+__all__ = ["page"]
+
+ROWS = 40
+TEMPLATE = os.path.join(os.path.dirname(JULIA_SOURCES), "page.html")
+
+
+def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: None) -> str:
+    """The page about this program's environment.
+
+    Args:
+        measure: run a start, plain and on the image (see `explain`); False shows the one that was measured last.
+        tell: called with a line about what is being done.
+
+    Raises:
+        JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
+        SettingsError: a setting has an unknown name or a bad value.
+    """
+    settled = settings.settle()
+    store = Store(settled.home)
+    options = user_options()
+    environment = locate(options, install=measure)
+    facts = choice.julia_facts(environment, store)
+    explanation = explain(tell=tell) if measure else last(store, environment.id)
+    recorded = profile.peek(store, environment.id)
+    image, why = _image(store, environment, code_flags(options), settled)
+    held: Contents | str = "There is no image."
+    if image is not None:
+        tell("looking into the image")
+        try:
+            held = contents(store, image, environment, facts)
+        except AutoimageError as error:
+            held = str(error)
+    builds = history.read(store, environment.id)
+    return compose(
+        julia_version=facts.version,
+        project=environment.project,
+        image=image,
+        why=why,
+        explanation=explanation,
+        recorded=recorded,
+        held=held,
+        builds=builds,
+    )
+
+
+def _image(store: Store, environment: Any, flags: Mapping[str, str], settled: Settings) -> tuple[Image | None, str]:
+    """The image that the next start uses, or why it uses none."""
+    trusted = settled.trusted_stores
+    images = choice.images_of(environment, store, trusted)
+    if not images:
+        return None, "there is no image"
+    try:
+        situation = choice.situation_of(environment, store, flags)
+    except (AutoimageError, ValueError) as error:
+        return None, str(error)
+    chosen = choice.valid_image(environment, store, situation, trusted)
+    reasons = [] if chosen else choice.reasons_against(images[0], situation, store, trusted=trusted)
+    return chosen, next(iter(reasons), "")
+
+
+def compose(
+    *,
+    julia_version: str,
+    project: str,
+    image: Image | None,
+    why: str,
+    explanation: Explanation | None,
+    recorded: Profile,
+    held: Contents | str,
+    builds: Sequence[PastBuild],
+) -> str:
+    """The page of what is known."""
+    with open(TEMPLATE, encoding="utf-8") as file:
+        template = Template(file.read())
+    return template.substitute(
+        when=escape(time.strftime("%Y-%m-%d %H:%M")),
+        verdict="Fast" if image else "Slow",
+        verdict_class="good" if image else "bad",
+        summary=_summary(julia_version, project, image, why, recorded),
+        start=_start(explanation),
+        profile=_profile(recorded, explanation),
+        contents=_contents(held),
+        builds=_builds(builds),
+    )
+
+
+def _summary(julia_version: str, project: str, image: Image | None, why: str, recorded: Profile) -> str:
+    facts = {"Julia": julia_version, "Project": project}
+    if image:
+        facts["Image"] = (
+            f"{image.id}, built {_moment(image.built_at)} in {seconds_text(image.build_seconds)}, "
+            f"{bytes_text(image.bytes)}, {len(image.packages)} packages, {image.statements} statements"
+        )
+    else:
+        facts["Image"] = f"none that is valid: {why}" if why else "none that is valid"
+    facts["Profile"] = f"{len(recorded.statements)} statements of {recorded.runs} recorded runs"
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    return f"<dl>{rows}</dl>"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _start(explanation: Explanation | None) -> str:
+    if explanation is None:
+        return "<p>No start has been measured yet.</p>"
+    named = timeline.ways(explanation)
+    by_way = [one.by_kind() for one in named.values()]
+    rows = [
+        [KINDS[kind], *(_cell(of[kind]) for of in by_way)]
+        for kind in KINDS
+        if any(of[kind] >= 0.0005 for of in by_way)
+    ]
+    rows.append(["in all", *(_cell(one.total) for one in named.values())])
+    parts = [
+        f"<p>{escape(explanation.program)}; measured {escape(_moment(explanation.measured_at))}.</p>",
+        f'<div class="wide">{timeline.draw(explanation)}</div>',
+        _table(["What the time is spent on", *named], rows, last_is_total=True),
+    ]
+    roots = list(dict.fromkeys(root for one in named.values() for root in one.by_root()))
+    if roots:
+        rows = [[root, *(_loaded_cell(one.by_root().get(root, [])) for one in named.values())] for root in roots]
+        parts.append(_table(["Loaded from outside the image (how many packages with it)", *named], rows))
+    parts += [f'<p class="note">{escape(line)}</p>' for line in advice(explanation)]
+    return "\n".join(parts)
+
+
+def _cell(seconds: float) -> str:
+    return seconds_text(seconds) if seconds >= 0.0005 else "-"
+
+
+def _loaded_cell(packages: Sequence[Any]) -> str:
+    if not packages:
+        return "-"
+    spent = sum(package.end - package.start for package in packages)
+    return f"{seconds_text(spent)} ({len(packages)})"
+
+
+def _profile(recorded: Profile, explanation: Explanation | None) -> str:
+    if not recorded.statements:
+        return "<p>Nothing has been recorded yet.</p>"
+    plain = explanation.of("plain") if explanation else None
+    measured = {one.statement: one.seconds for one in plain.statements} if plain else {}
+    found: dict[str, list[Any]] = {}
+    for text, statement in recorded.statements.items():
+        entry = found.setdefault(owner(text), [0, 0.0, 0, []])
+        seconds = statement.milliseconds / 1e3 or measured.get(text, 0.0)
+        entry[0] += 1
+        entry[1] += seconds
+        entry[2] += seconds > 0
+        entry[3].append((seconds, text))
+    order = sorted(found, key=lambda package: (-found[package][1], -found[package][0]))
+    most = max((entry[1] for entry in found.values()), default=0.0)
+    rows = []
+    for package in order[:ROWS]:
+        count, seconds, known, statements = found[package]
+        costly = sorted(statements, reverse=True)[:8]
+        inner = "".join(
+            f"<li><code>{escape(timeline.shortened(text, 400))}</code> <b>{_cell(spent) if spent else ''}</b></li>"
+            for spent, text in costly
+        )
+        more = f"<li>and {count - len(costly)} more</li>" if count > len(costly) else ""
+        rows.append(
+            f"<tr><th scope='row'><details><summary>{escape(package)}</summary><ul>{inner}{more}</ul></details></th>"
+            f"<td>{count}</td><td>{f'{_cell(seconds)} ({known})' if known else '-'}</td>"
+            f"<td class='bars'>{_bar(seconds / most if most else 0)}</td></tr>"
+        )
+    how = "Costs are those that Julia noted when it was recorded"
+    noted = any(statement.milliseconds for statement in recorded.statements.values())
+    if not noted and plain is not None and plain.estimated:
+        how = "Costs are estimates, from the plain start above: this Julia does not time single methods"
+    return (
+        f"<p class='note'>{how}; in parentheses, of how many statements they are known.</p>"
+        "<table><thead><tr><th>Package</th><th>Statements</th><th>Cost</th><th class='bars'></th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _contents(held: Contents | str) -> str:
+    if isinstance(held, str):
+        return f"<p>{escape(held)}</p>"
+    most = max((one.bytes for one in held.held), default=0) or 1
+    shown, rest = held.held[:ROWS], held.held[ROWS:]
+    rows = [[one.name, str(one.methods), bytes_text(one.bytes), _bar(one.bytes / most)] for one in shown]
+    if rest:
+        total = sum(one.bytes for one in rest)
+        rows.append(
+            [f"{len(rest)} others", str(sum(one.methods for one in rest)), bytes_text(total), _bar(total / most)]
+        )
+    code = sum(one.bytes for one in held.held)
+    head = (
+        f"<p>The file has {bytes_text(held.bytes)}: {bytes_text(code)} are native code of methods, "
+        f"{bytes_text(held.data)} are data (modules, types, constants, Julia's intermediate code, tables).</p>"
+    )
+    return head + _table(["Native code", "Methods", "Size", ""], rows, bars=True)
+
+
+def _builds(builds: Sequence[PastBuild]) -> str:
+    if not builds:
+        return "<p>No build has ended since builds are remembered.</p>"
+    rows = []
+    for build in reversed(builds):
+        made = f"image {build.image[:8]}" if build.image else f"{build.layers} layers" if build.layers else "-"
+        result = build.result if not build.error else f"{build.result}: {build.error}"
+        size = bytes_text(build.bytes) if build.bytes else "-"
+        rows.append([_moment(build.started), seconds_text(build.finished - build.started), made, size, result])
+    drawing = timeline.draw_builds(builds[-20:], PHASES)
+    return f'<div class="wide">{drawing}</div>' + _table(["Began", "Took", "Made", "Size", "Result"], rows)
+
+
+def _bar(share: float) -> str:
+    return "" if share <= 0 else f'<span class="bar" style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></span>'
+
+
+def _table(
+    head: Iterable[str], rows: Iterable[Sequence[str]], *, bars: bool = False, last_is_total: bool = False
+) -> str:
+    """A table; the first column names the row. Cells are text, but the last one where it is a bar."""
+    rows = list(rows)
+    lines = []
+    for number, (first, *others) in enumerate(rows):
+        bar = f'<td class="bars">{others.pop()}</td>' if bars else ""
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in others)
+        total = ' class="total"' if last_is_total and number == len(rows) - 1 else ""
+        lines.append(f'<tr{total}><th scope="row">{escape(first)}</th>{cells}{bar}</tr>')
+    names = "".join(f"<th{' class=bars' if not name else ''}>{escape(name)}</th>" for name in head)
+    return f"<div class='wide'><table><thead><tr>{names}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"

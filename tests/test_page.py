@@ -1,0 +1,157 @@
+"""The report: one page, whole, that asks nobody for anything."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from pyjl_autoimage import page
+from pyjl_autoimage.contents import Contents, Held
+from pyjl_autoimage.explain import Compiled, Explanation, Phase, Timeline
+from pyjl_autoimage.history import PastBuild
+from pyjl_autoimage.profile import Profile, Statement, parse_statement
+from pyjl_autoimage.store import write_json
+
+from standin import World
+
+VOID = {"meta", "br", "link", "img", "hr"}
+
+
+class Parser(HTMLParser):
+    """Complains of what is not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.text.append(data)
+
+
+def words(html: str) -> str:
+    parser = Parser()
+    parser.feed(html)
+    parser.close()
+    assert parser.open == []
+    return " ".join(" ".join(parser.text).split())
+
+
+def explanation() -> Explanation:
+    compiled = tuple(Compiled(f"precompile(Tuple{{typeof(A.f{n}), Int64}})", "A", n / 10, 0.05) for n in range(12))
+    phases = (Phase("python", 0, 0.1), Phase("running", 0.1, 2.0, 0.6))
+    timelines = [
+        Timeline(way, 2.0, 0.1, 0.6, True, phases=phases, statements=compiled, image=image)
+        for way, image in (("plain", None), ("image", "3fd2a8c1"))
+    ]
+    return Explanation("<script>alert(1)</script>", "1.10.4", 1e9, tuple(timelines))
+
+
+def composed(world: World, **changes: object) -> str:
+    facts = {
+        "julia_version": "1.10.4",
+        "project": "/home/$someone/<b>",
+        "image": world.image(bytes=300_000_000, build_seconds=240.0),
+        "why": "",
+        "explanation": explanation(),
+        "recorded": Profile({one.statement: Statement() for one in explanation().timelines[0].statements}, runs=3),
+        "held": Contents(
+            "i", 300_000_000, (Held("DataFrames", "u", 900, 20_000_000), Held("Base", "", 9000, 50_000_000))
+        ),
+        "builds": [PastBuild("a", 1e9, 1e9 + 240, "failed", "no <compiler>", seconds={"load": 240.0})],
+    }
+    return page.compose(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def test_it_says_everything(world):
+    text = words(composed(world))
+    for said in ("Fast.", "/home/$someone/<b>", "built", "compilation", "A", "DataFrames", "20 MB", "230 MB are data",
+                 "failed: no <compiler>", "4 min 00 s", "<script>alert(1)</script>"):  # fmt: skip
+        assert said in text, said
+
+
+def test_it_asks_nobody_for_anything(world):
+    html = composed(world)
+    assert "<script" not in html and "@import" not in html
+    assert not re.search(r"\b(src|href|action|data|srcset|poster)\s*=", html)
+    assert set(re.findall(r"\w+://[^\"'\s<]*", html)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"url\(", html)
+
+
+def test_light_dark_and_printed(world):
+    html = composed(world)
+    assert "prefers-color-scheme: dark" in html and "@media print" in html and "viewport" in html
+
+
+def test_where_nothing_is_known_yet(world):
+    html = composed(
+        world, image=None, why="there is no image", explanation=None, recorded=Profile(), held="No.", builds=[]
+    )
+    text = words(html)
+    assert "Slow." in text and "there is no image" in text and "Nothing has been recorded" in text
+    assert "No start has been measured" in text and "No build has ended" in text
+
+
+def test_costs_that_julia_noted_count_before_estimates(world, fixtures):
+    recorded = Profile()
+    for line in (fixtures / "julia-1.12" / "trace-stock-timed.jl").read_text().splitlines():
+        parsed = parse_statement(line)
+        if parsed:
+            recorded.statements[parsed[0]] = Statement(milliseconds=parsed[1])
+    text = words(composed(world, recorded=recorded, explanation=None))
+    assert "Costs are those that Julia noted" in text
+    assert re.search(r"the program .*?6\.28 s", text) and re.search(r"CSV .*?1\.42 s \(5\)", text)
+    estimated = words(composed(world))
+    assert "Costs are estimates" in estimated and "0.60 s (12)" in estimated and "and 4 more" in estimated
+
+
+def test_the_command_writes_it(world):
+    write_json(
+        world.store.ensure(world.store.environment(world.environment.id)) + "/explanation.json",
+        explanation().to_json(),
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "pyjl_autoimage", "report", "--no-measure", "r.html"],
+        env=world.environ, cwd=world.root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    text = words((world.root / "r.html").read_text())
+    assert "there is no image" in text and "alert(1)" in text
+    assert result.stdout == "The report is in r.html\n"
+    refused = subprocess.run(
+        [sys.executable, "-m", "pyjl_autoimage", "report", "--no-measure", "nowhere/r.html"],
+        env=world.environ, cwd=world.root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 1 and "cannot be written" in refused.stderr
+
+
+def test_an_image_that_is_not_valid_is_told_with_its_reason(world):
+    world.publish(juliacall="0.9.35")
+    env = {**world.environ}
+    subprocess.run(
+        [sys.executable, "-m", "pyjl_autoimage", "report", "--no-measure", "r.html"],
+        env=env,
+        cwd=world.root,
+        check=True,
+    )
+    assert "juliacall 0.9.35 in the image, 0.9.37 installed" in words((world.root / "r.html").read_text())
