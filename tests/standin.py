@@ -16,8 +16,7 @@ from pathlib import Path
 
 from pyjl_autoimage import manifest
 from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
-from pyjl_autoimage.image import BakedPackage, Image, Requirements
-from pyjl_autoimage.layer import Layer
+from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements
 from pyjl_autoimage.processes import hostname
 from pyjl_autoimage.store import Store, file_sha256, library_name
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import automatic, builder, profile
-from pyjl_autoimage.automatic import BETWEEN_BUILDS, decide, discharging, gain_over
+from pyjl_autoimage.automatic import BETWEEN_BUILDS, decide, discharging
 from pyjl_autoimage.jobs import State
+from pyjl_autoimage.measured import gain_over
 from pyjl_autoimage.processes import name_of_this_process
 from pyjl_autoimage.profile import Profile, Program, Run, Statement
 from pyjl_autoimage.settings import Settings

@@ -11,8 +11,8 @@ import pytest
 
 from pyjl_autoimage import code, layer
 from pyjl_autoimage.errors import BuildError
-from pyjl_autoimage.image import OwnCode
-from pyjl_autoimage.layer import Layer, Parts
+from pyjl_autoimage.image import Layer, OwnCode
+from pyjl_autoimage.layer import Parts
 from pyjl_autoimage.manifest import load_toml
 from pyjl_autoimage.profile import Code
 

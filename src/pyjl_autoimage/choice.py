@@ -14,9 +14,8 @@ from typing import Any
 
 from . import launch
 from .environment import Environment, JuliaFacts, cpu_identity, juliaup_configuration, locate, probe
-from .image import BakedPackage, Image, Situation, mismatches, preference_projects
+from .image import BakedPackage, Image, Layer, Situation, mismatches, preference_projects
 from .launch import Plan, Witnesses
-from .layer import Layer
 from .manifest import manifest_names, preference_files, source_files
 from .options import code_flags, user_options
 from .processes import program_name, script_directory

@@ -10,9 +10,8 @@ from typing import Any
 from . import choice, settings
 from .environment import Environment
 from .errors import AutoimageError
-from .image import Image, Requirements, Situation
+from .image import Image, Layer, Requirements, Situation
 from .jobs import State
-from .layer import Layer
 from .store import Store, tree_size
 
 __all__ = ["clean", "prune", "prune_caches"]

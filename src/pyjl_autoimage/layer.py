@@ -18,56 +18,11 @@ from typing import Any
 from .code import module_uuid
 from .environment import JULIA_SOURCES
 from .errors import BuildError
-from .image import OwnCode, Requirements, checked, to_json
 from .manifest import Manifest
 from .profile import Code
 from .recording import julia_string, unescaped
 
-__all__ = ["Layer", "Parts", "Report", "read_report", "roots_of", "write_code_package", "write_packages"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer(Requirements):
-    """A layer and what it was built from. Never changed after it is published."""
-
-    id: str
-    path: str
-    """Its directory."""
-    program: str
-    """Whose it is (see `pyjl_autoimage.processes.program_name`)."""
-    image: str | None
-    """Id of the image that it was precompiled on; None: on Julia's own."""
-    built_at: float
-    """Seconds since the epoch."""
-    bytes: int
-    package: str
-    """The package with the compiled statements."""
-    uuid: str
-    """Of that package."""
-    roots: tuple[str, ...]
-    """uuids of the packages that must be loaded before the statements are of use."""
-    contents: str
-    """Digest of what went into it: statements and code."""
-    code: tuple[OwnCode, ...] = ()
-    statements: int = 0
-    build_seconds: float = 0.0
-
-    def description(self, when: str) -> str:
-        """What `julia/AutoimageRecorder/src/layer.jl` is told of it; `when`: load it at ``start`` or ``use``."""
-        return "\n".join((self.path, self.package, self.uuid, when, *self.roots))
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data; the path is the store's business."""
-        return to_json(self)
-
-    @classmethod
-    def from_json(cls, text: str, path: str) -> Layer:
-        """Read a ``layer.json``, as data from strangers.
-
-        Raises:
-            ValueError: it is not one that this version can read.
-        """
-        return cls(path=path, **checked(cls, text))
+__all__ = ["Parts", "Report", "read_report", "roots_of", "write_code_package", "write_packages"]
 
 
 @dataclass(frozen=True)

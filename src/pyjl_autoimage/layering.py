@@ -13,8 +13,8 @@ from . import choice
 from .code import fingerprints, module_uuid, unchanged
 from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
-from .image import Image, OwnCode, Situation, baked_package
-from .layer import Layer, Parts, Report, read_report, roots_of, write_packages
+from .image import Image, Layer, OwnCode, Situation, baked_package
+from .layer import Parts, Report, read_report, roots_of, write_packages
 from .profile import Profile, Program
 from .recipe import PYTHONCALL_UUID
 from .store import tree_size

@@ -11,9 +11,8 @@ from typing import Any
 from . import choice, jobs, measured, profile, runtime, settings, sitehook
 from .environment import Environment, locate
 from .errors import AutoimageError
-from .image import Image, Situation
+from .image import Image, Layer, Situation
 from .jobs import State
-from .layer import Layer
 from .options import code_flags, user_options
 from .profile import Profile
 from .settings import Settings

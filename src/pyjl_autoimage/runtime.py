@@ -104,9 +104,9 @@ def _report() -> None:
         for note in session.notes:
             logging.getLogger("pyjl_autoimage").info(note)
     if "ipykernel" in sys.modules:
-        from . import automatic
+        from . import ending
 
-        automatic.in_notebook(session)
+        ending.in_notebook(session)
 
 
 def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
@@ -185,9 +185,9 @@ def _look_at_exit(settings: Mapping[str, Any]) -> None:
     def look() -> None:
         try:
             if os.getpid() == process:  # not a fork of it
-                from . import automatic
+                from . import ending
 
-                automatic.at_exit(session, settings)
+                ending.at_exit(session, settings)
         except Exception:
             pass  # whatever it is, not at the cost of a program's end
 

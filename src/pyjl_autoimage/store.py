@@ -272,7 +272,7 @@ class Store:
 
     def all_layers(self) -> Iterator[Any]:
         """Every readable layer, newest first."""
-        from .layer import Layer
+        from .image import Layer
 
         found = []
         for name in _entries(self.layers):
