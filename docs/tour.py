@@ -136,6 +136,19 @@ def _style(colour: str | None, *, bold: bool, italic: bool) -> str:
     return " ".join(word for word in (bold and "bold", italic and "italic", colour) if word)
 
 
+def photograph(page: Path, target: Path) -> None:
+    """A picture of a page, where there is a browser."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        print(f"no browser: {target.name} was not made anew", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as profile:
+        quiet = ("--disable-gpu", "--no-first-run", "--disable-background-networking", "--hide-scrollbars")
+        sandbox = ("--no-sandbox",) if hasattr(os, "getuid") and os.getuid() == 0 else ()
+        where = (f"--user-data-dir={profile}", f"--screenshot={target}", "--window-size=1100,1500")
+        subprocess.run([browser, "--headless", *quiet, *sandbox, *where, page.as_uri()], check=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--place", type=Path, help="where everything is kept; default: a temporary directory")
@@ -164,8 +177,9 @@ def main() -> int:
     ours("run", "fit.py", picture="run-image")
     ours("status", picture="status-fast")
     ours("explain", "fit.py", picture="explain")
-    page = HERE / "images" / "tour" / "report.html"
+    page = place / "report.html"
     ours("report", str(page), picture="report")
+    photograph(page, HERE / "images" / "tour" / "report-page.png")
 
     manifest = project / "Manifest.toml"
     text = manifest.read_text()
