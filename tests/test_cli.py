@@ -53,6 +53,21 @@ def test_without_julia_json_is_still_one_object(no_julia_environ, tmp_path):
         assert json.loads(result.stdout)["status"] == 3
 
 
+@pytest.mark.parametrize("how", ["python -m pyjl_autoimage", "pyjl-autoimage"])
+def test_our_commands_take_settings_from_the_project_that_they_are_given_in(world, how):
+    script = world.root / "bin" / "pyjl-autoimage"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom pyjl_autoimage.__main__ import main\nsys.exit(main())\n")
+    (world.root / "pyproject.toml").write_text("[tool.pyjl-autoimage]\nimage-threads = 'many'\n")
+    (world.root / "below").mkdir()
+    command = [sys.executable, *(["-m", "pyjl_autoimage"] if how.startswith("python") else [str(script)]), "status"]
+    result = subprocess.run(
+        command, env=world.environ, cwd=world.root / "below", capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert f"{world.root / 'pyproject.toml'}: [tool.pyjl-autoimage] image-threads = 'many'" in result.stderr
+
+
 def test_an_executable_that_is_no_julia(world):
     world.executable.write_text("#!/bin/sh\necho I am no Julia\n")
     result = cli(world.environ, "status")

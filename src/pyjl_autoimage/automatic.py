@@ -121,6 +121,7 @@ def on_battery() -> bool:
 
 def discharging(directory: str) -> bool:
     """Whether a battery of the machine itself is being used up, by Linux' own account."""
+
     def says(supply: str, name: str) -> str:
         try:
             with open(os.path.join(directory, supply, name), encoding="ascii") as file:

@@ -122,12 +122,21 @@ def boot_id() -> str:
 
 
 def script_directory() -> str:
-    """The directory of the running script, or the current one: where `pyproject.toml` is searched from."""
+    """The directory of the running script: `pyproject.toml` is searched from there.
+
+    Without a script, and for our own commands, the current directory.
+    """
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     try:
-        return os.path.dirname(os.path.abspath(main)) if main else os.getcwd()
+        directory = os.path.dirname(os.path.abspath(main)) if main else ""
+        ours = directory == os.path.dirname(os.path.abspath(__file__)) or _COMMAND in os.path.basename(main or "")
+        return os.getcwd() if not main or ours else directory
     except OSError:
         return os.path.abspath(os.sep)  # the current directory is gone
+
+
+_COMMAND = "pyjl-autoimage"
+"""What pip calls the script of our command line, with some ending on some systems."""
 
 
 def is_alive(name: str, mark: str | None = None) -> bool:
