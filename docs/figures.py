@@ -129,7 +129,69 @@ def build() -> str:
     )
 
 
-FIGURES = {"headline": headline, "startup": startup, "bars": bars, "build": build}
+def memory() -> str:
+    """What a process keeps in memory, alone and beside another one."""
+    result = measured("memory")
+    names = {"stock": "plain juliacall", "image": "on the image"}
+    rows = [
+        (
+            f"{names[kind]}, {'one process' if count == 'one' else 'each of two'}",
+            *(f"{result[kind][count][what] / 1e6:.0f} MB" for what in ("resident", "proportional", "private")),
+        )
+        for kind in names
+        for count in ("one", "two")
+    ]
+    sizes = [f"{result[kind]['image_bytes'] / 1e6:.0f} MB" for kind in names]
+    return (
+        f"With DataFrames and CSV loaded. Julia's own image is a file of {sizes[0]}, this one of {sizes[1]}.\n\n"
+        + table(("", "resident", "proportional", "its own"), rows)
+    )
+
+
+def third_party() -> str:
+    """Packages of others, plain and on an image."""
+    result = measured("third_party")
+    kinds = [kind for kind in ("stock", "run", "enabled") if kind != "enabled" or result["enabled"]]
+    rows = []
+    for row in result["programs"]:
+        if "median" in row:
+            first = {kind: row["median"][kind]["first_output"] for kind in kinds}
+            faster = f"{first['stock'] / first[kinds[-1]]:.1f}x"
+            rows.append((row["program"].replace("_", " "), *(seconds(first[kind]) for kind in kinds), faster))
+    head = {"stock": "plain", "run": "under `run`", "enabled": "`enable`d"}
+    return (
+        f"Time to the first line of output: medians of {result['runs']} runs of each kind, in turn, on one image "
+        f"that all of them share; {result['machine']}, Julia {result['julia']}.\n\n"
+        + table(("", *(head[kind] for kind in kinds), ""), rows)
+    )
+
+
+def container() -> str:
+    """Cold starts."""
+    result = measured("container")
+    names = {
+        "plain": "plain juliacall",
+        "baked": "where it was baked",
+        "shipped": "shipped: files just unpacked",
+        "from disk": "shipped, the image not in memory",
+        "other node": "shipped, on another CPU",
+    }
+    targets = list(result["targets"])
+    rows = [(name, *(seconds(result["targets"][t]["starts"][kind]) for t in targets)) for kind, name in names.items()]
+    return f"The whole process, medians of {result['runs']} runs:\n\n" + table(
+        ("", *(f"`{target}`" for target in targets)), rows
+    )
+
+
+FIGURES = {
+    "headline": headline,
+    "startup": startup,
+    "bars": bars,
+    "build": build,
+    "memory": memory,
+    "third_party": third_party,
+    "container": container,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
