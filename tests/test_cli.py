@@ -165,6 +165,15 @@ def test_a_build_that_fails_shows_its_last_lines_and_the_place_of_its_log(builda
     assert data["build"]["state"] == "failed" and "the sky fell" in data["build"]["error"]
 
 
+def test_a_julia_that_cannot_build_for_other_cpus_says_what_to_do(buildable):
+    """A Julia that somebody has compiled for one machine, which is all that Julia's own words do not say."""
+    words = "ERROR: Unable to find compatible target in cached code image."
+    julia_that(buildable, f'echo "{words}" >&2; echo "ERROR: LoadError: failed process" >&2; exit 1')
+    portable = cli(environ_of(buildable), "build", "--cpu-target", "portable")
+    assert "compiled for one CPU alone" in portable.stderr and "official builds" in portable.stderr
+    assert "compiled for one CPU alone" not in cli(environ_of(buildable), "build").stderr
+
+
 def test_a_build_killed_for_memory_says_so(buildable):
     julia_that(buildable, "kill -9 $$")
     result = cli(environ_of(buildable), "build")

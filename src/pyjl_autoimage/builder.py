@@ -515,7 +515,7 @@ def _run_julia(
     environ["JULIA_IMAGE_THREADS"] = str(threads)
     status = run(work, command, environ, lambda line: _follow(work, line))
     if status or not os.path.isfile(library):
-        raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}")
+        raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}{_remedy(work)}")
     return library
 
 
@@ -558,6 +558,22 @@ def _ending(status: int) -> str:
     if sys.platform != "win32" and status == -signal.SIGKILL:
         return "Julia was killed while it built the image, as Linux does when memory runs out"
     return f"PackageCompiler failed ({'signal ' + str(-status) if status < 0 else 'status ' + str(status)})"
+
+
+def _remedy(work: Work) -> str:
+    """What to do about a failure whose words do not say it."""
+    try:
+        with open(work.store.build_log(work.environment.id), encoding="utf-8", errors="replace") as file:
+            known = any("Unable to find compatible target in cached code image" in line for line in file)
+    except OSError:
+        known = False
+    if not known or work.settings.cpu_target == "native":
+        return ""
+    return (
+        "\nThis Julia was compiled for one CPU alone, "
+        f"and nothing for {work.settings.cpu_target!r} can be built on it. "
+        "The official builds of Julia (julialang.org, juliaup, juliapkg) hold code for every CPU."
+    )
 
 
 def cpu_targets(setting: str) -> str:

@@ -226,7 +226,13 @@ def test_what_the_container_runs(container: Container) -> None:
 @pytest.mark.build
 @pytest.mark.skipif(not os.environ.get("PYJL_TEST_BAKE"), reason="bakes one more image: PYJL_TEST_BAKE=1")
 def test_what_the_container_bakes(container: Container) -> None:
-    assert "Fast." in container.bake()
+    try:
+        printed = container.bake()
+    except AssertionError as error:
+        if "compiled for one CPU alone" in str(error):
+            pytest.skip("this Julia cannot build for other CPUs")
+        raise
+    assert "Fast." in printed
     (described,) = (container.app / ".autoimage").glob("v1/images/*/image.json")
     assert json.loads(described.read_text())["cpu_target"] == "portable"
     assert container.start(EXAMPLES / "container" / "event.json") == FORECAST
