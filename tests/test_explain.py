@@ -326,3 +326,14 @@ def test_what_was_kept_by_strangers(world, change):
 
 def test_kinds_have_names():
     assert all(name == name.strip() for name in KINDS.values()) and len(set(KINDS.values())) == len(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("program", "first"),
+    [(["there/p.py", "-c"], os.path.abspath("there")), (["-m", "m"], os.getcwd()), ([], os.getcwd())],
+)
+def test_juliapkg_is_asked_where_the_program_would_ask_it(program, first):
+    before = list(sys.path)
+    with explain._where_it_looks(program):
+        assert sys.path == [first, *before[1:]]
+    assert sys.path == before

@@ -254,13 +254,15 @@ def explain(
 
 @contextmanager
 def _where_it_looks(program: Sequence[str]) -> Iterator[None]:
-    """juliapkg looks for what a project needs where Python looks for modules: first where the program is."""
+    """juliapkg looks for what a project needs where Python looks for modules: first where the program is, not we."""
+    before = list(sys.path)
     script = program[:1] and program[0] not in ("-m", "-c", "-")
-    sys.path.insert(0, os.path.dirname(os.path.abspath(program[0])) if script else os.getcwd())
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[:1] = [os.path.dirname(os.path.abspath(program[0])) if script else os.getcwd()]
     try:
         yield
     finally:
-        del sys.path[0]
+        sys.path[:] = before
 
 
 # -- what to run ---------------------------------------------------------------------------------------
