@@ -4,10 +4,9 @@
 # What a recorded statement, or any code that is kept, calls by name is inferred anew, and so compiled into the image.
 module Slim
 
-const PROMPT = (
-    "ArgTools", "Downloads", "InteractiveUtils", "LibCURL", "LibGit2", "Markdown", "NetworkOptions", "Pkg", "REPL", "Tar",
-    "p7zip_jll",
-)
+# Not Markdown: PythonCall reads docstrings as it starts, and without its code every import took 0.9 s longer.
+const PROMPT =
+    ("ArgTools", "Downloads", "InteractiveUtils", "LibCURL", "LibGit2", "NetworkOptions", "Pkg", "REPL", "Tar", "p7zip_jll")
 
 function prompt_modules()
     found = Base.IdSet{Module}()
@@ -68,6 +67,13 @@ const CACHE = fieldoffset(Core.MethodInstance, findfirst(==(:cache), fieldnames(
 # No Julia function makes a field undefined again.
 forget!(instance::Core.MethodInstance) = unsafe_store!(Ptr{Ptr{Cvoid}}(pointer_from_objref(instance) + CACHE), C_NULL)
 
+# Recordings of plain runs do not name it: there it was compiled already.
+function keep_what_starts_call()
+    for m in prompt_modules()
+        nameof(m) === :REPL && isdefined(m, :active_module) && precompile(getfield(m, :active_module), ())
+    end
+end
+
 function forget()
     modules, forgotten, all = prompt_modules(), 0, 0
     for table in method_tables()
@@ -84,6 +90,7 @@ function forget()
             end
         end
     end
+    keep_what_starts_call()
     println("[autoimage] slim: forgot ", forgotten, " of ", all, " method instances")
     flush(stdout)
 end
