@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import sys
 import time
@@ -58,6 +59,11 @@ CONFIG["lib_object"] = CONFIG["lib"]
 CONFIG["lib"] = Lib()
 CONFIG["inited"] = CONFIG["init"]
 """
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn`: who runs the tests in the background ignores SIGINT, and a child inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class World:

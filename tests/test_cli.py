@@ -12,7 +12,7 @@ import pytest
 from pyjl_autoimage.cli import main
 from pyjl_autoimage.jobs import State
 
-from standin import World, buildable_world, environ_of, julia_that, julia_that_builds
+from standin import World, buildable_world, environ_of, heed_interrupts, julia_that, julia_that_builds
 
 
 def cli(environ, *arguments, cwd=None):
@@ -351,6 +351,7 @@ def test_an_interrupted_build_says_that_it_has_ended_when_it_has(buildable):
     process = subprocess.Popen(
         [sys.executable, "-m", "pyjl_autoimage", "build"], env=environ_of(buildable),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     until = time.monotonic() + 60
     while not (pid.exists() and pid.read_text()) and time.monotonic() < until:

@@ -15,6 +15,8 @@ import pytest
 
 from pyjl_autoimage.programs import python_options, run
 
+from standin import heed_interrupts
+
 POSIX = sys.platform != "win32"
 
 # Everything that a program can see of how it was started. Ours: the finder.
@@ -232,8 +234,7 @@ def test_the_process_is_the_same(place):
         [sys.executable, "-m", "pyjl_autoimage", "run", "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Who runs the tests in the background ignores SIGINT, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )
     assert int(process.stdout.readline()) == process.pid
     time.sleep(0.1)

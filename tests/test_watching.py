@@ -16,6 +16,8 @@ from pyjl_autoimage import watching
 from pyjl_autoimage.jobs import Progress
 from pyjl_autoimage.watching import watcher
 
+from standin import heed_interrupts
+
 
 def progress(fraction=0.5, phase="native code", state="running", **more):
     return Progress(state, phase, 151.0, 302.0, fraction, **more)
@@ -118,6 +120,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"},
+            preexec_fn=heed_interrupts,
         )  # fmt: skip
         self.said = ""
 

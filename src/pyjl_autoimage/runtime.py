@@ -312,11 +312,14 @@ def _plan(settings: Mapping[str, Any]) -> Plan:
         plan = launch.recall(Store(launch.quick_home(settings)), question)
     except Exception:  # the current directory is gone, sys.path holds strange things
         question, plan = None, None
-    if plan is None:
-        from .choice import decide
+    return plan if plan is not None else _decide(settings, question)
 
-        plan = decide(settings, question)
-    return plan
+
+def _decide(settings: Mapping[str, Any], question: str | None) -> Plan:
+    """The slow way."""
+    from .choice import decide
+
+    return decide(settings, question)
 
 
 # -- a Julia that already runs -------------------------------------------------------------------------
