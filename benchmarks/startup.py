@@ -140,17 +140,24 @@ def bars(medians: dict, floor: dict) -> dict:
 
 
 def build_layer(environ: dict[str, str]) -> dict:
-    if not list(Path(environ["PYJL_AUTOIMAGE_HOME"]).glob("v1/layers/*/layer.json")):
+    if not there("layers/*/layer.json", environ):
         run("model: layer", {"layer": environ})
-        began = time.perf_counter()
-        built = command(["build", "--quick", "--json"], environ)
-        return {"seconds": time.perf_counter() - began, "layers": built["layers"]}
-    return {}
+        command(["build", "--quick", "--json"], environ)
+    return {"seconds": there("layers/*/layer.json", environ)[-1]["build_seconds"]}
+
+
+def there(pattern: str, environ: dict[str, str]) -> list[dict]:
+    """The facts of what has been built in a store, oldest first."""
+    found = [json.loads(path.read_text()) for path in Path(environ["PYJL_AUTOIMAGE_HOME"], "v1").glob(pattern)]
+    return sorted(found, key=lambda facts: facts["built_at"])
 
 
 def build_images(environ: dict[str, str], generations: int) -> list[dict]:
-    built = []
-    for _ in range(generations - len(list(Path(environ["PYJL_AUTOIMAGE_HOME"]).glob("v1/images/*/image.json")))):
+    built = [
+        {"seconds": facts["build_seconds"], "bytes": facts["bytes"]}
+        for facts in there("images/*/image.json", environ)
+    ]
+    for _ in range(generations - len(built)):
         for kind in ("tables: image", "model: image with the model"):
             run(kind, {"image": environ})
         print("building an image", file=sys.stderr)
