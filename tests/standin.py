@@ -19,7 +19,7 @@ from pyjl_autoimage import manifest
 from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
 from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements
 from pyjl_autoimage.processes import hostname
-from pyjl_autoimage.store import Store, file_sha256, library_name
+from pyjl_autoimage.store import Store, depot_of, file_sha256, library_name
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
 EXAMPLE_TREE = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
@@ -223,7 +223,7 @@ class World:
         package = {"package": "AutoimageStatements_1a2b", "uuid": "00000000-0000-5000-8000-000000000001"}
         ids = {"id": layer_id, "path": self.store.new_layer(layer_id), "roots": (EXAMPLE_UUID,), "contents": "c"}
         layer = Layer(**{**shared, **own, **package, **ids, **changes})  # type: ignore[arg-type]
-        os.makedirs(self.store.layer_depot(layer_id), exist_ok=True)
+        os.makedirs(depot_of(self.store.layer(layer_id)), exist_ok=True)
         self.store.publish_layer(layer)
         return layer
 

@@ -15,6 +15,7 @@ from pyjl_autoimage.image import Layer, OwnCode
 from pyjl_autoimage.layer import Parts
 from pyjl_autoimage.manifest import load_toml
 from pyjl_autoimage.profile import Code
+from pyjl_autoimage.store import depot_of
 
 from standin import EXAMPLE_UUID, World, age, start_in
 
@@ -32,7 +33,7 @@ def test_a_start_uses_the_layer_of_its_program(world):
     made = world.publish_layer()
     world.publish_layer("2" * 16, program="/another.py", built_at=2000.0)
     told = start_in(world)
-    assert told["environ"]["JULIA_DEPOT_PATH"] == f":{world.store.layer_depot(made.id)}"
+    assert told["environ"]["JULIA_DEPOT_PATH"] == f":{depot_of(world.store.layer(made.id))}"
     (text,) = told_of(told)
     assert made.id in text
 

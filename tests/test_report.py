@@ -16,6 +16,7 @@ from rich.console import Console
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.processes import name_of_this_process
 from pyjl_autoimage.report import status
+from pyjl_autoimage.store import depot_of
 from pyjl_autoimage.terminal import show_status
 
 from standin import PYTHONCALL, World, buildable_world
@@ -197,7 +198,7 @@ def test_what_lies_on_the_disk(world):
     image = world.publish(b"x" * 5000)
     world.publish(b"y" * 700, environment="another")
     layer = world.publish_layer()
-    (Path(world.store.layer_depot(layer.id)) / "cache.ji").write_bytes(b"z" * 3000)
+    (Path(depot_of(world.store.layer(layer.id))) / "cache.ji").write_bytes(b"z" * 3000)
     on_plain(world)
     disk = status()["disk"]
     assert disk["images"] == sum(p.stat().st_size for p in Path(image.path).parent.iterdir())

@@ -33,7 +33,7 @@ from .profile import Profile
 from .recipe import Recipe
 from .recording import RECORDER, julia_string
 from .settings import Settings
-from .store import Store, create_text, file_sha256, library_name
+from .store import Store, create_text, depot_of, file_sha256, library_name
 from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 
@@ -337,7 +337,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         work.state.notes.append(note)
 
     work.enter("outside")
-    depot = os.path.join(os.path.dirname(library), "depot")
+    depot = depot_of(os.path.dirname(library))
     proof = verify.Proof(library, packages, work.environment, facts, work.place("proof"), flags, depot, work.log)
     with proof:
         _precompile_outside(work, facts, library, flags, depot)

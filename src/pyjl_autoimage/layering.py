@@ -17,7 +17,7 @@ from .image import Image, Layer, OwnCode, Situation, baked_package
 from .layer import Parts, Report, read_report, roots_of, write_packages
 from .profile import Profile, Program
 from .recipe import PYTHONCALL_UUID
-from .store import tree_size
+from .store import depot_of, tree_size
 from .work import Work, executable_itself, julia_environment, run
 
 __all__ = ["build_layers"]
@@ -155,8 +155,8 @@ def _precompile(
         *(f"{name}={parts.uuid(name)}" for name in (parts.package, *parts.code)),
     ]
     environ = julia_environment()
-    ours = [os.path.join(os.path.dirname(image.path), "depot")] if image else []
-    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((os.path.join(directory, "depot"), *facts.depots, *ours))
+    ours = [depot_of(os.path.dirname(image.path))] if image else []
+    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot_of(directory), *facts.depots, *ours))
     environ["JULIA_PKG_OFFLINE"] = "true"
     environ["PYTHON_JULIACALL_INIT"] = "no"
     status = run(work, command, environ, lambda line: None)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from .store import depot_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +73,7 @@ class Options:
         self._depots = os.environ.get("JULIA_DEPOT_PATH")
         above = [os.path.dirname(plan.image_path)] if plan.image_path else []
         above += [plan.layer_path] if plan.layer_path else []
-        self._ours = [os.path.join(directory, "depot") for directory in above]
+        self._ours = list(map(depot_of, above))
         if not plan.enabled or plan.executable is None or plan.project is None:
             return
         given = user_options()

@@ -83,6 +83,11 @@ def write_json(path: str, value: Any, *, durable: bool = False) -> None:
     write_atomically(path, json.dumps(value, separators=(",", ":")).encode(), durable=durable)
 
 
+def depot_of(directory: str) -> str:
+    """The Julia depot of an image or a layer, in its directory: caches that were made for it alone."""
+    return os.path.join(directory, "depot")
+
+
 class Store:
     """A store at `home`. Creating the object touches nothing on disk."""
 
@@ -219,10 +224,6 @@ class Store:
         """The file that Julia loads."""
         return os.path.join(self.images, image_id, library_name())
 
-    def image_depot(self, image_id: str) -> str:
-        """A Julia depot with precompile caches, made for this image, of packages that are not in it."""
-        return os.path.join(self.images, image_id, "depot")
-
     def all_images(self) -> Iterator[Any]:
         """Every readable image, newest first. What cannot be read is passed over."""
         from .image import Image
@@ -244,10 +245,6 @@ class Store:
     def layer(self, layer_id: str) -> str:
         """The directory of one layer."""
         return os.path.join(self.layers, layer_id)
-
-    def layer_depot(self, layer_id: str) -> str:
-        """The Julia depot with the precompile caches of a layer's packages."""
-        return os.path.join(self.layer(layer_id), "depot")
 
     def new_layer(self, layer_id: str) -> str:
         """Make the directory of a layer that this process is about to build. It counts when it is published.
