@@ -1,4 +1,4 @@
-"""Write the measured figures into the pages: from docs/images/*.json, between their marks.
+"""Write the measured figures into the pages and the README: from docs/images/*.json, between their marks.
 
     python docs/figures.py            after a benchmark has written its JSON
     python docs/figures.py --check    say whether the pages are as this would write them; change nothing
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ PHASES = ("import", "load", "first_call", "second_call", "first_result")
 
 def main(arguments: Sequence[str]) -> int:
     """Write, or check; the exit status."""
-    changed = [page.name for page in sorted(HERE.glob("*.md")) if written(page, check="--check" in arguments)]
+    pages = [HERE.parent / "README.md", *sorted(HERE.glob("*.md"))]
+    changed = [page.name for page in pages if written(page, check="--check" in arguments)]
     if changed and "--check" in arguments:
         print(f"not up to date: {', '.join(changed)}; run python docs/figures.py")
         return 1
@@ -78,6 +80,46 @@ def headline() -> str:
         for phase, label in (("import", "import"), ("first_result", "first result"), ("second_call", "second call"))
     ]
     return table(("a program with DataFrames and CSV", "plain juliacall", "a layer", "an image"), rows)
+
+
+def front() -> str:
+    """The README's: one program on every tier, and what that is made of."""
+    result = measured("startup")
+    median, floor, bars = result["median"], result["floor"], list(result["bars"].values())
+    plain, layer, image = (median[f"model: {kind}"] for kind in ("juliacall", "layer", "image with the model"))
+    phases = {
+        "import": "import",
+        "load": "load packages and model",
+        "first_call": "first call",
+        "second_call": "second call",
+        "first_result": "**time to the first result**",
+        "process": "whole process",
+    }
+    rows = [
+        (
+            label,
+            *(seconds(tier[phase]) for tier in (plain, layer, image)),
+            ""
+            if phase in ("load", "second_call")
+            else f"{plain[phase] / image[phase]:.{1 if phase == 'import' else 0}f}x",
+        )
+        for phase, label in phases.items()
+    ]
+    built = result["builds"]["layer"]["seconds"], result["builds"]["image"][-1]["seconds"] / 60
+    tables = median["tables: juliacall"]["first_result"], median["tables: image"]["first_result"]
+    head = ("", "plain juliacall", f"layer, built in {built[0]:.0f} s", f"image, built in {built[1]:.0f} min", "")
+    told = f"""
+        Medians of {result["runs"]} runs of each kind, in turn, on two cores, Julia {result["julia"]}. The image is of the
+        second generation: built from what runs on a first image recorded. A bare `julia -e ''` takes
+        {seconds(floor["julia"])} there, `python -c ''` {seconds(floor["python"])}. The process of an import through this
+        package takes {bars[0]:.2f} times as long as one with juliacall told everything by hand, the same image
+        included. Code that is not in a file of its own (`jl.seval("function ...")`) cannot be kept in an image: another
+        DataFrames program, whose function is such a string, goes from {seconds(tables[0])} to {seconds(tables[1])},
+        {tables[0] / tables[1]:.1f}x. All of it is measured by `python benchmarks/startup.py`
+        ([all figures](docs/images/startup.json)).
+        """
+    filled = textwrap.fill(" ".join(told.split()), 118, break_long_words=False, break_on_hyphens=False)
+    return f"{table(head, rows)}\n\n{filled}"
 
 
 def startup() -> str:
@@ -184,6 +226,7 @@ def container() -> str:
 
 
 FIGURES = {
+    "front": front,
     "headline": headline,
     "startup": startup,
     "bars": bars,
