@@ -71,6 +71,11 @@ def seconds(value: float | None) -> str:
     return f"{value:.2f} s" if value >= 0.1 else f"{1000 * value:.0f} ms" if value >= 0.001 else "< 1 ms"
 
 
+def times(ratio: float) -> str:
+    """How many times as fast."""
+    return f"{ratio:.1f}x" if ratio < 10 else f"{ratio:.0f}x"
+
+
 def headline() -> str:
     """The one comparison of the front page."""
     median = measured("startup")["median"]
@@ -99,9 +104,7 @@ def front() -> str:
         (
             label,
             *(seconds(tier[phase]) for tier in (plain, layer, image)),
-            ""
-            if phase in ("load", "second_call")
-            else f"{plain[phase] / image[phase]:.{1 if phase == 'import' else 0}f}x",
+            "" if phase in ("load", "second_call") else times(plain[phase] / image[phase]),
         )
         for phase, label in phases.items()
     ]
@@ -109,13 +112,13 @@ def front() -> str:
     tables = median["tables: juliacall"]["first_result"], median["tables: image"]["first_result"]
     head = ("", "plain juliacall", f"layer, built in {built[0]:.0f} s", f"image, built in {built[1]:.0f} min", "")
     told = f"""
-        Medians of {result["runs"]} runs of each kind, in turn, on two cores, Julia {result["julia"]}. The image is of the
-        second generation: built from what runs on a first image recorded. A bare `julia -e ''` takes
-        {seconds(floor["julia"])} there, `python -c ''` {seconds(floor["python"])}. The process of an import through this
-        package takes {bars[0]:.2f} times as long as one with juliacall told everything by hand, the same image
-        included. Code that is not in a file of its own (`jl.seval("function ...")`) cannot be kept in an image: another
-        DataFrames program, whose function is such a string, goes from {seconds(tables[0])} to {seconds(tables[1])},
-        {tables[0] / tables[1]:.1f}x. All of it is measured by `python benchmarks/startup.py`
+        Medians of {result["runs"]} runs of each kind, in turn, on two cores, Julia {result["julia"]}. The image is
+        of the second generation: built from what runs on a first image recorded. A bare `julia -e ''` takes
+        {seconds(floor["julia"])} there, `python -c ''` {seconds(floor["python"])}. The process of an import through
+        this package takes {bars[0]:.2f} times as long as one with juliacall told everything by hand, the same image
+        included. Code that is not in a file of its own (`jl.seval("function ...")`) cannot be kept in an image:
+        another DataFrames program, whose function is such a string, goes from {seconds(tables[0])} to
+        {seconds(tables[1])}, {times(tables[0] / tables[1])}. All of it is measured by `python benchmarks/startup.py`
         ([all figures](docs/images/startup.json)).
         """
     filled = textwrap.fill(" ".join(told.split()), 118, break_long_words=False, break_on_hyphens=False)
@@ -198,7 +201,7 @@ def third_party() -> str:
     for row in result["programs"]:
         if "median" in row:
             first = {kind: row["median"][kind]["first_output"] for kind in kinds}
-            faster = f"{first['stock'] / first[kinds[-1]]:.1f}x"
+            faster = times(first["stock"] / first[kinds[-1]])
             rows.append((row["program"].replace("_", " "), *(seconds(first[kind]) for kind in kinds), faster))
     head = {"stock": "plain", "run": "under `run`", "enabled": "`enable`d"}
     return (
