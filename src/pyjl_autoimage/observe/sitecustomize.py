@@ -164,13 +164,13 @@ class _Observer:
                 setattr(library, name, self.timed(function, "image"))
         library.jl_eval_string = self.timed(library.jl_eval_string, "evaluate")
         library.jl_atexit_hook = self.timed(library.jl_atexit_hook, "exit")
-        self.library = library
+        self.libjulia = library
 
     def watch_packages(self) -> None:
         """Julia is up: let it note the packages that it loads from now on."""
         import ctypes
 
-        evaluate = self.library["jl_eval_string"]  # not the one that is wrapped
+        evaluate = self.libjulia["jl_eval_string"]  # not the one that is wrapped
         evaluate.argtypes, evaluate.restype = [ctypes.c_char_p], ctypes.c_void_p
         began, compiled = time.perf_counter_ns(), self.compiled()
         evaluate(b"nothing")  # who evaluates first waits for Julia's parser: that would be juliacall
