@@ -3,8 +3,8 @@
     pip install '.[docs]'
     python docs/tour.py
 
-Needs a Julia project that juliapkg finds, with DataFrames and CSV, and builds one image (minutes). Everything is
-recorded and built in a store of its own, with a copy of the project.
+Needs a Julia project with DataFrames and CSV (PYTHON_JULIAPKG_PROJECT), and builds one image (minutes). All of it
+happens in a home directory of its own, with a copy of the project: that is what is seen in the pictures.
 """
 
 from __future__ import annotations
@@ -62,10 +62,9 @@ line-height: {line_height}px; }} .{unique_id}-title {{ font-family: sans-serif; 
 class Terminal:
     """Runs commands in a terminal of 80 columns, and draws what is on it."""
 
-    def __init__(self, directory: Path, environ: dict[str, str], names: dict[str, str]) -> None:
+    def __init__(self, directory: Path, environ: dict[str, str]) -> None:
         self.directory = directory
         self.environ = {**environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
-        self.names = names
 
     def run(self, *command: str, picture: str, snapshot: float = 0, **environ: str) -> None:
         """Run a command to its end; a picture of it, or of how it looked after `snapshot` seconds."""
@@ -113,19 +112,14 @@ class Terminal:
         shown = " ".join(
             ["pyjl-autoimage", *command[3:]] if command[1:3] == ("-m", "pyjl_autoimage") else ["python", *command[1:]]
         )
-        console.print(Text(f"$ {self.renamed(shown)}", style="bold"))
+        console.print(Text(f"$ {shown}", style="bold"))
         for line in text.split("\n"):
             line.rstrip()
             console.print(line, soft_wrap=True)
         svg = console.export_svg(title="", theme=THEME, code_format=SVG, unique_id=picture)
         target = HERE / "images" / "tour" / f"{picture}.svg"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("\n".join(line.rstrip() for line in self.renamed(svg).splitlines()) + "\n")
-
-    def renamed(self, text: str) -> str:
-        for path, name in self.names.items():
-            text = text.replace(path, name)
-        return text
+        target.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
 
 
 def _is_hex(text: str) -> bool:
@@ -153,31 +147,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--place", type=Path, help="where everything is kept; default: a temporary directory")
     options = parser.parse_args()
-    place = options.place or Path(tempfile.mkdtemp(prefix="tour-"))
+    home = (options.place or Path(tempfile.mkdtemp(prefix="tour-"))).absolute()
+    work, project = home / "fit", home / ".julia" / "environments" / "pyjuliapkg"
+    store, python = home / ".cache" / "pyjl_autoimage", str(home / ".venv" / "bin" / "python")
+    shutil.copytree(HERE.parent / "examples" / "model", work, ignore=shutil.ignore_patterns("juliapkg.json"))
     given = os.environ.get("PYTHON_JULIAPKG_PROJECT") or str(Path.home() / ".julia/environments/pyjuliapkg")
-    work, project, store = place / "fit", place / "project", place / "store"
-    shutil.copytree(HERE.parent / "examples" / "model", work, dirs_exist_ok=True)
-    if not project.exists():
-        shutil.copytree(given, project, ignore=shutil.ignore_patterns("meta.json", "lock.pid"))
-    environ = {**os.environ, "PYTHON_JULIAPKG_PROJECT": str(project), "PYJL_AUTOIMAGE_HOME": str(store)}
-    home = {str(store): "~/.cache/pyjl_autoimage", str(project): "~/.julia/environments/pyjuliapkg"}
-    terminal = Terminal(work, environ, {**home, str(place): "~", sys.prefix: "~/.venv", str(Path.home()): "~"})
+    shutil.copytree(given, project, ignore=shutil.ignore_patterns("meta.json", "lock.pid"))
+    (home / ".venv").symlink_to(sys.prefix)
+    dropped = ("PYJL_AUTOIMAGE_HOME", "XDG_CACHE_HOME", "VIRTUAL_ENV")
+    environ = {name: value for name, value in os.environ.items() if name not in dropped}
+    environ |= {"HOME": str(home), "PYTHON_JULIAPKG_PROJECT": str(project)}
+    environ.setdefault("JULIA_DEPOT_PATH", str(Path.home() / ".julia"))
+    terminal = Terminal(work, environ)
 
     def ours(*arguments: str, picture: str, snapshot: float = 0, **environ: str) -> None:
-        terminal.run(
-            sys.executable, "-m", "pyjl_autoimage", *arguments, picture=picture, snapshot=snapshot, **environ
-        )  # fmt: skip
+        terminal.run(python, "-m", "pyjl_autoimage", *arguments, picture=picture, snapshot=snapshot, **environ)
 
-    subprocess.run([sys.executable, "-c", "import juliacall"], env=environ, cwd=work, check=True)
+    subprocess.run([python, "-c", "import juliacall"], env=environ, cwd=work, check=True)
     ours("status", picture="status-nothing")
     ours("run", "fit.py", picture="run-plain")
     ours("status", picture="status-recorded")
     ours("build", picture="build", snapshot=100)
-    ours("status", picture="status-image")
     ours("run", "fit.py", picture="run-image")
     ours("status", picture="status-fast")
     ours("explain", "fit.py", picture="explain")
-    page = place / "report.html"
+    page = home / "report.html"
     ours("report", str(page), picture="report")
     photograph(page, HERE / "images" / "tour" / "report-page.png")
 
@@ -192,7 +186,8 @@ def main() -> int:
     with library.open("r+b") as file:
         file.seek(library.stat().st_size // 2)
         file.write(bytes(4096))
-    ours("doctor", picture="doctor-broken", PATH=str(Path(sys.executable).parent), JULIA_CC="")
+    julia = os.path.dirname(shutil.which("julia") or "")  # no compiler beside it
+    ours("doctor", picture="doctor-broken", PATH=f"{Path(python).parent}:{julia}", JULIA_CC="")
     return 0
 
 
