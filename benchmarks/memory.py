@@ -61,18 +61,18 @@ def memory(load: str, *, plain: bool, environ: Mapping[str, str] | None = None) 
     processes = []
     try:
         processes.append(started(load, plain, environ))
-        words = processes[0].stdout.readline().split()
+        image = ready(processes[0])
         one = usage(processes[0].pid)
         processes.append(started(load, plain, environ))
-        processes[1].stdout.readline()
+        ready(processes[1])
         two = [usage(process.pid) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
     return {
-        "image": words[1],
-        "image_bytes": os.path.getsize(words[1]),
+        "image": image,
+        "image_bytes": os.path.getsize(image),
         "one": one,
         "two": {name: sum(each[name] for each in two) // 2 for name in one},
     }
@@ -82,6 +82,11 @@ def started(load: str, plain: bool, environ: Mapping[str, str] | None) -> subpro
     code = PROGRAM.format(plain=plain, load=load)
     environ = None if environ is None else dict(environ)
     return subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
+
+
+def ready(process: subprocess.Popen[str]) -> str:
+    """Wait until Julia is up and has loaded everything; the image file. (juliapkg may print something before.)"""
+    return next(line.split(maxsplit=1)[1].strip() for line in process.stdout if line.startswith("ready "))
 
 
 def usage(pid: int) -> dict[str, int]:

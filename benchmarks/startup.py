@@ -74,6 +74,7 @@ def main() -> int:
 
 
 def measure(options: argparse.Namespace) -> dict:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     stores = {
         name: {**os.environ, "PYJL_AUTOIMAGE_HOME": str(Path(options.place, name))} for name in ("layer", "image")
     }
