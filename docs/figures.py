@@ -211,23 +211,6 @@ def third_party() -> str:
     )
 
 
-def container() -> str:
-    """Cold starts."""
-    result = measured("container")
-    names = {
-        "plain": "plain juliacall",
-        "baked": "where it was baked",
-        "shipped": "shipped: files just unpacked",
-        "from disk": "shipped, the image not in memory",
-        "other node": "shipped, on another CPU",
-    }
-    targets = list(result["targets"])
-    rows = [(name, *(seconds(result["targets"][t]["starts"][kind]) for t in targets)) for kind, name in names.items()]
-    return f"The whole process, medians of {result['runs']} runs:\n\n" + table(
-        ("", *(f"`{target}`" for target in targets)), rows
-    )
-
-
 FIGURES = {
     "front": front,
     "headline": headline,
@@ -236,7 +219,6 @@ FIGURES = {
     "build": build,
     "memory": memory,
     "third_party": third_party,
-    "container": container,
 }
 
 if __name__ == "__main__":
