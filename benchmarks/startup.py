@@ -188,6 +188,7 @@ def by_hand(status: dict) -> dict[str, str]:
 def command(arguments: list[str], environ: dict[str, str]) -> dict:
     result = subprocess.run(
         [sys.executable, "-m", "pyjl_autoimage", *arguments],
+        cwd=HERE,  # where the programs are: juliapkg looks for juliapkg.json there, and below the current directory
         env=environ,
         stdout=subprocess.PIPE,
         text=True,
