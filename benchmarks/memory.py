@@ -71,7 +71,7 @@ def memory(load: str, *, plain: bool, environ: Mapping[str, str] | None = None) 
             process.kill()
             process.communicate()
     return {
-        "image": image,
+        "image": os.path.basename(image),
         "image_bytes": os.path.getsize(image),
         "one": one,
         "two": {name: sum(each[name] for each in two) // 2 for name in one},

@@ -158,6 +158,10 @@ def main() -> int:
     environ = {name: value for name, value in os.environ.items() if name not in dropped}
     environ |= {"HOME": str(home), "PYTHON_JULIAPKG_PROJECT": str(project)}
     environ.setdefault("JULIA_DEPOT_PATH", str(Path.home() / ".julia"))
+    builder = environ.get("PYJL_AUTOIMAGE_BUILDER_PROJECT")
+    if builder:
+        project.with_name("pyjl-builder").symlink_to(builder)
+        environ["PYJL_AUTOIMAGE_BUILDER_PROJECT"] = str(project.with_name("pyjl-builder"))
     terminal = Terminal(work, environ)
 
     def ours(*arguments: str, picture: str, snapshot: float = 0, **environ: str) -> None:

@@ -23,7 +23,7 @@ from .options import code_flags, user_options
 from .profile import Profile
 from .settings import Settings
 from .store import Store
-from .words import bytes_text, seconds_text
+from .words import bytes_text, path_text, seconds_text
 
 __all__ = ["page"]
 
@@ -112,7 +112,7 @@ def compose(
 
 
 def _summary(julia_version: str, project: str, image: Image | None, why: str, recorded: Profile) -> str:
-    facts = {"Julia": julia_version, "Project": project}
+    facts = {"Julia": julia_version, "Project": path_text(project)}
     if image:
         facts["Image"] = (
             f"{image.id}, built {_moment(image.built_at)} in {seconds_text(image.build_seconds)}, "
