@@ -4,6 +4,8 @@
 # What a recorded statement, or any code that is kept, calls by name is inferred anew, and so compiled into the image.
 module Slim
 
+include("methods.jl")
+
 # Not Markdown: PythonCall reads docstrings as it starts, and without its code every import took 0.9 s longer.
 const PROMPT =
     ("ArgTools", "Downloads", "InteractiveUtils", "LibCURL", "LibGit2", "NetworkOptions", "Pkg", "REPL", "Tar", "p7zip_jll")
@@ -19,11 +21,6 @@ function prompt_modules()
     return found
 end
 
-function root(m::Module)
-    parent = parentmodule(m)
-    return parent === m || parent === Main ? m : root(parent)
-end
-
 # A method of Base that was compiled for a type of Pkg's is Pkg's. One method for all kinds of type: nothing here
 # is compiled yet when it runs.
 function mentions(modules, @nospecialize(type))
@@ -36,30 +33,6 @@ function mentions(modules, @nospecialize(type))
         mentions(modules, parameter) && return true
     end
     return false
-end
-
-# Every method table that a name leads to; Julia 1.12 has one, with a name of its own in Core.
-function method_tables()
-    found, seen = Base.IdSet{Core.MethodTable}(), Base.IdSet{Module}()
-    waiting = Module[Core, Main, values(Base.loaded_modules)...]
-    function see(@nospecialize(type))
-        type = Base.unwrap_unionall(type)
-        type isa DataType && isdefined(type.name, :mt) && push!(found, type.name.mt)
-    end
-    while !isempty(waiting)
-        m = pop!(waiting)
-        m in seen && continue
-        push!(seen, m)
-        for name in names(m; all = true)
-            isdefined(m, name) && !Base.isdeprecated(m, name) || continue
-            value = getfield(m, name)
-            value isa Module && parentmodule(value) === m && push!(waiting, value)
-            value isa Core.MethodTable && push!(found, value)
-            value isa Type && see(value)
-            see(typeof(value))
-        end
-    end
-    return found
 end
 
 const CACHE = fieldoffset(Core.MethodInstance, findfirst(==(:cache), fieldnames(Core.MethodInstance))::Int)
