@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import code, layer
+from pyjl_autoimage.choice import reasons_against_layer, situation_of
 from pyjl_autoimage.errors import BuildError
-from pyjl_autoimage.image import Layer, OwnCode
+from pyjl_autoimage.image import Layer, OwnCode, cache_header
 from pyjl_autoimage.layer import Parts
 from pyjl_autoimage.manifest import load_toml
 from pyjl_autoimage.profile import Code
@@ -49,6 +50,31 @@ def test_the_newest_layer_is_used_and_a_newer_one_noticed(world):
     assert "1" * 16 in told_of(start_in(world))[0]
     world.publish_layer("2" * 16, built_at=2000.0)
     assert "2" * 16 in told_of(start_in(world))[0]
+
+
+@pytest.mark.parametrize("change", ["gone", "replaced", "touched"])
+def test_a_layer_stands_on_caches_of_julia(world, tmp_path, change):
+    cache = tmp_path / "compiled" / "Example.ji"
+    cache.parent.mkdir()
+    cache.write_bytes(b"build id 1" + bytes(5000))
+    age(cache.parent)
+    made = world.publish_layer(caches={str(cache): cache_header(str(cache))})
+    assert made.id in told_of(start_in(world))[0]
+    if change == "gone":
+        cache.unlink()
+    elif change == "replaced":
+        cache.write_bytes(b"build id 2" + bytes(5000))
+    else:  # as Julia does when it loads it
+        cache.touch()
+    situation = situation_of(world.environment, world.store, {})
+    reasons = reasons_against_layer(made, None, situation, world.store)
+    if change == "touched":
+        assert reasons == []
+        assert made.id in told_of(start_in(world))[0]
+    else:
+        assert str(cache) in reasons[0]
+    if change == "gone":
+        assert not told_of(start_in(world))
 
 
 def test_a_layer_counts_only_on_the_image_that_it_was_made_for(world):
@@ -160,11 +186,11 @@ def test_the_same_parts_have_the_same_digest_whatever_their_order(tmp_path):
 
 def test_a_report_is_read_whole_or_not_at_all(tmp_path):
     path = tmp_path / "report"
-    path.write_text("code\tm\t\t/p/a b.jl\t/p/\\\\x.jl\nfailed\tn\tat its top\\tlevel\nstatements\t7\nend\n")
+    path.write_text("code\tm\t\t/p/a b.jl\t/p/\\\\x.jl\nfailed\tn\tat its top\\tlevel\nstatements\t7\ncache\t/d/M/a.ji\nend\n")
     report = layer.read_report(str(path))
     assert report.files == {"m": ("/p/a b.jl", "/p/\\x.jl")}
     assert report.failed == {"n": "at its top\tlevel"}
-    assert (report.statements, report.not_for_images) == (7, {})
+    assert (report.statements, report.not_for_images, report.caches) == (7, {}, ("/d/M/a.ji",))
     path.write_text("code\tm\t\t/p/a.jl\nstatements\t7\n")
     with pytest.raises(BuildError):
         layer.read_report(str(path))

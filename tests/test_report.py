@@ -90,6 +90,15 @@ def test_a_layer_only(world):
     assert lines[0].startswith("Faster. ") and "Saved so far: 9.30 s in 1 run." in lines
 
 
+def test_a_layer_whose_cache_is_gone(world):
+    world.publish_layer(program=PROGRAM, caches={"/depot/compiled/v1.10/Example/a.ji": "0" * 16})
+    data = status()
+    why = "Julia's precompile cache /depot/compiled/v1.10/Example/a.ji is not the same any more"
+    assert data["summary"] == {"state": "stale", "fast": False, "why": [why]}
+    told = " ".join(lines_of(data, width=200))
+    assert told.startswith(f"Slow. No layer fits any more, so starts are plain ones:   {why}")
+
+
 def test_a_valid_image(world):
     on_plain(world)
     image = world.publish(built_at=time.time() - 7200)

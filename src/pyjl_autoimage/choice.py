@@ -14,7 +14,7 @@ from typing import Any
 
 from . import launch
 from .environment import Environment, JuliaFacts, cpu_identity, juliaup_configuration, locate, probe
-from .image import BakedPackage, Image, Layer, Situation, mismatches, preference_projects
+from .image import BakedPackage, Image, Layer, Situation, cache_header, mismatches, preference_projects
 from .launch import Plan, Witnesses
 from .manifest import manifest_names, preference_files, source_files
 from .options import code_flags, user_options
@@ -109,6 +109,8 @@ def _choose(plan: Plan, environment: Environment, store: Store, settings: Settin
         plan.code = [(code.name, code.uuid, dict(code.files), False) for code in image.code]
     for layer in layers:
         witnesses.files.append(os.path.join(layer.path, "layer.json"))
+        for cache in layer.caches:
+            witnesses.exists_or_not(cache)  # Julia touches a cache whenever it loads it
         _witness_packages(layer.packages, witnesses)
         if not reasons_against_layer(layer, plan.image, situation, store):
             plan.layer, plan.layer_path = layer.id, layer.path
@@ -153,7 +155,15 @@ def reasons_against_layer(layer: Layer, image: str | None, situation: Situation,
     reasons = [f"not trusted: {distrusted}"] if distrusted else []
     if layer.image != image:
         reasons.append(f"precompiled for {f'image {layer.image}' if layer.image else 'Julia without an image'}")
-    return [*reasons, *mismatches(layer, situation)]
+    reasons += mismatches(layer, situation)
+    if not reasons:
+        # Julia keeps ten caches of a package, and replaces one when the package is precompiled anew.
+        reasons += [f"Julia's precompile cache {path} is not the same any more" for path in _other_caches(layer)]
+    return reasons
+
+
+def _other_caches(layer: Layer) -> list[str]:
+    return [path for path, header in layer.caches.items() if cache_header(path) != header]
 
 
 def images_of(environment: Environment, store: Store, trusted: Sequence[str] = ()) -> list[Image]:
@@ -244,8 +254,7 @@ def _witness_packages(packages: Sequence[BakedPackage], witnesses: Witnesses) ->
     """The places and files that the packages of an image or a layer depend on."""
     for package in packages:
         if package.source:
-            # What is in it the manifest says. Where it is gone, it may be back.
-            (witnesses.places if os.path.exists(package.source) else witnesses.files).append(package.source)
+            witnesses.exists_or_not(package.source)  # what is in it the manifest says
         if package.digest and package.path:
             sources = [os.path.join(package.path, relative) for relative, _ in source_files(package.path)]
             witnesses.files += [*sources, *{os.path.dirname(path) for path in sources}]

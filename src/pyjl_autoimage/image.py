@@ -35,6 +35,7 @@ __all__ = [
     "Requirements",
     "Situation",
     "baked_package",
+    "cache_header",
     "checked",
     "mismatches",
     "preferences_digest",
@@ -157,6 +158,8 @@ class Layer(Requirements):
     """uuids of the packages that must be loaded before the statements are of use."""
     contents: str
     """Digest of what went into it: statements and code."""
+    caches: Mapping[str, str]
+    """path -> `cache_header` of every precompile cache that it stands on, its own among them."""
     code: tuple[OwnCode, ...] = ()
     statements: int = 0
     build_seconds: float = 0.0
@@ -197,18 +200,22 @@ def checked(kind: type[Requirements], text: str) -> dict[str, Any]:
         raise ValueError("not of this schema")
     names = set(kind.__dataclass_fields__) - {"path"}
     lists = isinstance(data.get("packages"), list) and isinstance(data.get("code"), list)
-    if set(data) != names or not lists or not isinstance(data["flags"], dict):
+    if set(data) != names or not lists:
         raise ValueError("not the facts of an image or a layer")
     packages = tuple(_read_package(package) for package in data.pop("packages"))
     code = tuple(_read_code(code) for code in data.pop("code"))
-    flags = {str(name): str(value) for name, value in data.pop("flags").items()}
+    tables = {name: data.pop(name) for name in ("flags", "caches") if name in data}
     for name, value in data.items():
         expected = _TYPES.get(name, str)
         if not isinstance(value, expected) or isinstance(value, bool):
             raise ValueError(f"{name} is not {value!r}")
         if isinstance(value, list):
             data[name] = tuple(str(item) for item in value)
-    return {**data, "packages": packages, "code": code, "flags": flags}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ValueError(f"{name} is no table")
+        data[name] = {str(key): str(value) for key, value in table.items()}
+    return {**data, "packages": packages, "code": code}
 
 
 _TYPES: dict[str, Any] = {
@@ -330,6 +337,19 @@ def baked_package(package: Package, depots: Sequence[str], package_preferences: 
         preferences=preferences_digest(package_preferences),
         in_julia=package.in_julia,
     )
+
+
+def cache_header(path: str) -> str:
+    """Tells a precompile cache of Julia's from any other of that name; empty if it cannot be read.
+
+    It begins with the build ids of its modules (`write_header` in Julia's ``src/staticdata_utils.c``), and a cache
+    that was built upon it wants exactly these.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read(1024)).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def mismatches(image: Requirements, now: Situation) -> list[str]:

@@ -229,6 +229,10 @@ class Witnesses:
         self.directories: list[str] = []
         """Directories of sys.path: where juliapkg looks for ``juliapkg.json``, and one level below."""
 
+    def exists_or_not(self, path: str) -> None:
+        """Add a path that must go on to exist; where it does not, it must not appear."""
+        (self.places if os.path.exists(path) else self.files).append(path)
+
     def of_juliapkg(self, project: str) -> None:
         """Add what juliapkg's answer depends on (`can_skip_resolve` and `deps_files` in its ``deps.py``)."""
         state = os.path.join(project, "pyjuliapkg")

@@ -150,6 +150,8 @@ class Report:
     """module -> why it must not be part of an image."""
     failed: Mapping[str, str]
     """module -> why it could not be precompiled."""
+    caches: tuple[str, ...]
+    """The precompile caches that the layer consists of, and those that it stands on."""
 
 
 def read_report(path: str) -> Report:
@@ -171,4 +173,5 @@ def read_report(path: str) -> Report:
         files={name: tuple(files) for name, (_, *files) in code.items()},
         not_for_images={name: against for name, (against, *_) in code.items() if against},
         failed={line[1]: line[2] for line in lines if line[0] == "failed"},
+        caches=tuple(line[1] for line in lines if line[0] == "cache"),
     )

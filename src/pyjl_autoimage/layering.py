@@ -13,7 +13,7 @@ from . import choice
 from .code import fingerprints, module_uuid, unchanged
 from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
-from .image import Image, Layer, OwnCode, Situation, baked_package
+from .image import Image, Layer, OwnCode, Situation, baked_package, cache_header
 from .layer import Parts, Report, read_report, roots_of, write_packages
 from .profile import Profile, Program
 from .recipe import PYTHONCALL_UUID
@@ -202,6 +202,7 @@ def _publish(
         uuid=parts.uuid(parts.package),
         roots=(*parts.roots.values(), *(own.uuid for own in code)),
         contents=parts.contents,
+        caches={path: cache_header(path) for path in report.caches},
         code=tuple(code),
         statements=report.statements,
         build_seconds=round(time.time() - began, 1),

@@ -35,8 +35,8 @@ def status(**keywords: Any) -> dict[str, Any]:
 
         - ``summary``: ``state``, ``fast`` (whether the next start is) and ``why`` (a list of lines). The state is
           ``image`` (a valid image), ``layer`` (no image, but a layer for at least one program), ``stale`` (there are
-          images, none of them valid; ``why`` gives the reasons against the newest), ``recorded`` (runs, but no image
-          yet), ``nothing`` or ``off``.
+          images or layers, none of them valid; ``why`` gives the reasons against the newest), ``recorded`` (runs, but
+          no image yet), ``nothing`` or ``off``.
         - ``estimate``: what a build would bring, about: ``program`` (the one that ran last), ``seconds`` (saved in
           each of its runs), ``now_seconds``, ``then_seconds`` (None where not known), ``build_seconds`` (what a build
           takes). None when no recorded run says anything.
@@ -86,7 +86,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
     state = State.read(store, environment.id)
     gain = measured.estimate(recorded, chosen, usable)
     return {
-        "summary": _summary(settled, options, chosen, rejected, usable, recorded),
+        "summary": _summary(settled, options, chosen, rejected, layers_data, recorded),
         "estimate": gain and {**gain, "build_seconds": round(jobs.expected_seconds(state))},
         "times": measured.times(recorded),
         "saved": {"seconds": round(recorded.saved, 2), "runs": recorded.saved_runs},
@@ -184,7 +184,7 @@ def _summary(
     options: dict[str, str],
     chosen: Image | None,
     rejected: list[dict[str, Any]],
-    layers: list[str],
+    layers: list[dict[str, Any]],
     recorded: Profile,
 ) -> dict[str, Any]:
     if not settled.enabled:
@@ -196,10 +196,12 @@ def _summary(
             "fast": False,
             "why": [f"juliacall was told which image to use: {options['sysimage']}"],
         }
-    why = [] if chosen else rejected[0]["reasons"] if rejected else ["there is no image yet"]
+    usable = any(not layer["reasons"] for layer in layers)
+    against = rejected or (layers if not usable else [])
+    why = [] if chosen else against[0]["reasons"] if against else ["there is no image yet"]
     if not (chosen or rejected or layers or recorded.runs):
         return {"state": "nothing", "fast": False, "why": ["nothing has been recorded, and there is no image"]}
-    state = "image" if chosen else "layer" if layers else "stale" if rejected else "recorded"
+    state = "image" if chosen else "layer" if usable else "stale" if against else "recorded"
     return {"state": state, "fast": state in ("image", "layer"), "why": why}
 
 

@@ -104,7 +104,8 @@ def _show_verdict(data: dict[str, Any], console: Any) -> None:
         programs = sorted({_short_name(layer["program"]) for layer in data["layers"] if not layer["reasons"]})
         _say(console, "Faster.", "green", f"No image fits, but a layer does, for {', '.join(programs)}.")
     elif state == "stale":
-        _say(console, "Slow.", "yellow", "No image fits any more, so starts are plain ones:")
+        what = "layer" if any(layer["reasons"] == why for layer in data["layers"]) else "image"
+        _say(console, "Slow.", "yellow", f"No {what} fits any more, so starts are plain ones:")
     elif state == "recorded":
         runs = count_text(data["profile"]["recordings"], "recorded run")
         _say(console, "Slow.", "yellow", f"There is no image yet; {runs} can go into one.")
@@ -112,7 +113,7 @@ def _show_verdict(data: dict[str, Any], console: Any) -> None:
         _say(console, "Slow.", "yellow", "Nothing has been recorded, and there is no image.")
     else:
         _say(console, "Off.", "yellow", f"{why[0]}.")
-    if state in ("stale", "layer") and data["rejected"]:
+    if state in ("stale", "layer"):
         for reason in _first(why):
             console.print(f"  {reason}", markup=False)
 
@@ -292,8 +293,7 @@ def _build_text(build: dict[str, Any]) -> str:
 
 def _show_rejected(data: dict[str, Any], console: Any) -> None:
     """The reasons against images that are not used, as far as they have not been told yet."""
-    told = data["rejected"][:1] if data["summary"]["state"] in ("stale", "layer") else []
-    rest = [entry for entry in data["rejected"] if entry not in told]
+    rest = [entry for entry in data["rejected"] if entry["reasons"] != data["summary"]["why"]]
     for entry in rest[:IMAGES_SHOWN]:
         console.print(f"\nImage {entry['id']} is not used:", style="dim")
         for reason in _first(entry["reasons"]):

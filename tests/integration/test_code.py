@@ -163,6 +163,21 @@ def test_a_layer_whose_dependency_changed_is_not_used(layered):
     assert layered.run()["answer"] == 42.5
 
 
+def test_a_layer_is_built_anew_when_julia_has_replaced_a_cache_that_it_stands_on(layered):
+    (layer,) = json.loads(layered.place.cli("status", "--json").stdout)["layers"]
+    facts = json.loads((layered.place.store / "v1" / "layers" / layer["id"] / "layer.json").read_text())
+    (cache,) = [Path(path) for path in facts["caches"] if Path(path).parent.name == "Tiny"]
+    cache.unlink(missing_ok=True)
+    assert layered.run() == {"answer": 42.5, "compiled": False, "names": "s1,s3,s5"}, "Julia has compiled it anew"
+    status = json.loads(layered.place.cli("status", "--json").stdout)
+    assert status["summary"]["state"] == "stale"
+    assert str(cache) in status["summary"]["why"][0]
+    built = json.loads(layered.place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
+    assert built["layers"]
+    assert layered.run()["compiled"]
+    assert json.loads(layered.place.cli("status", "--json").stdout)["summary"]["state"] == "layer"
+
+
 def test_two_programs_with_files_of_the_same_name_do_not_meet(layered):
     other = Program(layered.place, layered.place.root / "other")
     other.write("part.jl", "part(n) = -1.0\n")

@@ -160,6 +160,9 @@ function main(layer, report, statements, modules...)
         precompiled(id)
         loaded = load_cached(id)
         line(io, "statements", Base.invokelatest(getfield, loaded, :COMPILED))
+        for origin in values(Base.pkgorigins) # the layer's own, and all that they were built upon
+            origin.cachepath === nothing || line(io, "cache", origin.cachepath)
+        end
         line(io, "end")
     end
 end
