@@ -221,7 +221,13 @@ class World:
         shared = {name: getattr(image, name) for name in Requirements.__dataclass_fields__}
         own = {"program": "", "image": None, "built_at": 1000.0, "bytes": 1}
         package = {"package": "AutoimageStatements_1a2b", "uuid": "00000000-0000-5000-8000-000000000001"}
-        ids = {"id": layer_id, "path": self.store.new_layer(layer_id), "roots": (EXAMPLE_UUID,), "contents": "c", "caches": {}}
+        ids = {
+            "id": layer_id,
+            "path": self.store.new_layer(layer_id),
+            "roots": (EXAMPLE_UUID,),
+            "contents": "c",
+            "caches": {},
+        }
         layer = Layer(**{**shared, **own, **package, **ids, **changes})  # type: ignore[arg-type]
         os.makedirs(depot_of(self.store.layer(layer_id)), exist_ok=True)
         self.store.publish_layer(layer)

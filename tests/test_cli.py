@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.cli import main
+from pyjl_autoimage.environment import locate
+from pyjl_autoimage.errors import JuliaNotFoundError
 from pyjl_autoimage.jobs import State
 
 from standin import World, buildable_world, environ_of, heed_interrupts, julia_that, julia_that_builds
@@ -43,6 +45,20 @@ def test_without_julia_it_says_what_is_missing_and_what_to_set(no_julia_environ,
         assert "not been set up yet" in result.stderr
     else:
         assert "could not find Julia" in result.stderr and "PYTHON_JULIAPKG_EXE" in result.stderr
+
+
+def test_another_place_than_the_program_s_is_told(tmp_path, monkeypatch):
+    from juliapkg import deps
+
+    monkeypatch.setattr(deps, "deps_files", lambda: ["/venv/juliacall/juliapkg.json", "/here/juliapkg.json"])
+    monkeypatch.setattr(
+        deps, "load_meta", lambda: {"deps_files": {"/venv/juliacall/juliapkg.json": {}, "/there/juliapkg.json": {}}}
+    )
+    monkeypatch.setattr("juliapkg.resolve", lambda **_: False)
+    with pytest.raises(JuliaNotFoundError) as raised:
+        locate(install=False)
+    said = str(raised.value).splitlines()
+    assert said[1:-1] == ["  only now:  /here/juliapkg.json", "  only then: /there/juliapkg.json"]
 
 
 def test_without_julia_json_is_still_one_object(no_julia_environ, tmp_path):

@@ -186,7 +186,9 @@ def test_the_same_parts_have_the_same_digest_whatever_their_order(tmp_path):
 
 def test_a_report_is_read_whole_or_not_at_all(tmp_path):
     path = tmp_path / "report"
-    path.write_text("code\tm\t\t/p/a b.jl\t/p/\\\\x.jl\nfailed\tn\tat its top\\tlevel\nstatements\t7\ncache\t/d/M/a.ji\nend\n")
+    path.write_text(
+        "code\tm\t\t/p/a b.jl\t/p/\\\\x.jl\nfailed\tn\tat its top\\tlevel\nstatements\t7\ncache\t/d/M/a.ji\nend\n"
+    )
     report = layer.read_report(str(path))
     assert report.files == {"m": ("/p/a b.jl", "/p/\\x.jl")}
     assert report.failed == {"n": "at its top\tlevel"}

@@ -149,9 +149,7 @@ def _ask_juliapkg(options: Mapping[str, str], install: bool) -> Environment:
             arguments = [f"--check-bounds={check_bounds}"] if check_bounds else []
             juliapkg.resolve(julia_args=arguments)
         elif not juliapkg.resolve(dry_run=True):
-            raise JuliaNotFoundError(
-                "the Julia project has not been set up yet; the first `import juliacall` does that"
-            )
+            raise JuliaNotFoundError(_why_not_set_up())
         executable = juliapkg.executable()
         return Environment(
             os.path.abspath(shutil.which(executable) or executable),  # PYTHON_JULIAPKG_EXE may be a name on PATH
@@ -171,6 +169,31 @@ def _ask_juliapkg(options: Mapping[str, str], install: bool) -> Environment:
             f"{error}. Install Julia (juliaup or julialang.org), so that `julia` is on PATH, "
             "or name one with PYTHON_JULIAPKG_EXE"
         ) from error
+
+
+def _why_not_set_up() -> str:
+    """Why juliapkg would set the project up now: it never did, or what it goes by is not what it was.
+
+    It goes by the ``juliapkg.json`` files that it sees from ``sys.path`` (`deps_files` in its ``deps.py``): beside a
+    script, but for ``python -m`` in the current directory, and in whatever this virtual environment holds.
+    """
+    from juliapkg.deps import deps_files, load_meta
+
+    before = load_meta()
+    if before is None:
+        return "the Julia project has not been set up yet; the first `import juliacall` does that"
+    known, seen = set(before["deps_files"]), set(deps_files())
+    lines = [f"  only now:  {path}" for path in sorted(seen - known)]
+    lines += [f"  only then: {path}" for path in sorted(known - seen)]
+    if not lines:
+        return "Julia or a juliapkg.json has changed; the next `import juliacall` sets the Julia project up again"
+    return "\n".join(
+        (
+            "from here, juliapkg sees other juliapkg.json files than those that it set the Julia project up with:",
+            *lines,
+            "go to the directory of your program, or `import juliacall` here: that sets the project up again",
+        )
+    )
 
 
 def how_julia_was_found(environment: Environment) -> str:
