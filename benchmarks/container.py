@@ -35,7 +35,7 @@ KINDS = {
     "baked": "where it was baked",
     "shipped": "shipped",
     "from disk": "shipped, image not in memory",
-    "other node": "shipped, another CPU",
+    "forgotten": "shipped, nothing remembered",
 }
 
 
@@ -165,8 +165,8 @@ def measure(container: Container, runs: int, *, once: bool) -> dict:
         container.forget()
         samples["from disk"].append(container.start())
         container.unpack()
-        shutil.rmtree(container.app / ".autoimage" / "v1" / "launch")  # the answers are those for another CPU
-        samples["other node"].append(container.start())
+        shutil.rmtree(container.app / ".autoimage" / "v1" / "launch")  # as on another CPU, whose answers are others
+        samples["forgotten"].append(container.start())
     return {"baked": baked, "starts": {kind: round(statistics.median(s), 3) for kind, s in samples.items()}}
 
 

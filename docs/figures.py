@@ -36,7 +36,8 @@ PHASES = ("import", "load", "first_call", "second_call", "first_result")
 
 def main(arguments: Sequence[str]) -> int:
     """Write, or check; the exit status."""
-    pages = [HERE.parent / "README.md", *sorted(HERE.glob("*.md"))]
+    here = HERE.parent
+    pages = [here / "README.md", here / "examples" / "container" / "README.md", *sorted(HERE.glob("*.md"))]
     changed = [page.name for page in pages if written(page, check="--check" in arguments)]
     if changed and "--check" in arguments:
         print(f"not up to date: {', '.join(changed)}; run python docs/figures.py")
@@ -211,7 +212,31 @@ def third_party() -> str:
     )
 
 
+def container() -> str:
+    """Cold starts of the program in examples/container."""
+    result = measured("container")
+    names = {
+        "plain": "plain juliacall",
+        "baked": "on the image, where it was baked",
+        "shipped": "shipped",
+        "from disk": "shipped, the image on disk alone",
+        "forgotten": "shipped, nothing remembered",
+    }
+    targets = result["targets"]
+    rows = [(name, *(seconds(target["starts"][kind]) for target in targets.values())) for kind, name in names.items()]
+    told = [
+        f"The image for `{name}` has {target['baked']['bytes'] / 1e6:.0f} MB, and was baked in "
+        f"{target['baked']['seconds'] / 60:.0f} minutes."
+        for name, target in targets.items()
+    ]
+    return (
+        table(("a process, from its start to its end", *targets), rows)
+        + f"\n\nMedians of {result['runs']} processes of each kind, {result['cores']} cores. {' '.join(told)}"
+    )
+
+
 FIGURES = {
+    "container": container,
     "front": front,
     "headline": headline,
     "startup": startup,
