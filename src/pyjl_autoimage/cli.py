@@ -212,13 +212,10 @@ def _console(stderr: bool = False) -> Any:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from rich.markup import escape
-
     from .builder import begin_here
     from .report import stdout_to_stderr
     from .store import Store
     from .watching import watcher
-    from .words import bytes_text, count_text, seconds_text
     from .workloads import Caller, tasks
 
     names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target", "time_limit", "libraries")
@@ -255,22 +252,26 @@ def _build(options: argparse.Namespace) -> int:
         told = {"left_out": state.left_out, "workloads": state.workloads, "notes": state.notes}
         print(json.dumps({**facts, **size, **told}))
         return 0
+    _tell_what_was_built(state, image, console)
+    return 0
+
+
+def _tell_what_was_built(state: Any, image: Any, console: Any) -> None:
+    from rich.markup import escape
+
+    from .words import bytes_text, count_text, seconds_text
+
     took = seconds_text(state.finished - state.started)
-    held = (
-        f"{count_text(len(image.packages), 'package')}, {count_text(image.statements, 'statement')}, "
-        f"{bytes_text(image.bytes)}"
-        if image
-        else ""
-    )
-    if image is None:
-        built = f"{len(state.layers)} layers" if len(state.layers) != 1 else "a layer"
-        if state.layers:
-            console.print(f"[bold green]Built[/] {built} in {took}. The next run of the program starts with it.")
-        else:
-            console.print("Nothing new was recorded: no layer is missing.")
-    else:
-        console.print(f"[bold green]Built[/] image [bold]{image_id}[/] in {took}: {held}.")
+    if image is not None:
+        packages, statements = count_text(len(image.packages), "package"), count_text(image.statements, "statement")
+        held = f"{packages}, {statements}, {bytes_text(image.bytes)}"
+        console.print(f"[bold green]Built[/] image [bold]{image.id}[/] in {took}: {held}.")
         console.print("The next Python process starts on it.")
+    elif state.layers:
+        built = f"{len(state.layers)} layers" if len(state.layers) > 1 else "a layer"
+        console.print(f"[bold green]Built[/] {built} in {took}. The next run of the program starts with it.")
+    else:
+        console.print("Nothing new was recorded: no layer is missing.")
     for ran in state.workloads:
         console.print(
             f"[dim]ran[/] {escape(ran['name'])}: {ran['statements']} statements, {ran['new']} of them new, "
@@ -279,7 +280,6 @@ def _build(options: argparse.Namespace) -> int:
     _print_left_out(console, state.left_out)
     for note in state.notes:
         console.print(f"[dim]note:[/] {escape(note)}")
-    return 0
 
 
 def _wait_until_it_begins(handle: Any) -> None:

@@ -27,7 +27,7 @@ from . import choice, profile, programs, settings
 from .attribution import owner
 from .environment import JULIA_SOURCES, locate
 from .errors import AutoimageError
-from .manifest import Package, load_manifest, load_toml, manifest_file, project_file
+from .manifest import Manifest, Package, load_manifest, load_toml, manifest_file, project_file
 from .options import user_options
 from .profile import Profile
 from .recording import INTERPRETED, julia_string
@@ -288,13 +288,7 @@ def _roots(recorded: Profile, packages: Mapping[str, Package]) -> list[str]:
 
 
 def _closure(uuid: str, packages: Mapping[str, Package]) -> set[str]:
-    found, waiting = set(), [uuid]
-    while waiting:
-        package = waiting.pop()
-        if package not in found:
-            found.add(package)
-            waiting += packages[package].deps if package in packages else ()
-    return found
+    return Manifest("", None, packages).closure([uuid])
 
 
 def _bare_start(roots: Iterable[str], packages: Mapping[str, Package], project: str) -> str:

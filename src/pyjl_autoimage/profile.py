@@ -77,7 +77,7 @@ class LoadedPackage:
 
 @dataclass
 class Program:
-    """One Python program of the environment (see `pyjl_autoimage.launch.program`)."""
+    """One Python program of the environment (see `pyjl_autoimage.processes.program_name`)."""
 
     runs: int = 0
     last: float = 0.0
