@@ -131,6 +131,19 @@ def test_no_text_of_a_drawing_is_made_smaller_than_it_is_drawn(world):
     assert min(int(size) for size in re.findall(r"font(?:-size)?: (\d+)px", STYLE)) >= 12
 
 
+def test_builds_say_what_came_of_them_and_not_where_somebody_lives(world, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/jo")
+    monkeypatch.setenv("USERPROFILE", "/home/jo")
+    builds = [
+        PastBuild("a", 1e9, 1e9 + 2, "failed", "no Foo in /home/jo/p/Manifest.toml"),
+        PastBuild("b", 1e9, 1e9 + 2, "cancelled", "the build was cancelled"),
+        PastBuild("c", 1e9, 1e9 + 2, "done", layers=1),
+    ]
+    text = words(composed(world, builds=builds))
+    assert "failed: no Foo in ~/p/Manifest.toml" in text and "1 layer " in text
+    assert "cancelled" in text and "the build was cancelled" not in text
+
+
 def test_what_is_not_listed_is_counted(world):
     many = {f"precompile(Tuple{{typeof(P{n}.f), Int64}})": Statement(milliseconds=1000) for n in range(page.ROWS + 3)}
     assert re.search(r"3 others 3 3\.00 s", words(composed(world, recorded=Profile(many, runs=1))))

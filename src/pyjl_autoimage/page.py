@@ -144,7 +144,7 @@ def _start(explanation: Explanation | None) -> str:
     rows.append(["in all", *(_cell(one.total) for one in named.values())])
     parts = [
         f"<p>{escape(explanation.program)}; measured {escape(_moment(explanation.measured_at))}.</p>",
-        *(f'<div class="wide">{drawing}</div>' for drawing in timeline.pieces(explanation)),
+        f'<div class="wide">{"".join(timeline.pieces(explanation))}</div>',
         _table(["What the time is spent on", *named], rows, last_is_total=True),
     ]
     roots = list(dict.fromkeys(root for one in named.values() for root in one.by_root()))
@@ -163,7 +163,7 @@ def _loaded_cell(packages: Sequence[Any]) -> str:
     if not packages:
         return "-"
     spent = sum(package.end - package.start for package in packages)
-    return f"{seconds_text(spent)} ({len(packages)})"
+    return f"{seconds_text(spent) if spent >= 0.0005 else '< 1 ms'} ({len(packages)})"
 
 
 def _profile(recorded: Profile, explanation: Explanation | None) -> str:
@@ -235,8 +235,9 @@ def _builds(builds: Sequence[PastBuild]) -> str:
         return "<p>No build has ended since builds are remembered.</p>"
     rows = []
     for build in reversed(builds):
-        made = f"image {build.image[:8]}" if build.image else f"{build.layers} layers" if build.layers else "-"
-        result = build.result if not build.error else f"{build.result}: {build.error}"
+        layers = count_text(build.layers, "layer") if build.layers else "-"
+        made = f"image {build.image[:8]}" if build.image else layers
+        result = f"failed: {path_text(build.error)}" if build.result == "failed" and build.error else build.result
         size = bytes_text(build.bytes) if build.bytes else "-"
         rows.append([_moment(build.started), seconds_text(build.finished - build.started), made, size, result])
     drawing = timeline.draw_builds(builds[-20:], PHASES)
