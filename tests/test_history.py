@@ -46,6 +46,8 @@ def test_a_build_is_noted_once(store, noted):
     noted("a", "failed")
     (build,) = history.read(store, "e")
     assert (build.result, build.error) == ("failed", "no compiler")
+    noted("b", "failed", error="PackageCompiler failed (status 1):\nERROR: the sky fell\nStacktrace")
+    assert history.read(store, "e")[-1].error == "ERROR: the sky fell"
 
 
 def test_the_phase_in_which_it_ended_counts(store, noted):

@@ -15,7 +15,9 @@ from pyjl_autoimage.explain import Compiled, Explanation, Phase, Timeline
 from pyjl_autoimage.history import PastBuild
 from pyjl_autoimage.profile import Profile, Statement, parse_statement
 from pyjl_autoimage.store import write_json
+from pyjl_autoimage.timeline import STYLE, WIDTH
 
+from colours import contrast
 from standin import World
 
 VOID = {"meta", "br", "link", "img", "hr"}
@@ -100,15 +102,59 @@ def test_it_asks_nobody_for_anything(world):
 
 def test_light_dark_and_printed(world):
     html = composed(world)
-    assert "prefers-color-scheme: dark" in html and "@media print" in html and "viewport" in html
+    assert "@media print" in html and "viewport" in html
+    assert (
+        html.count("prefers-color-scheme: dark") == html.count("@media screen and (prefers-color-scheme: dark)") > 1
+    )
+
+
+def test_text_can_be_read_in_light_and_dark(world):
+    light, dark = (dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in composed(world).split("@media")[:2])
+    assert light.keys() == dark.keys()
+    for colours in (light, dark):
+        for name in ("ink", "dim", "good", "bad"):
+            assert contrast(colours[name], colours["paper"]) >= 4.5, (name, colours)
+
+
+def test_what_a_reader_that_does_not_see_is_told(world):
+    html = composed(world)
+    assert '<html lang="en">' in html and re.search(r"<title>\S.*</title>", html)
+    assert re.findall(r"<h(\d)", html) == ["1", "2", "2", "2", "2"]
+    assert len(re.findall(r"<th\b", html)) == len(re.findall(r"<th scope=", html)) > 0
+    drawings = re.findall(r"<svg[^>]*>", html)
+    assert len(drawings) == 4 and all(re.search(r'role="img" aria-label="[^"]+"', one) for one in drawings)
+
+
+def test_no_text_of_a_drawing_is_made_smaller_than_it_is_drawn(world):
+    html = composed(world)
+    assert re.search(rf"\.wide svg {{[^}}]*min-width: {WIDTH}px", html)
+    assert min(int(size) for size in re.findall(r"font(?:-size)?: (\d+)px", STYLE)) >= 12
+
+
+def test_builds_say_what_came_of_them_and_not_where_somebody_lives(world, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/jo")
+    monkeypatch.setenv("USERPROFILE", "/home/jo")
+    builds = [
+        PastBuild("a", 1e9, 1e9 + 2, "failed", "no Foo in /home/jo/p/Manifest.toml"),
+        PastBuild("b", 1e9, 1e9 + 2, "cancelled", "the build was cancelled"),
+        PastBuild("c", 1e9, 1e9 + 2, "done", layers=1),
+    ]
+    text = words(composed(world, builds=builds))
+    assert "failed: no Foo in ~/p/Manifest.toml" in text and "1 layer " in text
+    assert "cancelled" in text and "the build was cancelled" not in text
+
+
+def test_what_is_not_listed_is_counted(world):
+    many = {f"precompile(Tuple{{typeof(P{n}.f), Int64}})": Statement(milliseconds=1000) for n in range(page.ROWS + 3)}
+    assert re.search(r"3 others 3 3\.00 s", words(composed(world, recorded=Profile(many, runs=1))))
+    held = Contents("i", 1_000_000, tuple(Held(f"P{n}", "u", 2, 1000) for n in range(page.ROWS + 3)))
+    assert re.search(r"3 others 6 3 kB", words(composed(world, held=held)))
 
 
 def test_where_nothing_is_known_yet(world):
-    html = composed(
-        world, image=None, why="there is no image", explanation=None, recorded=Profile(), held="No.", builds=[]
-    )
+    html = composed(world, image=None, why="", explanation=None, recorded=Profile(), held="No.", builds=[])
     text = words(html)
-    assert "Slow." in text and "there is no image" in text and "Nothing has been recorded" in text
+    assert "Slow." in text and "none yet" in text and "Nothing has been recorded" in text
     assert "No start has been measured" in text and "No build has ended" in text
 
 
@@ -136,7 +182,7 @@ def test_the_command_writes_it(world):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     text = words((world.root / "r.html").read_text())
-    assert "there is no image" in text and "alert(1)" in text
+    assert "There is no valid image" in text and "alert(1)" in text
     assert result.stdout == "The report is in r.html\n"
     refused = subprocess.run(
         [sys.executable, "-m", "pyjl_autoimage", "report", "--no-measure", "nowhere/r.html"],

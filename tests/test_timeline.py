@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from pyjl_autoimage import timeline
 from pyjl_autoimage.explain import Explanation, Timeline, read
 from pyjl_autoimage.history import PastBuild
 from pyjl_autoimage.jobs import PHASES
+
+from colours import contrast
 
 SVG = "{http://www.w3.org/2000/svg}"
 NS = 1_000_000_000
@@ -48,8 +51,7 @@ def texts(svg: ET.Element) -> list[tuple[float, float, float, str]]:
     """Left, right, base line and content of each text, a character having the width that is reckoned with."""
     found = []
     for text in svg.iter(f"{SVG}text"):
-        size = float((text.get("style") or "font-size:12px").removeprefix("font-size:").removesuffix("px"))
-        size = 16 if "title" in (text.get("class") or "") else size
+        size = 16 if "title" in (text.get("class") or "") else 12
         width = timeline.GLYPH * size / 12 * len(text.text or "")
         x, y = float(text.get("x", 0)), float(text.get("y", 0))
         left = {"end": x - width, "middle": x - width / 2}.get(text.get("text-anchor") or "", x)
@@ -83,8 +85,38 @@ def test_bars_lie_within_the_drawing(explanation):
         assert x >= 0 and x + width <= timeline.WIDTH + 0.5
 
 
-def test_light_and_dark(explanation):
-    assert "prefers-color-scheme: dark" in timeline.draw(explanation)
+def test_light_and_dark_but_light_on_paper(explanation):
+    text = timeline.draw(explanation)
+    assert (
+        text.count("prefers-color-scheme: dark") == text.count("@media screen and (prefers-color-scheme: dark)") == 1
+    )
+
+
+def test_every_text_can_be_read_on_what_is_behind_it(explanation):
+    styles = dict(re.findall(r"\.tl \.(dark|light) \{ fill: (#\w{6}) \}", timeline.STYLE))
+    seen, behind = set(), ""
+    for element in ET.fromstring(timeline.draw(explanation)).iter():
+        of = element.get("class")
+        if element.tag == f"{SVG}rect":
+            behind = element.get("fill", "")
+        elif element.tag == f"{SVG}text" and of in styles:  # the label of the bar before it
+            assert contrast(styles[of], behind) >= 4.5, (element.text, behind)
+            seen.add(of)
+    assert seen == {"dark", "light"}
+    for kind, colour in timeline.COLOURS.items():
+        assert contrast(styles["light" if kind in timeline._LIGHT_TEXT else "dark"], colour) >= 4.5, kind
+
+
+def test_pieces_are_the_whole(explanation):
+    pieces = [ET.fromstring(piece) for piece in timeline.pieces(explanation)]
+    whole = [content for *_, content in texts(ET.fromstring(timeline.draw(explanation)))]
+    assert [content for piece in pieces for *_, content in texts(piece)] == whole
+    assert len(pieces) == len({piece.get("aria-label") for piece in pieces}) == 3
+    assert {piece.get("role") for piece in pieces} == {"img"}
+    # On paper of 19 by 27 cm none is higher than a page.
+    assert all(float(piece.get("height", 0)) < 27 / 19 * timeline.WIDTH for piece in pieces)
+    nothing = Explanation("fit.py", "1.10.4", 1.0, ())
+    assert len(timeline.pieces(nothing)) == 1
 
 
 def test_it_asks_nobody_for_anything(explanation):

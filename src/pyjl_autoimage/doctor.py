@@ -17,7 +17,7 @@ from ._version import __version__
 from .environment import Environment, JuliaFacts, how_julia_was_found, how_project_was_found, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Image, Situation
-from .jobs import State
+from .jobs import State, error_line
 from .manifest import ManifestError, load_manifest, manifest_file
 from .options import code_flags, user_options
 from .recipe import PYTHONCALL_UUID
@@ -241,8 +241,7 @@ def _last_build(environment: Environment, store: Store) -> Iterator[Check]:
         return
     when = ago_text(state.finished or state.started)
     if state.state == "failed":
-        said = next((line for line in state.error.splitlines() if "ERROR" in line), state.error.partition("\n")[0])
-        yield Check("last build", False, f"failed {when}: {said}", "`log` shows all that it said")
+        yield Check("last build", False, f"failed {when}: {error_line(state.error)}", "`log` shows all that it said")
     else:
         yield Check("last build", True, f"{state.state}, {when}")
 

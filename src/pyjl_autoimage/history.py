@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .jobs import State
+from .jobs import State, error_line
 from .store import Store, write_atomically
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class PastBuild:
     result: str
     """``done``, ``failed`` or ``cancelled``."""
     error: str = ""
-    """The first line of what it said, where it failed."""
+    """The line of what it said that says most, where it failed."""
     image: str | None = None
     """Id of the image that it published; None: layers only, or nothing."""
     bytes: int = 0
@@ -66,7 +66,7 @@ def note(store: Store, environment_id: str, state: State, image: Image | None = 
         started=round(state.started, 1),
         finished=round(finished, 1),
         result=state.state,
-        error=(state.error.strip().splitlines() or [""])[0][:300],
+        error=error_line(state.error)[:300] if state.error.strip() else "",
         image=state.image,
         bytes=image.bytes if image else 0,
         packages=len(image.packages) if image else 0,

@@ -23,7 +23,7 @@ from .options import code_flags, user_options
 from .profile import Profile
 from .settings import Settings
 from .store import Store
-from .words import bytes_text, path_text, seconds_text
+from .words import bytes_text, count_text, path_text, seconds_text
 
 __all__ = ["page"]
 
@@ -50,7 +50,7 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
     explanation = explain(tell=tell) if measure else last(store, environment.id)
     recorded = profile.peek(store, environment.id)
     image, why = _image(store, environment, code_flags(options), settled)
-    held: Contents | str = "There is no image."
+    held: Contents | str = "There is no valid image."
     if image is not None:
         tell("looking into the image")
         try:
@@ -75,7 +75,7 @@ def _image(store: Store, environment: Any, flags: Mapping[str, str], settled: Se
     trusted = settled.trusted_stores
     images = choice.images_of(environment, store, trusted)
     if not images:
-        return None, "there is no image"
+        return None, ""
     try:
         situation = choice.situation_of(environment, store, flags)
     except (AutoimageError, ValueError) as error:
@@ -116,11 +116,13 @@ def _summary(julia_version: str, project: str, image: Image | None, why: str, re
     if image:
         facts["Image"] = (
             f"{image.id}, built {_moment(image.built_at)} in {seconds_text(image.build_seconds)}, "
-            f"{bytes_text(image.bytes)}, {len(image.packages)} packages, {image.statements} statements"
+            f"{bytes_text(image.bytes)}, {count_text(len(image.packages), 'package')}, "
+            f"{count_text(image.statements, 'statement')}"
         )
     else:
-        facts["Image"] = f"none that is valid: {why}" if why else "none that is valid"
-    facts["Profile"] = f"{len(recorded.statements)} statements of {recorded.runs} recorded runs"
+        facts["Image"] = f"none is valid: {why}" if why else "none yet"
+    runs = count_text(recorded.runs, "recorded run")
+    facts["Profile"] = f"{count_text(len(recorded.statements), 'statement')} of {runs}"
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
     return f"<dl>{rows}</dl>"
 
@@ -142,7 +144,7 @@ def _start(explanation: Explanation | None) -> str:
     rows.append(["in all", *(_cell(one.total) for one in named.values())])
     parts = [
         f"<p>{escape(explanation.program)}; measured {escape(_moment(explanation.measured_at))}.</p>",
-        f'<div class="wide">{timeline.draw(explanation)}</div>',
+        f'<div class="wide">{"".join(timeline.pieces(explanation))}</div>',
         _table(["What the time is spent on", *named], rows, last_is_total=True),
     ]
     roots = list(dict.fromkeys(root for one in named.values() for root in one.by_root()))
@@ -161,7 +163,7 @@ def _loaded_cell(packages: Sequence[Any]) -> str:
     if not packages:
         return "-"
     spent = sum(package.end - package.start for package in packages)
-    return f"{seconds_text(spent)} ({len(packages)})"
+    return f"{seconds_text(spent) if spent >= 0.0005 else '< 1 ms'} ({len(packages)})"
 
 
 def _profile(recorded: Profile, explanation: Explanation | None) -> str:
@@ -193,14 +195,19 @@ def _profile(recorded: Profile, explanation: Explanation | None) -> str:
             f"<td>{count}</td><td>{f'{_cell(seconds)} ({known})' if known else '-'}</td>"
             f"<td class='bars'>{_bar(seconds / most if most else 0)}</td></tr>"
         )
+    if order[ROWS:]:
+        rest = [found[package] for package in order[ROWS:]]
+        rows.append(
+            f"<tr><th scope='row'>{len(rest)} others</th><td>{sum(entry[0] for entry in rest)}</td>"
+            f"<td>{_cell(sum(entry[1] for entry in rest))}</td><td class='bars'></td></tr>"
+        )
     how = "Costs are those that Julia noted when it was recorded"
     noted = any(statement.milliseconds for statement in recorded.statements.values())
     if not noted and plain is not None and plain.estimated:
         how = "Costs are estimates, from the plain start above: this Julia does not time single methods"
     return (
         f"<p class='note'>{how}; in parentheses, of how many statements they are known.</p>"
-        "<table><thead><tr><th>Package</th><th>Statements</th><th>Cost</th><th class='bars'></th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f"{_head('Package', 'Statements', 'Cost', '')}<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -228,20 +235,33 @@ def _builds(builds: Sequence[PastBuild]) -> str:
         return "<p>No build has ended since builds are remembered.</p>"
     rows = []
     for build in reversed(builds):
-        made = f"image {build.image[:8]}" if build.image else f"{build.layers} layers" if build.layers else "-"
-        result = build.result if not build.error else f"{build.result}: {build.error}"
+        layers = count_text(build.layers, "layer") if build.layers else "-"
+        made = f"image {build.image[:8]}" if build.image else layers
+        result = f"failed: {path_text(build.error)}" if build.result == "failed" and build.error else build.result
         size = bytes_text(build.bytes) if build.bytes else "-"
         rows.append([_moment(build.started), seconds_text(build.finished - build.started), made, size, result])
     drawing = timeline.draw_builds(builds[-20:], PHASES)
-    return f'<div class="wide">{drawing}</div>' + _table(["Began", "Took", "Made", "Size", "Result"], rows)
+    table = _table(["Began", "Took", "Made", "Size", "Result"], rows, kind="builds")
+    return f'<div class="wide">{drawing}</div>{table}'
 
 
 def _bar(share: float) -> str:
     return "" if share <= 0 else f'<span class="bar" style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></span>'
 
 
+def _head(*names: str, kind: str = "") -> str:
+    """The beginning of a table. A column without a name is one of bars."""
+    cells = (f'<th scope="col">{escape(name)}</th>' if name else '<td class="bars"></td>' for name in names)
+    return f'<div class="wide"><table class="{kind}"><thead><tr>{"".join(cells)}</tr></thead>'
+
+
 def _table(
-    head: Iterable[str], rows: Iterable[Sequence[str]], *, bars: bool = False, last_is_total: bool = False
+    head: Iterable[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    bars: bool = False,
+    last_is_total: bool = False,
+    kind: str = "",
 ) -> str:
     """A table; the first column names the row. Cells are text, but the last one where it is a bar."""
     rows = list(rows)
@@ -251,5 +271,4 @@ def _table(
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in others)
         total = ' class="total"' if last_is_total and number == len(rows) - 1 else ""
         lines.append(f'<tr{total}><th scope="row">{escape(first)}</th>{cells}{bar}</tr>')
-    names = "".join(f"<th{' class=bars' if not name else ''}>{escape(name)}</th>" for name in head)
-    return f"<div class='wide'><table><thead><tr>{names}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    return f"{_head(*head, kind=kind)}<tbody>{''.join(lines)}</tbody></table></div>"

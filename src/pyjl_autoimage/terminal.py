@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .jobs import error_line
 from .measured import TIERS
 from .words import about_text, ago_text, bytes_text, count_text, path_text, program_text, seconds_text
 
@@ -144,12 +145,6 @@ def _show_build(build: dict[str, Any], console: Any) -> None:
         when = ago_text(build["finished"] or build["started"])
         _say(console, f"The last build failed {when}:", "red", error_line(build["error"]))
         _hint(console, "pyjl-autoimage log", "shows all that it said")
-
-
-def error_line(error: str | None) -> str:
-    """The one line of a build's error that says most."""
-    lines = (error or "no reason was left").splitlines()
-    return next((line for line in lines if line.startswith("ERROR")), lines[0])
 
 
 def _show_prospect(data: dict[str, Any], console: Any) -> None:

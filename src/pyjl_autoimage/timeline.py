@@ -13,7 +13,7 @@ from .explain import KINDS, Explanation, Timeline
 from .history import PastBuild
 from .words import seconds_text
 
-__all__ = ["draw", "draw_builds", "shortened", "ways"]
+__all__ = ["draw", "draw_builds", "pieces", "shortened", "ways"]
 
 WIDTH = 960
 MARGIN = 16
@@ -29,12 +29,12 @@ COLOURS = {
     "image": "#5566d6",
     "pythoncall": "#a371d9",
     "packages": "#e09b2d",
-    "compilation": "#d9483b",
+    "compilation": "#cf3f32",
     "running": "#9fd3b4",
     "exit": "#d5b8d8",
     "measuring": "#d3d7dc",
 }
-_OF_PHASES = ("#57a5d8", "#e09b2d", "#5566d6", "#d9483b", "#2da44e", "#a371d9", "#1f7f8c", "#b3a58f", "#8c96a3",
+_OF_PHASES = ("#57a5d8", "#e09b2d", "#5566d6", "#cf3f32", "#2da44e", "#a371d9", "#1f7f8c", "#b3a58f", "#8c96a3",
               "#9fd3b4", "#d5b8d8", "#c76b98")  # fmt: skip
 _OF_WAYS = (COLOURS["compilation"], COLOURS["ours"])
 _LIGHT_TEXT = {"libjulia", "image", "compilation"}
@@ -51,7 +51,7 @@ STYLE = """
 .tl .dark { fill: #16191d }
 .tl .light { fill: #ffffff }
 .tl rect.bar { stroke: #ffffff; stroke-width: 0.6 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
 .tl text { fill: #e6edf3 }
 .tl .paper { fill: #0d1117 }
 .tl .dim { fill: #9198a1 }
@@ -93,10 +93,9 @@ class _Canvas:
         self.parts: list[str] = []
         self.y = float(MARGIN)
 
-    def text(self, x: float, y: float, text: str, *classes: str, anchor: str = "start", size: float = 12) -> None:
+    def text(self, x: float, y: float, text: str, *classes: str, anchor: str = "start") -> None:
         """A line of text with its base line at y."""
         more = f' text-anchor="{anchor}"' if anchor != "start" else ""
-        more += f' style="font-size:{size:g}px"' if size != 12 else ""
         more += f' class="{" ".join(classes)}"' if classes else ""
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{more}>{_xml(text)}</text>')
 
@@ -145,8 +144,31 @@ def draw(explanation: Explanation, *, rows: int = 10) -> str:
         explanation: what was measured.
         rows: packages and statements that are listed, at most.
     """
-    canvas = _Canvas()
+    canvas, named = _Canvas(), ways(explanation)
+    _start(canvas, explanation, named)
+    _packages(canvas, named, rows)
+    _statements(canvas, named, rows)
+    return canvas.document(f"What a start does: {explanation.program}")
+
+
+def pieces(explanation: Explanation, *, rows: int = 10) -> list[str]:
+    """The same as several SVG documents, one below the other, each of which fits on a page of paper."""
+    whole = [_Canvas(), _Canvas(), _Canvas()]
+    start, packages, statements = whole
     named = ways(explanation)
+    _start(start, explanation, named)
+    _packages(packages, named, rows)
+    _statements(statements, named, rows)
+    labels = ("What a start does", "Compilation by package", "The costliest methods compiled")
+    return [
+        canvas.document(f"{label}: {explanation.program}")
+        for canvas, label in zip(whole, labels, strict=True)
+        if canvas.parts
+    ]
+
+
+def _start(canvas: _Canvas, explanation: Explanation, named: Mapping[str, Timeline]) -> None:
+    """What was measured, how long it took, and what happened when."""
     canvas.y += 8
     canvas.text(MARGIN, canvas.y + 6, shortened(explanation.program, 84), "title")
     canvas.y += 26
@@ -159,9 +181,6 @@ def draw(explanation: Explanation, *, rows: int = 10) -> str:
     _legend(canvas, named)
     for name, timeline in named.items():
         _detail(canvas, name, timeline)
-    _packages(canvas, named, rows)
-    _statements(canvas, named, rows)
-    return canvas.document(f"What a start does: {explanation.program}")
 
 
 def _overview(canvas: _Canvas, named: Mapping[str, Timeline]) -> None:
@@ -190,17 +209,13 @@ def _legend(canvas: _Canvas, named: Mapping[str, Timeline]) -> None:
     kinds = [kind for kind in KINDS if any(of[kind] > 0 for of in seconds)]
     column = (WIDTH - 2 * MARGIN) / 3
     rows = -(-len(kinds) // 3)
-    canvas.text(
-        MARGIN, canvas.y + 12, f"compilation is taken out of all else; seconds: {' → '.join(named)}", "dim", size=11
-    )
+    canvas.text(MARGIN, canvas.y + 12, f"compilation is taken out of all else; seconds: {' → '.join(named)}", "dim")
     canvas.y += 20
     for number, kind in enumerate(kinds):
         x, y = MARGIN + column * (number // rows), canvas.y + 20 * (number % rows)
         canvas.parts.append(f'<rect x="{x:.1f}" y="{y + 3:.1f}" width="11" height="11" fill="{COLOURS[kind]}"/>')
         canvas.text(x + 17, y + 13, KINDS[kind])
-        canvas.text(
-            x + column - 18, y + 13, " → ".join(_figure(of[kind]) for of in seconds), "dim", anchor="end", size=12
-        )
+        canvas.text(x + column - 18, y + 13, " → ".join(_figure(of[kind]) for of in seconds), "dim", anchor="end")
     canvas.y += 20 * rows + 14
 
 
@@ -230,7 +245,7 @@ def _detail(canvas: _Canvas, name: str, timeline: Timeline) -> None:
         x = left + tick * scale
         canvas.parts.append(f'<line class="line" x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>')
         anchor = "end" if x + 30 > WIDTH - MARGIN else "middle" if tick else "start"
-        canvas.text(x, y + 12, f"{tick:g} s", "dim", anchor=anchor, size=11)
+        canvas.text(x, y + 12, f"{tick:g} s", "dim", anchor=anchor)
     for lane, height in _LANES.items():
         for start, end, colour, title, label, light in _bars(lane, timeline):
             canvas.bar(left + start * scale, canvas.y, (end - start) * scale, height, colour, title, label, light)
@@ -302,8 +317,9 @@ def _packages(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None
         canvas.text(x + 32, canvas.y + 12, name, "dim")
         x += _width(name) + 32
     canvas.y += 22
+    figures = {package: " → ".join(_of_package(of.get(package)) for of in by_way.values()) for package in packages}
     left = MARGIN + 190
-    room = WIDTH - MARGIN - left - 190
+    room = WIDTH - MARGIN - left - max(map(_width, figures.values())) - 10
     longest = max(order.values())
     for package in packages:
         canvas.text(MARGIN, canvas.y + 13, shortened(package, 25))
@@ -313,8 +329,7 @@ def _packages(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None
             title = f"{list(by_way)[number]}: {count} methods, {seconds_text(seconds)}"
             width = room * seconds / longest
             canvas.bar(left, canvas.y + 2 + number * height, width, height, _OF_WAYS[number % 2], title)
-        figures = " → ".join(_of_package(of.get(package)) for of in by_way.values())
-        canvas.text(WIDTH - MARGIN, canvas.y + 13, figures, "dim", anchor="end", size=11)
+        canvas.text(WIDTH - MARGIN, canvas.y + 13, figures[package], "dim", anchor="end")
         canvas.y += 20
     canvas.y += 14
 
@@ -339,7 +354,7 @@ def _statements(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> No
             canvas.text(MARGIN + 70, canvas.y + 12, seconds, anchor="end")
             statement = compiled.statement.removeprefix("precompile(Tuple{").removesuffix("})")
             canvas.text(MARGIN + 82, canvas.y + 12, shortened(compiled.package, 20), "dim")
-            canvas.text(MARGIN + 82 + 150, canvas.y + 12, shortened(statement, 96), size=11)
+            canvas.text(MARGIN + 82 + 150, canvas.y + 12, shortened(statement, 96))
             canvas.y += 18
         canvas.y += 14
 
