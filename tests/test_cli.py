@@ -84,6 +84,27 @@ def test_our_commands_take_settings_from_the_project_that_they_are_given_in(worl
     assert f"{world.root / 'pyproject.toml'}: [tool.pyjl-autoimage] image-threads = 'many'" in result.stderr
 
 
+def test_the_script_sees_the_current_directory_as_python_m_does(tmp_path):
+    code = "import sys\nfrom pyjl_autoimage.__main__ import main\nsys.argv = ['pyjl-autoimage', 'run', '--help']\n"
+    code += "sys.path.remove('')\nmain()\nprint(sys.path[-1])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == str(tmp_path)
+
+
+def test_a_build_s_log_is_there_though_the_project_must_be_set_up_again(tmp_path, monkeypatch):
+    from juliapkg import deps
+    from juliapkg.state import STATE
+
+    monkeypatch.setattr(deps, "load_meta", lambda: {"executable": sys.executable, "deps_files": {}})
+    monkeypatch.setattr("juliapkg.resolve", lambda **_: False)
+    monkeypatch.setitem(STATE, "project", str(tmp_path))
+    found = locate(install=False, outdated=True)
+    assert (found.executable, found.project) == (sys.executable, str(tmp_path))
+    monkeypatch.setattr(deps, "load_meta", lambda: None)
+    with pytest.raises(JuliaNotFoundError):
+        locate(install=False, outdated=True)
+
+
 def test_an_executable_that_is_no_julia(world):
     world.executable.write_text("#!/bin/sh\necho I am no Julia\n")
     result = cli(world.environ, "status")

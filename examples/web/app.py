@@ -1,6 +1,6 @@
 """A web service whose first request is as fast as any: sales as CSV come in, totals of each region go out as JSON.
 
-    pip install flask pyjl-autoimage
+    pip install flask    # and this package: `pip install .` in its repository
     cd examples/web
     python -m pyjl_autoimage build --train app.py    # once: bakes what `first_request` compiles
     python app.py

@@ -391,7 +391,7 @@ def _environment_and_store() -> tuple[str, Any]:
 
     store = Store(_home({}))
     with stdout_to_stderr():
-        return locate(user_options(), install=False).id, store
+        return locate(user_options(), install=False, outdated=True).id, store
 
 
 def _export(options: argparse.Namespace) -> int:

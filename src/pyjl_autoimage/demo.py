@@ -69,7 +69,8 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
         _run(stage, home, plain=False)
     with console.status("running it on plain juliacall"):
         stock = _run(stage, home, plain=True)
-    console.print(f"Plain juliacall: first result after {seconds_text(stock['first_result'])}. Building an image.")
+    console.print(f"Plain juliacall: first result after {seconds_text(stock['first_result'])}.")
+    console.print("Building an image: 5 to 10 minutes, 6 to 9 GB of memory. Ctrl-C stops it.")
     # The demo bakes whatever its project has: also packages that a prepared project tracks by path.
     wanted = settled.with_values(home=home, dev_packages="bake", libraries=False)
     began = time.monotonic()
@@ -233,3 +234,7 @@ def _show(stock: dict[str, Any], fast: dict[str, Any], took: float, console: Any
         )
     console.print(table)
     console.print(f"The image was built in {seconds_text(took)}. Both gave the same answer.")
+    console.print(
+        "What is left of the first call is Julia code in a string, which no image can hold. In a file, which "
+        "`include` of this package gives as a module, it comes compiled, too. Next: docs/quickstart.md"
+    )

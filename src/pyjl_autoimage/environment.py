@@ -108,13 +108,14 @@ class JuliaFacts:
         return asdict(self)
 
 
-def locate(options: Mapping[str, str] | None = None, *, install: bool = True) -> Environment:
+def locate(options: Mapping[str, str] | None = None, *, install: bool = True, outdated: bool = False) -> Environment:
     """Find executable and project exactly as juliacall does.
 
     Args:
         options: what the user gave juliacall: any of ``exe``, ``project``, ``lib``, ``home``, ``check_bounds``.
         install: let juliapkg install and resolve what is missing, as juliacall would. False asks only
             for what is there already.
+        outdated: (with `install` False) also what juliapkg would set up again at the next start. Its id is the same.
 
     Raises:
         JuliaNotFoundError: there is none, or (with `install` False) it has not been set up yet.
@@ -136,10 +137,10 @@ def locate(options: Mapping[str, str] | None = None, *, install: bool = True) ->
         raise JuliaNotFoundError(
             "PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT must be set together, not only one of them"
         )
-    return _ask_juliapkg(options, install)
+    return _ask_juliapkg(options, install, outdated)
 
 
-def _ask_juliapkg(options: Mapping[str, str], install: bool) -> Environment:
+def _ask_juliapkg(options: Mapping[str, str], install: bool, outdated: bool) -> Environment:
     import juliapkg
 
     try:
@@ -149,6 +150,9 @@ def _ask_juliapkg(options: Mapping[str, str], install: bool) -> Environment:
             arguments = [f"--check-bounds={check_bounds}"] if check_bounds else []
             juliapkg.resolve(julia_args=arguments)
         elif not juliapkg.resolve(dry_run=True):
+            before = _as_it_was_set_up() if outdated else None
+            if before is not None:
+                return before
             raise JuliaNotFoundError(_why_not_set_up())
         executable = juliapkg.executable()
         return Environment(
@@ -171,6 +175,15 @@ def _ask_juliapkg(options: Mapping[str, str], install: bool) -> Environment:
         ) from error
 
 
+def _as_it_was_set_up() -> Environment | None:
+    from juliapkg.deps import load_meta
+    from juliapkg.state import STATE
+
+    before = load_meta()
+    executable = before and shutil.which(before["executable"])
+    return Environment(os.path.abspath(executable), os.path.abspath(STATE["project"])) if executable else None
+
+
 def _why_not_set_up() -> str:
     """Why juliapkg would set the project up now: it never did, or what it goes by is not what it was.
 
@@ -181,7 +194,7 @@ def _why_not_set_up() -> str:
 
     before = load_meta()
     if before is None:
-        return "the Julia project has not been set up yet; the first `import juliacall` does that"
+        return "the Julia project has not been set up yet: run your program once (`import juliacall` sets it up)"
     known, seen = set(before["deps_files"]), set(deps_files())
     lines = [f"  only now:  {path}" for path in sorted(seen - known)]
     lines += [f"  only then: {path}" for path in sorted(known - seen)]

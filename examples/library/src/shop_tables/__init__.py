@@ -1,6 +1,6 @@
 """Totals of a shop's sales, computed by Julia's DataFrames.
 
-    pip install examples/library pyjl-autoimage
+    pip install . examples/library    # in the repository
     python -m pyjl_autoimage build      # finds what `images.py` declares, by the package's metadata, and bakes it
     python -m pyjl_autoimage run -c "import shop_tables; print(shop_tables.totals(['bread', 'milk'], [2.5, 1]))"
 
