@@ -13,6 +13,7 @@ import argparse
 import io
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -182,7 +183,7 @@ def main() -> int:
     manifest = project / "Manifest.toml"
     text = manifest.read_text()
     head, tables = text.split("[[deps.Tables]]", 1)
-    manifest.write_text(head + "[[deps.Tables]]" + tables.replace('version = "', 'version = "9', 1))
+    manifest.write_text(head + "[[deps.Tables]]" + re.sub(r'"\d+\.\d+\.\d+"', '"1.99.0"', tables, count=1))
     ours("status", picture="status-stale")
     manifest.write_text(text)
 
