@@ -333,7 +333,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
     if unresolved:
-        note = f"{len(unresolved)} of {len(statements)} statements could not be compiled again"
+        note = f"{len(unresolved)} of {len(statements)} statements cannot be compiled ahead, but when they are called"
         work.state.notes.append(note)
 
     work.enter("outside")

@@ -198,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("id", help="the image's id, as status shows it")
     restore.set_defaults(command=_restore)
 
-    demo = commands.add_parser("demo", help="see it work: a real program stock, recorded, built, and run again")
+    demo = commands.add_parser("demo", help="see it work: a real program on plain juliacall and on an image")
     demo.add_argument("--keep", action="store_true", help="keep the demo's image and Julia project")
     demo.add_argument("--json", action="store_true", help="print one JSON object")
     demo.set_defaults(command=_demo)
