@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .jobs import State
 from .store import Store, write_atomically
 
 if TYPE_CHECKING:
     from .image import Image
+    from .jobs import State
 
 __all__ = ["PastBuild", "note", "read"]
 
