@@ -9,18 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest
-
 from pyjl_autoimage.clean import clean, prune
 
-from standin import World
-
 BIG = 10**9
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def ids(world):

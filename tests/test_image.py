@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,11 +12,6 @@ from pyjl_autoimage.image import Image, Situation, baked_package, mismatches
 from pyjl_autoimage.manifest import ManifestError
 
 from standin import EXAMPLE_UUID, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def situation(world, **changes):

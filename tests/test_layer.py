@@ -17,12 +17,7 @@ from pyjl_autoimage.manifest import load_toml
 from pyjl_autoimage.profile import Code
 from pyjl_autoimage.store import depot_of
 
-from standin import EXAMPLE_UUID, World, age, start_in
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+from standin import EXAMPLE_UUID, age, start_in
 
 
 def told_of(told: dict) -> list[str]:

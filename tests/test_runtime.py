@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,11 @@ import pytest
 from pyjl_autoimage import launch
 
 from standin import World, age, start_in
+from standin import python as python_of
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-def python(world, code, *arguments, **environ):
-    return subprocess.run(
-        [sys.executable, *arguments, "-c", code],
-        env={**world.environ, **environ},
-        cwd=world.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def python(world: World, code: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return python_of({**world.environ, **environ}, *arguments, "-c", code, cwd=world.root)
 
 
 def test_importing_the_package_starts_nothing(world):

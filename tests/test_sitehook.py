@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from environments import VirtualEnvironment
+from environments import PACKAGE, VirtualEnvironment
 from standin import World
 
 HOOKED = "import sys; print([f.pyjl_autoimage for f in sys.meta_path if hasattr(f, 'pyjl_autoimage')])"
@@ -140,7 +140,7 @@ def test_a_broken_package_without_a_place_for_its_log(enabled, world):
 def test_status_tells_the_last_error(enabled, world):
     break_(enabled, "older")
     enabled("-c", TOLD, environ=world.environ)
-    shutil.copy(Path(__file__).parent.parent / "src/pyjl_autoimage/hook.py", enabled.package / "hook.py")
+    shutil.copy(PACKAGE / "hook.py", enabled.package / "hook.py")
     error = status(enabled, world)["hook"]["error"]
     assert str(enabled.python) in error and "ImportError: cannot import name 'find_spec'" in error
     shown = enabled("-m", "pyjl_autoimage", "status", environ={**world.environ, "COLUMNS": "500"}).stdout

@@ -11,13 +11,6 @@ import pytest
 from pyjl_autoimage.processes import hostname, is_alive, name_of_this_process
 from pyjl_autoimage.store import Store, read_json, write_atomically
 
-from standin import World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
 
 def test_making_a_store_touches_nothing(tmp_path):
     Store(str(tmp_path / "store"))

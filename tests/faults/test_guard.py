@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from pyjl_autoimage import guard
 
-from standin import World, start_in
+from standin import World, cli, python, start_in
 
 DIE = """
 import os, sys, signal, ctypes
@@ -109,11 +108,6 @@ def test_a_directory_that_cannot_be_made(tmp_path):
 # -- a whole start-up, with a stand-in juliacall that dies ---------------------------------------------
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 def deadly(world: World, how: str) -> None:
     """juliacall dies when it is given an image."""
     module = world.site / "juliacall" / "__init__.py"
@@ -123,18 +117,8 @@ def deadly(world: World, how: str) -> None:
 
 
 def start(world: World, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from pyjl_autoimage import jl; import juliacall; print(juliacall.CONFIG['sysimage'])",
-        ],
-        env={**world.environ, **environ},
-        cwd=world.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    code = "from pyjl_autoimage import jl; import juliacall; print(juliacall.CONFIG['sysimage'])"
+    return python({**world.environ, **environ}, "-c", code, cwd=world.root)
 
 
 @pytest.mark.parametrize(
@@ -168,17 +152,12 @@ def test_the_way_back(world):
     image = world.publish()
     world.store.condemn(image.id, "of a test")
     assert start_in(world)["sysimage"] is None
-
-    def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pyjl_autoimage", *arguments]
-        return subprocess.run(command, env=world.environ, capture_output=True, text=True, check=False)
-
-    assert "condemned: of a test" in cli("status").stdout
-    result = cli("restore", image.id)
+    assert "condemned: of a test" in cli(world.environ, "status").stdout
+    result = cli(world.environ, "restore", image.id)
     assert result.returncode == 0, result.stderr
     assert start_in(world)["sysimage"] == image.path
-    assert cli("restore", image.id).stdout == f"image {image.id} was not condemned\n"
-    assert cli("restore", "nonsense").returncode == 1
+    assert cli(world.environ, "restore", image.id).stdout == f"image {image.id} was not condemned\n"
+    assert cli(world.environ, "restore", "nonsense").returncode == 1
 
 
 def test_a_damaged_image_is_not_restored_nor_chosen_while_another_is_condemned(world):
@@ -190,12 +169,6 @@ def test_a_damaged_image_is_not_restored_nor_chosen_while_another_is_condemned(w
         with open(image.path, "r+b") as file:
             file.seek(4)
             file.write(b"?")
-    result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "restore", condemned.id],
-        env=world.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = cli(world.environ, "restore", condemned.id)
     assert result.returncode == 1 and "checksum" in result.stderr
     assert start_in(world)["sysimage"] is None
