@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from pyjl_autoimage import manifest
 from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
-from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements
+from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements, baked_package
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.processes import hostname, is_alive
 from pyjl_autoimage.store import Store, depot_of, file_sha256, library_name
@@ -182,6 +182,14 @@ class World:
         source.mkdir(parents=True)
         return str(source)
 
+    def track_by_path(self, source: Path) -> BakedPackage:
+        """Let the manifest track the example by path; what an image of it would say."""
+        self.source = source
+        entry = f'path = "{source}"\nuuid = "{EXAMPLE_UUID}"\nversion = "0.5.3"\n'
+        (self.project / "Manifest.toml").write_text(f'manifest_format = "2.0"\n[[deps.Example]]\n{entry}')
+        read = manifest.load_manifest(str(self.project / "Manifest.toml"))
+        return baked_package(read.packages[EXAMPLE_UUID], self.facts.depots, {})
+
     @property
     def environment(self) -> Environment:
         return Environment(str(self.executable), str(self.project), managed=False)
@@ -283,7 +291,7 @@ def age(*paths: Path | str) -> None:
 REPORT = (
     "import json, juliacall; from pyjl_autoimage.runtime import session; c = juliacall.CONFIG; "
     "print(json.dumps({k: c[k] for k in ('exe', 'project', 'lib_object', 'home', 'sysimage', 'trace_compile', "
-    "'handle_signals', 'environ', 'evaluated')} | {'notes': session.notes, 'on_image': session.on_image}))"
+    "'handle_signals', 'environ', 'evaluated')} | {'notes': session.notes, 'on_image': session.on_image, 'own_code': session.code}))"
 )
 
 

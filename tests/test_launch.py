@@ -317,7 +317,12 @@ def test_what_changes_with_the_directory_is_not_taken_from_another_one(managed):
     with_override = {"Overrides": [{"Path": "/somewhere", "Channel": "1.11"}]}
     managed.juliaup.write_text(json.dumps(with_override))
     age(managed.juliaup.parent)
-    assert managed.asks() and managed.asks(), "never remembered"
+    managed.publish()
+    age(managed.store.root)
+    for _ in range(2):
+        started = managed.times_started()
+        assert managed.asks(), "never remembered"
+        assert managed.times_started() > started, "nor what Julia said of itself"
     # But a Julia that juliaup installed is itself, wherever one is.
     installed = managed.juliaup.parent / "julia-1.10.4" / "bin" / "julia"
     installed.parent.mkdir(parents=True)
@@ -420,7 +425,9 @@ def test_a_damaged_answer_is_as_good_as_none(managed):
     (name,) = os.listdir(managed.store.launches)
     path = Path(managed.store.launches, name)
     content = path.read_bytes()
-    for damaged in (content[:-1], content[:-9] + bytes(9), content[: len(content) // 2], content.upper(), b"\0" * 99):
+    project, answer = str(managed.project).encode(), content.index(b"\0", len(launch.MAGIC))
+    another_project = content[:answer] + content[answer:].replace(project, project[:-1] + b"T", 1)
+    for damaged in (b"", content[:-1], content[: len(content) // 2], content.upper(), b"\0" * 99, another_project):
         path.write_bytes(damaged)
         assert managed.asks()
         assert path.read_bytes()[:24] == content[:24], "and it is mended"
@@ -440,6 +447,14 @@ def test_a_change_while_the_answer_was_made_is_not_missed(tmp_path):
     assert launch.remember(launch.Plan(home=store.home, notes=["one"]), "question", witnesses)
     assert launch.recall(store, "question").notes == ["one"]
     assert launch.recall(store, "another question") is None
+
+
+def test_questions_whose_answers_have_one_file_are_told_apart(store, monkeypatch):
+    """Its name is short, and not of a kind that nobody could find another question for."""
+    monkeypatch.setattr(launch, "_file", lambda store, asked: store.launch("one"))
+    assert launch.remember(launch.Plan(home=store.home), "question", launch.Witnesses())
+    assert launch.recall(store, "question") is not None
+    assert launch.recall(store, "QUESTION") is None
 
 
 # -- what it costs -------------------------------------------------------------------------------------

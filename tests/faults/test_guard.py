@@ -11,7 +11,7 @@ import pytest
 
 from pyjl_autoimage import guard
 
-from standin import World, cli, python, start_in
+from standin import World, age, cli, python, start_in
 
 DIE = """
 import os, sys, signal, ctypes
@@ -83,6 +83,11 @@ def test_unwatched_it_takes_two_deaths_in_a_row(tmp_path):
     die(tmp_path, "SIGBUS", watch=False)
     ((image, _),) = guard.verdicts(str(tmp_path))
     assert image == "0123456789abcdef"
+    die(tmp_path, "SIGBUS", watch=False)
+    assert list(guard.verdicts(str(tmp_path))) == [], "after the verdict it takes two again"
+    die(tmp_path, "KeyboardInterrupt", watch=False)
+    die(tmp_path, "SIGBUS", watch=False)
+    assert len(list(guard.verdicts(str(tmp_path)))) == 1, "a start that was interrupted says nothing for the image"
 
 
 def test_a_faulthandler_of_the_users_stays_theirs(tmp_path):
@@ -150,8 +155,12 @@ def test_a_killed_start_leaves_the_image_in_use(world, how):
 
 def test_the_way_back(world):
     image = world.publish()
+    age(world.root)
+    assert start_in(world)["sysimage"] == image.path
     world.store.condemn(image.id, "of a test")
-    assert start_in(world)["sysimage"] is None
+    age(world.store.condemnations)
+    for _ in range(2):
+        assert start_in(world)["sysimage"] is None
     assert "condemned: of a test" in cli(world.environ, "status").stdout
     result = cli(world.environ, "restore", image.id)
     assert result.returncode == 0, result.stderr
