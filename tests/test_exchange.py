@@ -70,6 +70,20 @@ def test_what_is_no_profile_is_an_error(content):
         exchange.read(content, "FILE")
 
 
+def test_a_file_of_a_later_version_and_one_that_is_too_large(monkeypatch):
+    later = json.loads(exchange.text(whole("a.py"))) | {"version": 2}
+    with pytest.raises(StoreError, match="no profile that this version can read"):
+        exchange.read(json.dumps(later), "FILE")
+    monkeypatch.setattr(exchange, "LARGEST", 10)
+    with pytest.raises(StoreError, match="FILE is too large"):
+        exchange.read(f"{A}\n", "FILE")
+
+
+def test_interactive_use_is_a_program_everywhere():
+    read = exchange.read(exchange.text(Profile({A: Statement(1, 5.0, 0.0, {""})}, {}, {"": Program(1, 5.0)})), "FILE")
+    assert list(read.programs) == [""] and read.statements[A].programs == {""}
+
+
 @given(
     st.sampled_from(["packages", "programs", "statements"]),
     st.recursive(
