@@ -263,6 +263,14 @@ def test_nobody_is_woken(tmp_path, environ, compiled):
     assert not mark(world).exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_the_end_of_a_forked_child_is_not_that_of_the_program(tmp_path):
+    world = calm(World(tmp_path / "world"))
+    code = "import os, sys\nif os.fork():\n    os.wait()\n    os._exit(0)\nsys.exit()"
+    run(world, f"{slow_program()}\n{code}", PYJL_AUTOIMAGE_AUTO="1")
+    assert not mark(world).exists()
+
+
 def test_a_store_that_has_gone_does_not_hinder_the_end(tmp_path):
     world = calm(World(tmp_path / "world"))
     code = f"{slow_program()}\nimport shutil; shutil.rmtree({world.store.home!r})"

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage import builder
+from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.image import Image
+from pyjl_autoimage.locks import lock
+from pyjl_autoimage.settings import Settings
 
 from standin import (
+    PYTHONCALL,
     World,
     buildable_world,
     cli,
@@ -119,6 +126,81 @@ def test_the_proof_goes_on_beside_the_precompilation_of_what_is_outside(world):
     stub.write_text(f"{stub.read_text()}\nif CONFIG['sysimage']: open({str(began)!r}, 'w').close()\n")
     assert build(world)["state"] == "done"
     assert json.loads(Path(world.store.build_state(world.environment.id)).read_text())["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ("if '\"Example\"' in code: return '0.5.2'", "it holds Example 0.5.2, not 0.5.3"),
+        ("if '\"Example\"' in code: return 'missing'", "Example is not in it"),
+        ("if code == '1 + 1': return 3", "1 + 1 is not 2 in it"),
+        ("if 'pyconvert' in code: raise TypeError('no such method')", "PythonCall does not work in it: no such method"),
+        ("if 'compilecache' in code: raise TypeError('no libpython')", "no package can be precompiled on it: no libpython"),
+        ("os._exit(3)", "a Python process that started on the new image ended with status 3"),
+    ],
+)  # fmt: skip
+def test_an_image_that_is_not_fit_for_use_is_not_published(world, answers, why):
+    old = world.publish(b"the old image", built_at=1.0)
+    julia_that_builds(world)
+    stub = world.site / "juliacall" / "__init__.py"
+    code = f"def seval(self, code):\n        if CONFIG['sysimage']:\n            {answers}"
+    stub.write_text(stub.read_text().replace("def seval(self, code):", code))
+    result = cli(environ_of(world, PYJL_AUTOIMAGE_INCLUDE="Example"), "build", cwd=world.root)
+    assert result.returncode == 1 and why in result.stderr
+    assert only_image(world).id == old.id
+
+
+def test_sources_that_change_while_an_image_is_built_from_them_are_no_image(world):
+    source = world.root / "dev" / "Example"
+    shutil.copytree(world.source, source)
+    world.track_by_path(source)
+    manifest = world.project / "Manifest.toml"
+    manifest.write_text(manifest.read_text() + PYTHONCALL)
+    change = f'echo "f() = 1" >> "{source}/src/Example.jl"; rm "{world.root}/once"'
+    julia_that_builds(world, meanwhile=f'if [ -e "{world.root}/once" ]; then {change}; fi')
+    (world.root / "once").touch()
+    wanted = {"PYJL_AUTOIMAGE_DEV_PACKAGES": "bake", "PYJL_AUTOIMAGE_INCLUDE": "Example"}
+    result = cli(environ_of(world, **wanted), "build", cwd=world.root)
+    assert result.returncode == 1
+    assert "the sources of Example changed while the image was built; build again" in result.stderr
+    assert list(world.store.all_images()) == []
+    build(world, **wanted)
+    assert only_image(world).packages[0].path == str(source)
+
+
+def test_what_julia_is_told_of_cpu_and_threads(world):
+    julia_that_builds(world, meanwhile=f'echo "$JULIA_IMAGE_THREADS $*" > "{world.root}/told"')
+    for setting, targets in (("native", "native"), ("generic;haswell", "generic;haswell"), ("portable", "generic;")):
+        build(world, PYJL_AUTOIMAGE_CPU_TARGET=setting, PYJL_AUTOIMAGE_IMAGE_THREADS="3")
+        told = (world.root / "told").read_text()
+        assert told.startswith("3 ") and f" {targets}" in told
+        assert only_image(world).cpu_target == setting
+        world.store.remove_image(only_image(world).id)
+
+
+def test_without_a_limit_size_does_not_matter(world):
+    old = world.publish(b"the old image", built_at=1.0)
+    julia_that_builds(world)
+    build(world, PYJL_AUTOIMAGE_MAX_GIGABYTES="0")
+    assert old.id in {image.id for image in world.store.all_images()}
+
+
+def test_a_lock_that_no_build_holds_is_an_error_that_names_it(world, monkeypatch):
+    monkeypatch.setattr(builder, "MOMENT", 0.01)
+    world.store.ensure(world.store.environment(world.environment.id))
+    path = world.store.build_lock(world.environment.id)
+    with lock(path, 0), pytest.raises(BuildError, match="and does not build") as caught:
+        builder._build_or_join(world.store, world.environment, Settings(), {"tasks": [], "after": None})
+    assert path in str(caught.value)
+
+
+def test_the_project_is_looked_at_under_the_lock_of_juliapkg(world):
+    """Which deletes and rewrites its files under it."""
+    path = str(world.project / "lock.pid")
+    with builder._project_lock(replace(world.environment, managed=True)), pytest.raises(TimeoutError), lock(path, 0):
+        pass
+    with builder._project_lock(world.environment), lock(path, 0):
+        pass  # nobody else's projects have one
 
 
 def record_a_statement(world: World) -> None:
