@@ -169,6 +169,8 @@ def test_an_error_of_juliacall_is_its_own_and_a_second_attempt_works(program, wo
     )
     assert json.loads(program(code).stdout) == [image.path, True]
     assert recorded(world) == 1, "nothing is left of the first attempt"
+    (log,) = Path(world.store.root, "environments").glob(RECORDINGS)
+    assert "\nready " in log.read_text()
 
 
 def test_a_second_attempt_with_a_julia_that_is_loaded_gets_the_same_options(program, world):

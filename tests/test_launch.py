@@ -117,6 +117,13 @@ def changed(world: Managed) -> None:
     (world.site / "juliapkg" / "juliapkg.json").write_text('{"julia": "1"}')
 
 
+def changed_at_the_same_time(world: Managed) -> None:
+    path = world.site / "juliapkg" / "juliapkg.json"
+    before = path.stat()
+    path.write_text('{"julia": "1"}')
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def removed(world: Managed) -> None:
     (world.site / "juliapkg" / "juliapkg.json").unlink()
 
@@ -157,6 +164,7 @@ def from_its_own_repository(world: Managed) -> None:
         in_a_package_already_there,
         at_the_top,
         changed,
+        changed_at_the_same_time,
         removed,
         of_the_project,
         meta_changed,
@@ -206,6 +214,8 @@ def test_a_package_without_a_juliapkg_json_costs_one_question(managed):
         {"CONDA_PREFIX": "/nowhere"},
         {"JULIA_DEPOT_PATH": "/nowhere"},
         {"JULIA_LOAD_PATH": "@:/nowhere"},
+        {"JULIA_PROJECT": "/nowhere"},
+        {"HOME": "/nowhere"},
         {"JULIAUP_CHANNEL": "1.11"},
     ],
     ids=lambda environ: next(iter(environ)),
@@ -239,6 +249,10 @@ def test_another_julia_or_juliaup_on_path_is_another_question(managed):
 def test_an_option_of_the_interpreter_is_another_question(managed):
     assert managed.asks("-X", "juliapkg-offline=yes")
     assert managed.asks("-X", "juliapkg-offline=no")
+
+
+def test_another_python_is_another_question(managed):
+    assert managed.asks(code="import sys; sys.version += ' of another build'")
 
 
 def test_another_sys_path_is_another_question(managed):
@@ -415,7 +429,6 @@ def test_an_answer_that_somebody_else_could_have_written_is_not_used(managed):
     path = Path(managed.store.launches, name)
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o666)
-    age(managed.root)
     assert managed.asks()
     assert path.stat().st_mode & 0o777 == 0o600, "written anew"
     assert not managed.asks()
@@ -441,8 +454,9 @@ def test_a_change_while_the_answer_was_made_is_not_missed(tmp_path):
     witnesses = launch.Witnesses()
     witnesses.files.append(str(file))
     witnesses.since -= 60_000_000_000
-    os.utime(file, ns=(0, witnesses.since + 1))
-    assert not launch.remember(launch.Plan(home=store.home), "question", witnesses)
+    for before in (-1, 0, 1_000_000_000):  # the last: within the grain of some clocks
+        os.utime(file, ns=(0, witnesses.since - before))
+        assert not launch.remember(launch.Plan(home=store.home), "question", witnesses)
     os.utime(file, ns=(0, witnesses.since - 3_000_000_000))
     assert launch.remember(launch.Plan(home=store.home, notes=["one"]), "question", witnesses)
     assert launch.recall(store, "question").notes == ["one"]

@@ -75,6 +75,18 @@ def test_a_layer_for_another_situation_is_not_used(world, changes):
     assert not told_of(start_in(world))
 
 
+def test_a_layer_goes_with_an_image_that_vanishes_at_the_last_moment(world):
+    image = world.publish()
+    world.publish_layer(image=image.id, code=(OwnCode("model_1a2b", "u-1", "/p/model.jl", {"/p/model.jl": "1"}),))
+    assert told_of(start_in(world))
+    late = (
+        "import os, pyjl_autoimage.runtime as r\nplan = r._plan\n"
+        "def late(*given):\n    made = plan(*given); os.unlink(made.image_path); return made\nr._plan = late\n"
+    )
+    told = start_in(world, code=late)
+    assert (told["sysimage"], told_of(told), told["own_code"]) == (None, [], [])
+
+
 def test_a_layer_of_another_environment_is_never_used(world):
     world.publish_layer(environment="another")
     assert not told_of(start_in(world))
