@@ -178,6 +178,17 @@ def test_what_julia_is_told_of_cpu_and_threads(world):
         world.store.remove_image(only_image(world).id)
 
 
+def test_the_julia_that_builds_does_not_hear_what_would_change_its_project(world):
+    julia_that_builds(world, meanwhile=f'env > "{world.root}/env"')
+    build(
+        world, JULIA_PROJECT="/elsewhere", JULIA_NUM_THREADS="7", JULIA_LOAD_PATH="@:/elsewhere", JULIA_PKG_SERVER="x"
+    )
+    heard = dict(line.split("=", 1) for line in (world.root / "env").read_text().splitlines() if "=" in line)
+    assert not {"JULIA_PROJECT", "JULIA_NUM_THREADS", "JULIA_LOAD_PATH"} & set(heard)
+    assert not [name for name in heard if name.startswith(("PYTHON_JULIACALL_", "PYJL_AUTOIMAGE"))]
+    assert heard["JULIA_PKG_SERVER"] == "x" and heard["TMPDIR"].startswith(world.store.home)
+
+
 def test_without_a_limit_size_does_not_matter(world):
     old = world.publish(b"the old image", built_at=1.0)
     julia_that_builds(world)

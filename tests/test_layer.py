@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +157,12 @@ def test_a_layer_that_is_not_one_of_ours_is_passed_over(world, change):
     assert not list(world.store.all_layers())
     with pytest.raises(ValueError, match=r".+"):
         Layer.from_json(path.read_text(), made.path)
+
+
+def test_a_copy_of_a_layer_is_none(world):
+    made = world.publish_layer()
+    shutil.copytree(made.path, Path(made.path).with_name("a-copy"))
+    assert list(world.store.all_layers()) == [made]
 
 
 # -- what is in it ---------------------------------------------------------------------------------------
