@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from environments import PACKAGE, VirtualEnvironment
-from standin import World
+from standin import World, forbid_writing
 
 HOOKED = "import sys; print([f.pyjl_autoimage for f in sys.meta_path if hasattr(f, 'pyjl_autoimage')])"
 TOLD = "import juliacall; print(juliacall.CONFIG['sysimage'], juliacall.CONFIG['trace_compile'] is not None)"
@@ -204,9 +204,8 @@ def test_for_a_user(env, world, tmp_path):
     assert not (user / "pyjl_autoimage_hook.pth").exists()
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everything")
 def test_an_environment_that_cannot_be_written(env, world):
-    env.site.chmod(0o500)
+    forbid_writing(env.site)
     result = env("-m", "pyjl_autoimage", "enable", environ=world.environ)
     env.site.chmod(0o700)
     assert result.returncode == 1 and "cannot be written" in result.stderr
