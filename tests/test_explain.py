@@ -45,7 +45,8 @@ class Library:
         time.sleep(0.02)
     def evaluate(self, code):
         if b"AutoimageObserver" in code:
-            self.log = re.search(rb'const LOG = "(.*?)"', code)[1].decode()
+            escaped = re.search(rb'const LOG = "(.*?)"', code)[1].decode()
+            self.log = re.sub(r"\\\\U([0-9a-f]{8})", lambda match: chr(int(match[1], 16)), escaped)
         elif b"using PythonCall" in code:
             self.trace = sys._xoptions.get("juliacall-trace-compile", os.devnull)
             self.load("1", "Dependency")

@@ -189,9 +189,7 @@ def test_for_a_user(env, world, tmp_path):
     if not env.python.exists():
         pytest.skip(f"{env.python} is not there")
     environ = {**world.environ, "PYTHONUSERBASE": str(tmp_path / "user")}
-    environ["PYTHONPATH"] = os.pathsep.join(
-        [str(env.site), *(env.site / "zz_dependencies.pth").read_text().split("\n")]
-    )
+    environ["PYTHONPATH"] = os.pathsep.join([str(env.site), *env.dependencies])
     result = env("-m", "pyjl_autoimage", "enable", "--user", environ=environ)
     assert result.returncode == 1 and "No module named" in result.stderr, "the package is not installed for the user"
     user = Path(env("-c", "import site; print(site.getusersitepackages())", environ=environ).stdout.strip())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import Workload, WorkloadError, workload
+from pyjl_autoimage.recording import julia_string
 from pyjl_autoimage.workloads import Caller, Task, run, tasks
 
 from standin import World, python, runs, wait_for
@@ -141,7 +142,8 @@ def test_a_closure_runs_elsewhere_with_the_callers_path_and_directory(world):
     from dataclasses import asdict
     sys.path.append({str(module)!r})
     import helper_of_mine
-    from pyjl_autoimage.workloads import Caller, tasks
+    from pyjl_autoimage.recording import julia_string
+from pyjl_autoimage.workloads import Caller, tasks
     word = "hello"
     def make(n):
         def f():
@@ -196,7 +198,7 @@ def test_julia_code_and_its_errors(world):
     assert r'push!(ARGS, "a b"); Base.include_string(Main, "println\U00000028' in output
     script = write(world.root / "prog.jl", "1")
     _, output = perform(world, tasks(script)[0])
-    assert f'Base.include(Main, "{script}")' in output
+    assert f"Base.include(Main, {julia_string(script)})" in output
     juliacall.write_text(juliacall.read_text().replace("return 1\n", "return None\n"))
     outcome, _ = perform(world, Task("code", "julia", "error()"))
     assert outcome.problem == "it ended with status 1"
