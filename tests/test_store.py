@@ -19,7 +19,7 @@ def test_making_a_store_touches_nothing(tmp_path):
 
 def test_only_its_owner_can_read_it(store):
     store.ensure(store.images)
-    assert os.stat(store.home).st_mode & 0o777 == 0o700
+    assert {os.stat(path).st_mode & 0o777 for path in (store.home, store.images)} == {0o700}
 
 
 def test_published_images_newest_first(world):
