@@ -142,8 +142,7 @@ def test_a_closure_runs_elsewhere_with_the_callers_path_and_directory(world):
     from dataclasses import asdict
     sys.path.append({str(module)!r})
     import helper_of_mine
-    from pyjl_autoimage.recording import julia_string
-from pyjl_autoimage.workloads import Caller, tasks
+    from pyjl_autoimage.workloads import Caller, tasks
     word = "hello"
     def make(n):
         def f():
