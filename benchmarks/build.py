@@ -33,6 +33,8 @@ from pyjl_autoimage import choice, environment, profile, recipe, settings
 from pyjl_autoimage.options import user_options
 from pyjl_autoimage.store import Store
 
+import results
+
 DEMO = "pyjl_autoimage.demos.tables"
 KINDS = {
     "plain": "create_sysimage with its defaults",
@@ -53,23 +55,18 @@ PLAIN_PHASES = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("--variant", default="with-csv", choices=["with-csv", "without-csv", "standard-library"])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--runs", type=int, default=5, help="measured processes on each image")
     parser.add_argument("--directory", help="where everything is written and kept; default: a temporary directory")
     parser.add_argument("--lock", help="a file to lock during each build, where others build, too")
-    parser.add_argument("--json", dest="json_file", help="write the result here, too")
     options = parser.parse_args()
     if not os.environ.get("PYJL_AUTOIMAGE_BUILDER_PROJECT"):
         parser.error("PYJL_AUTOIMAGE_BUILDER_PROJECT must name a Julia project that has PackageCompiler")
     with nullcontext(options.directory) if options.directory else tempfile.TemporaryDirectory() as directory:
         result = measure(options, Path(directory))
-    text = json.dumps(result, indent=2)
-    if options.json_file:
-        Path(options.json_file).write_text(text + "\n")
-    print(text)
-    print(table(result), file=sys.stderr)
+    results.show(result, options, table(result))
     return 0
 
 

@@ -12,7 +12,6 @@ container is not in the figures.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -28,6 +27,8 @@ from pathlib import Path
 from pyjl_autoimage import environment
 from pyjl_autoimage.options import user_options
 
+import results
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "container"
 ANSWER = {"bread": 18.0, "milk": 5.0}
 KINDS = {
@@ -40,12 +41,11 @@ KINDS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("--targets", nargs="+", default=["portable"], help="CPU targets to bake for, in turn")
     parser.add_argument("--once", action="store_true", help="one image, of one recorded run: quicker than --train")
     parser.add_argument("--runs", type=int, default=5, help="measured processes of each kind")
     parser.add_argument("--directory", help="where everything is written and kept; default: a temporary directory")
-    parser.add_argument("--json", dest="json_file", help="write the result here, too")
     options = parser.parse_args()
     result: dict = {"cores": len(os.sched_getaffinity(0)), "runs": options.runs, "targets": {}}
     with nullcontext(options.directory) if options.directory else tempfile.TemporaryDirectory() as directory:
@@ -53,11 +53,7 @@ def main() -> int:
             result["targets"][target] = measure(
                 Container(Path(directory, target), target), options.runs, once=options.once
             )
-    text = json.dumps(result, indent=2)
-    if options.json_file:
-        Path(options.json_file).write_text(text + "\n")
-    print(text)
-    print(table(result), file=sys.stderr)
+    results.show(result, options, table(result))
     return 0
 
 

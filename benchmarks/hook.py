@@ -13,10 +13,8 @@ program has.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pyjl_autoimage
+
+import results
 
 IN_PROCESS = """
 import json, sys, timeit
@@ -45,16 +45,12 @@ print(json.dumps({"line": best(first, 100) + best(again, 100), "lookups": best(l
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("--runs", type=int, default=300, help="measured starts of each kind")
-    parser.add_argument("--json", dest="json_file", help="write the result here, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         result = measure(Path(directory), options.runs)
-    text = json.dumps(result, indent=2)
-    if options.json_file:
-        Path(options.json_file).write_text(text + "\n")
-    print(text)
+    results.show(result, options)
     return 0
 
 
@@ -83,7 +79,7 @@ def measure(root: Path, runs: int) -> dict:
     inside = json.loads(output([enabled, "-c", IN_PROCESS, str(pth)], environ))
     return {
         "runs": runs,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": results.machine(),
         **{
             what: {kind: spread(times[index] for times in taken) for kind, taken in samples.items()}
             for index, what in enumerate(("elapsed", "processor"))

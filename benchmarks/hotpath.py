@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import results
 from standin import World, age
 
 PARTS = {
@@ -75,20 +74,15 @@ print(json.dumps({"image": runtime.session.on_image, "times": {k: 1000 * v for k
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("--runs", type=int, default=30, help="measured processes of each kind")
     parser.add_argument("--recordings", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--packages", type=int, default=500)
-    parser.add_argument("--json", dest="json_file", help="write the result here, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hotpath-") as directory:
         result = measure(options, Path(directory))
-    text = json.dumps(result, indent=2)
-    if options.json_file:
-        Path(options.json_file).write_text(text + "\n")
-    print(text)
-    print(table(result), file=sys.stderr)
+    results.show(result, options, table(result))
     return 0
 
 
@@ -113,7 +107,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict:
     return {
         "runs": options.runs,
         "full": {name: getattr(options, name) for name in ("recordings", "images", "packages")},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": results.machine(),
         "median": medians,
         "spread": {
             name: {part: [min(run[part] for run in runs), max(run[part] for run in runs)] for part in PARTS}

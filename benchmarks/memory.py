@@ -9,8 +9,6 @@ its proportional part (PSS: a page that n processes map counts 1/n for each), an
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pyjl_autoimage.demos import tables
+
+import results
 
 PROGRAM = """
 import time
@@ -33,16 +33,11 @@ KINDS = {"stock": True, "image": False}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("--variant", default="with-csv", choices=["with-csv", "without-csv", "standard-library"])
-    parser.add_argument("--json", dest="json_file", help="write the result here, too")
     options = parser.parse_args()
     result = {kind: memory(tables.source(options.variant)[0], plain=plain) for kind, plain in KINDS.items()}
-    text = json.dumps(result, indent=2)
-    if options.json_file:
-        Path(options.json_file).write_text(text + "\n")
-    print(text)
-    print(table(result), file=sys.stderr)
+    results.show(result, options, table(result))
     return 0
 
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import results
 
 HERE = Path(__file__).parent
 PHASES = {
@@ -45,29 +46,20 @@ KINDS = {
     "model: image, model in Main": ("model", "main", "image"),
     "model: image with the model": ("model", "ours", "image"),
 }
-ORDER = [*KINDS]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("--runs", type=int, default=7, help="measured processes of each kind")
     parser.add_argument(
         "--generations", type=int, default=2, help="image builds, each from what runs on the last recorded"
     )
     parser.add_argument("--place", default=str(HERE.parent / ".bench"))
-    parser.add_argument("--json", dest="json_file", help="write the result here, too")
     parser.add_argument("--plot", help="write a picture here")
     parser.add_argument("--from-json", help="show an earlier result; run nothing")
     options = parser.parse_args()
-    if options.from_json:
-        result = json.loads(Path(options.from_json).read_text())
-    else:
-        result = measure(options)
-        text = json.dumps(result, indent=2)
-        if options.json_file:
-            Path(options.json_file).write_text(text + "\n")
-        print(text)
-    print(table(result), file=sys.stderr)
+    result = json.loads(Path(options.from_json).read_text()) if options.from_json else measure(options)
+    results.show(result, options, table(result))
     if options.plot:
         plot(result, options.plot)
     return 0
@@ -101,7 +93,7 @@ def measure(options: argparse.Namespace) -> dict:
     floor = {name: statistics.median(times) for name, times in floors.items()}
     return {
         "runs": options.runs,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": results.machine(),
         "julia": status["environment"]["julia_version"],
         "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "image": {k: status["image"][k] for k in ("bytes", "statements")},
@@ -234,7 +226,7 @@ def plot(result: dict, path: str) -> None:
     from matplotlib import pyplot
 
     parts = {"import": "#9558b2", "load": "#4063d8", "first_call": "#389826"}
-    kinds = [kind for kind in ORDER if kind.startswith("model")][::-1]
+    kinds = [kind for kind in KINDS if kind.startswith("model")][::-1]
     names = {
         "model: juliacall": "plain juliacall",
         "model: layer": "with a layer",

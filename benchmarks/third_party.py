@@ -18,9 +18,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.util
-import json
 import os
-import platform
 import shlex
 import statistics
 import subprocess
@@ -30,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from startup import command
+
+import results
 
 HERE = Path(__file__).parent
 RUN = ["-m", "pyjl_autoimage", "run"]
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = results.parser(__doc__)
     parser.add_argument("programs", nargs="*", type=Path, help="Python files; default: those in third_party/")
     parser.add_argument(
         "--command", action="append", default=[], metavar="NAME=ARGUMENTS", help="arguments of Python"
@@ -66,16 +66,11 @@ def main() -> int:
         "--build", action="store_true", help="run each program once recorded, and build an image first"
     )
     parser.add_argument("--store", default=str(HERE.parent / ".bench"))
-    parser.add_argument("--json", dest="json_file", help="write the result here, too")
     options = parser.parse_args()
     files = options.programs or ([] if options.command else sorted((HERE / "third_party").glob("*.py")))
     programs = [from_file(file) for file in files] + [from_command(command) for command in options.command]
     result = measure(programs, options)
-    text = json.dumps(result, indent=2)
-    if options.json_file:
-        Path(options.json_file).write_text(text + "\n")
-    print(text)
-    print(table(result), file=sys.stderr)
+    results.show(result, options, table(result))
     return 0 if any("median" in row for row in result["programs"]) else 1
 
 
@@ -122,7 +117,7 @@ def measure(programs: list[Program], options: argparse.Namespace) -> dict:
         rows.append(compare(program, first, samples))
     status = command(["status", "--json"], environ)
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": results.machine(),
         "julia": status["environment"]["julia_version"],
         "image": {key: status["image"][key] for key in ("bytes", "statements")} if status.get("image") else None,
         "enabled": "enabled" in kinds,

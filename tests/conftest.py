@@ -11,6 +11,8 @@ from hypothesis import settings as hypothesis_settings
 
 from pyjl_autoimage.store import Store
 
+from standin import World
+
 # How long an example takes says how busy the machine is, nothing else.
 hypothesis_settings.register_profile("unhurried", deadline=None)
 hypothesis_settings.load_profile("unhurried")
@@ -30,6 +32,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
 
 
 @pytest.fixture

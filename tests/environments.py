@@ -43,7 +43,10 @@ class VirtualEnvironment:
                     if not entry.name.startswith("pyjl_autoimage"):
                         os.symlink(entry, dependencies / entry.name)
             places = {str(dependencies)}
-        (self.site / "zz_dependencies.pth").write_text("\n".join(sorted(places)) + "\n")
+        self.dependencies = sorted(places)
+        # Python reads .pth files in the encoding of the locale, so a path in one had better be ASCII.
+        lines = (f"import sys; sys.path.append({place!a})\n" for place in self.dependencies)
+        (self.site / "zz_dependencies.pth").write_text("".join(lines))
         if pip:
             self("-m", "pip", "install", "-q", "--no-index", "--no-deps", str(make_wheel(root)), check=True)
         else:

@@ -10,15 +10,19 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pyjl_autoimage import manifest
 from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
-from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements
-from pyjl_autoimage.processes import hostname
+from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements, baked_package
+from pyjl_autoimage.jobs import State
+from pyjl_autoimage.processes import hostname, is_alive
 from pyjl_autoimage.store import Store, depot_of, file_sha256, library_name
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
@@ -61,9 +65,58 @@ CONFIG["inited"] = CONFIG["init"]
 """
 
 
+T = TypeVar("T")
+
+
+def python(
+    environ: dict[str, str], *arguments: str, cwd: Path | None = None, given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run this Python."""
+    return subprocess.run(
+        [sys.executable, *arguments], env=environ, cwd=cwd, input=given, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+
+
+def cli(
+    environ: dict[str, str], *arguments: str, cwd: Path | None = None, given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours."""
+    return python(environ, "-m", "pyjl_autoimage", *arguments, cwd=cwd, given=given)
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
+    """What a condition gives as soon as that is something; much longer than it takes on a busy machine is too long."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+    return found
+
+
+def runs(pid: int) -> bool:
+    """Whether this process still runs."""
+    return is_alive(f"{hostname()}-{pid}-0")
+
+
+def forbid_writing(directory: Path | str) -> None:
+    """Nobody may write there; a reason to skip where that holds nobody back (root, and some file systems)."""
+    import pytest  # which benchmarks, who come here as well, need not have
+
+    os.chmod(directory, 0o500)
+    if os.access(directory, os.W_OK):
+        pytest.skip("whoever runs this may write everywhere (root)")
+
+
 def heed_interrupts() -> None:
     """For `preexec_fn`: who runs the tests in the background ignores SIGINT, and a child inherits that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def slug(uuid: str, tree: str) -> str:
+    """What Julia calls the directory of that package."""
+    content = int(uuid.replace("-", ""), 16).to_bytes(16, "little")
+    return manifest._slug(manifest._crc32c(bytes.fromhex(tree), manifest._crc32c(content)), 5)
 
 
 class World:
@@ -134,11 +187,17 @@ class World:
 
     def install(self, name: str, uuid: str) -> str:
         """Make the source directory of a package with the example's tree; where it is."""
-        content = int(uuid.replace("-", ""), 16).to_bytes(16, "little")
-        slug = manifest._slug(manifest._crc32c(bytes.fromhex(EXAMPLE_TREE), manifest._crc32c(content)), 5)
-        source = self.depot / "packages" / name / slug
+        source = self.depot / "packages" / name / slug(uuid, EXAMPLE_TREE)
         source.mkdir(parents=True)
         return str(source)
+
+    def track_by_path(self, source: Path) -> BakedPackage:
+        """Let the manifest track the example by path; what an image of it would say."""
+        self.source = source
+        entry = f'path = "{source}"\nuuid = "{EXAMPLE_UUID}"\nversion = "0.5.3"\n'
+        (self.project / "Manifest.toml").write_text(f'manifest_format = "2.0"\n[[deps.Example]]\n{entry}')
+        read = manifest.load_manifest(str(self.project / "Manifest.toml"))
+        return baked_package(read.packages[EXAMPLE_UUID], self.facts.depots, {})
 
     @property
     def environment(self) -> Environment:
@@ -247,22 +306,14 @@ def age(*paths: Path | str) -> None:
 REPORT = (
     "import json, juliacall; from pyjl_autoimage.runtime import session; c = juliacall.CONFIG; "
     "print(json.dumps({k: c[k] for k in ('exe', 'project', 'lib_object', 'home', 'sysimage', 'trace_compile', "
-    "'handle_signals', 'environ', 'evaluated')} | {'notes': session.notes, 'on_image': session.on_image}))"
+    "'handle_signals', 'environ', 'evaluated')} | {'notes': session.notes, 'on_image': session.on_image, 'own_code': session.code}))"
 )
 
 
 def start_in(world: World, *arguments: str, code: str = "", **environ: str) -> dict:
     """Start a Python process there, and read what its juliacall was told."""
-    import subprocess
-
-    result = subprocess.run(
-        [sys.executable, *arguments, "-c", f"{code}\nfrom pyjl_autoimage import jl\n{REPORT}"],
-        env={**world.environ, **environ},
-        cwd=world.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    code = f"{code}\nfrom pyjl_autoimage import jl\n{REPORT}"
+    result = python({**world.environ, **environ}, *arguments, "-c", code, cwd=world.root)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -284,10 +335,26 @@ def buildable_world(root: Path) -> World:
     return world
 
 
+def pythoncall(world: World) -> Path:
+    """Where its PythonCall is installed."""
+    return next((world.depot / "packages" / "PythonCall").iterdir())
+
+
 def environ_of(world: World, **extra: str) -> dict[str, str]:
     """For a build in that world."""
     builder = str(world.root / "builder")
     return {**world.environ, "PYJL_AUTOIMAGE_BUILDER_PROJECT": builder, "JULIA_CC": "cc", **extra}
+
+
+def until(path: Path) -> str:
+    """For a stand-in Julia: wait until this file is there."""
+    return f'for i in $(seq 1200); do test -e "{path}" && break; sleep 0.05; done; test -e "{path}" || exit 1'
+
+
+def ended(world: World) -> State | None:
+    """How its last build has ended; None while it runs."""
+    state = State.read(world.store, world.environment.id)
+    return state if state is not None and state.state != "running" else None
 
 
 def julia_that(world: World, does: str) -> None:
@@ -302,8 +369,7 @@ def julia_that_builds(
 ) -> None:
     """The stand-in Julia writes a library, and reports what the manifest says (and does something else besides)."""
     packages = [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
-    slug = next((world.depot / "packages" / "PythonCall").iterdir())
-    packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", slug))
+    packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", pythoncall(world)))
     lines = "".join(f"loaded\\t{uuid}\\t{name}\\t{version}\\t{source}\\n" for name, uuid, version, source in packages)
     lines += "".join(f"unresolved\\t{number}\\n" for number in unresolved)
     julia_that(

@@ -13,13 +13,14 @@ import pytest
 
 from pyjl_autoimage import automatic, builder, profile
 from pyjl_autoimage.automatic import BETWEEN_BUILDS, decide, discharging
+from pyjl_autoimage.ending import AFTER_A_FAILURE
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.measured import gain_over
 from pyjl_autoimage.processes import name_of_this_process
 from pyjl_autoimage.profile import Profile, Program, Run, Statement
 from pyjl_autoimage.settings import Settings
 
-from standin import World, age, buildable_world, environ_of, julia_that_builds, start_in
+from standin import World, age, buildable_world, ended, environ_of, julia_that_builds, start_in, wait_for
 
 NOW = time.time()
 
@@ -196,33 +197,17 @@ atexit.register(at_end)
 """
 
 
-def wait_for(condition, seconds: float = 60.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
-
-
-def finished(world: World) -> State | None:
-    state = State.read(world.store, world.environment.id)
-    return state if state is not None and state.state not in ("running", "starting") else None
+def later(when: float) -> float:
+    """When somebody may be woken again, once it has been decided; 0 before."""
+    return when if when > time.time() + 1000 else 0.0
 
 
 def run(world: World, code: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in environ_of(world).items() if name != "CI"}
     return subprocess.run(
-        [sys.executable, *arguments, "-c", code],
-        env={**clean, **environ},
-        cwd=world.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+        [sys.executable, *arguments, "-c", code], env={**clean, **environ}, cwd=world.root, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
 
 
 def mark(world: World) -> Path:
@@ -235,7 +220,7 @@ def test_a_program_that_ends_builds_an_image_if_that_is_wanted(tmp_path):
     age(world.project, world.executable)
     result = run(world, slow_program(), PYJL_AUTOIMAGE_AUTO="1")
     assert (result.stdout, result.stderr) == ("", "")
-    assert wait_for(lambda: finished(world)).state == "done"
+    assert wait_for(lambda: ended(world)).state == "done"
     assert json.loads(mark(world).read_text())["why"] == "there is no image"
     age(world.project, world.executable)
     (image,) = world.store.all_images()
@@ -253,9 +238,10 @@ def test_twenty_programs_that_end_build_one_image(tmp_path):
         subprocess.Popen([sys.executable, "-c", slow_program()], env=environ, cwd=world.root) for _ in range(20)
     ]
     assert [process.wait(120) for process in processes] == [0] * 20
-    assert wait_for(lambda: finished(world)).state == "done"
+    assert wait_for(lambda: ended(world)).state == "done"
+    asked_again_at = wait_for(lambda: later(os.stat(mark(world)).st_mtime))
     run(world, slow_program(), PYJL_AUTOIMAGE_AUTO="1")
-    time.sleep(1)
+    assert os.stat(mark(world)).st_mtime == asked_again_at, "nobody was woken"
     assert (world.root / "builds").read_text() == "x\n"
 
 
@@ -277,6 +263,14 @@ def test_nobody_is_woken(tmp_path, environ, compiled):
     assert not mark(world).exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_the_end_of_a_forked_child_is_not_that_of_the_program(tmp_path):
+    world = calm(World(tmp_path / "world"))
+    code = "import os, sys\nif os.fork():\n    os.wait()\n    os._exit(0)\nsys.exit()"
+    run(world, f"{slow_program()}\n{code}", PYJL_AUTOIMAGE_AUTO="1")
+    assert not mark(world).exists()
+
+
 def test_a_store_that_has_gone_does_not_hinder_the_end(tmp_path):
     world = calm(World(tmp_path / "world"))
     code = f"{slow_program()}\nimport shutil; shutil.rmtree({world.store.home!r})"
@@ -290,12 +284,12 @@ def test_why_not_is_noted_and_not_asked_again_at_once(tmp_path):
     run(world, slow_program(), PYJL_AUTOIMAGE_AUTO="1")
     wait_for(lambda: mark(world).exists() and mark(world).read_text())
     assert json.loads(mark(world).read_text())["why"] == "the last build is not an hour old"
-    wait_for(lambda: os.stat(mark(world)).st_mtime > time.time() + 1000)
-    os.truncate(mark(world), 0)
-    os.utime(mark(world), (NOW, time.time() + 1000))
+    asked_again_at = wait_for(lambda: later(os.stat(mark(world)).st_mtime))
     run(world, slow_program(), PYJL_AUTOIMAGE_AUTO="1")
-    time.sleep(1)
-    assert mark(world).read_text() == ""
+    assert os.stat(mark(world)).st_mtime == asked_again_at
+    os.utime(mark(world), (NOW, NOW + 10 * AFTER_A_FAILURE))
+    run(world, slow_program(), PYJL_AUTOIMAGE_AUTO="1")
+    assert os.stat(mark(world)).st_mtime < NOW + AFTER_A_FAILURE, "a clock that was wrong does not stop it for ever"
 
 
 # -- advice ---------------------------------------------------------------------------------------------------

@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.clean import clean, prune
+from pyjl_autoimage.jobs import State
+from pyjl_autoimage.processes import name_of_this_process
+from pyjl_autoimage.store import Store
 
 from standin import World
 
 BIG = 10**9
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def ids(world):
@@ -63,7 +61,8 @@ def test_each_environment_counts_for_itself(world):
         world.publish(f"b{n}".encode(), built_at=float(n), environment="b" * 16, project=str(other)) for n in range(2)
     ]
     assert prune(world.store, keep=2, max_bytes=BIG, spare=ours[1].id) == []
-    assert prune(world.store, keep=1, max_bytes=BIG, spare=ours[1].id) == [ours[0].id, theirs[0].id]
+    assert prune(world.store, keep=0, max_bytes=BIG, spare=ours[1].id) == [ours[0].id, theirs[0].id]
+    assert ids(world) == {ours[1].id, theirs[1].id}, "each keeps one at least"
 
 
 def test_debris_of_a_killed_removal_is_removed(world):
@@ -123,9 +122,63 @@ def test_layers_go_with_the_image_that_they_were_made_for(world):
     assert layers(world) == {"2" * 16, "3" * 16}
 
 
-def test_clean_removes_layers_that_are_stale_or_superseded_and_says_why(world, monkeypatch):
+def test_layers_go_with_their_julia(world):
+    image = world.publish()
+    world.publish_layer("1" * 16)
+    world.publish_layer("2" * 16, executable="/nowhere/julia")
+    prune(world.store, keep=1, max_bytes=BIG, spare=image.id)
+    assert layers(world) == {"1" * 16}
+
+
+@pytest.fixture
+def here(world, monkeypatch) -> World:
+    """A world that this very process lives in."""
     for name, value in world.environ.items():
         monkeypatch.setenv(name, value)
+    return world
+
+
+def everything(world) -> set[str]:
+    return {str(path.relative_to(world.store.root)) for path in Path(world.store.root).rglob("*") if path.is_file()}
+
+
+def test_when_everything_goes_nothing_is_left_and_a_dry_run_leaves_all(here):
+    here.publish()
+    here.publish_layer()
+    here.record("p.py", 1.0, 2.0)
+    here.store.ensure(here.store.launches)
+    (Path(here.store.launches) / "a.plan").touch()
+    (Path(here.store.ensure(here.store.builder_depot)) / "cache.ji").touch()
+    os.makedirs(os.path.join(here.store.uses, "gone"))
+    before = everything(here)
+    told, kept = clean(everything=True, dry_run=True)
+    assert everything(here) == before and kept == []
+    removed, _ = clean(everything=True)
+    assert [item["name"] for item in removed] == [item["name"] for item in told]
+    assert everything(here) == set()
+
+
+def test_what_a_running_build_and_a_running_program_need_stays(here):
+    image = here.publish()
+    mark = here.store.mark_use(image.id)
+    here.record("p.py", 1.0, 2.0)
+    State("t", name_of_this_process()).write(here.store, here.environment.id)
+    _, kept = clean(everything=True)
+    assert {item["reason"] for item in kept} == {"1 running processes use it", "a build is running"}
+    assert os.path.exists(mark) and os.path.exists(here.store.build_state(here.environment.id))
+    assert os.listdir(here.store.recordings(here.environment.id)) != []
+
+
+def test_what_is_taken_at_the_last_moment_is_kept_and_said_to_be(here, monkeypatch):
+    image = here.publish()
+    monkeypatch.setattr(Store, "remove_image", lambda self, image_id: 0)
+    removed, (kept,) = clean(everything=True)
+    assert kept == {"name": f"image {image.id}", "reason": "a process has just begun to use it"}
+    assert image.id not in str(removed)
+
+
+def test_clean_removes_layers_that_are_stale_or_superseded_and_says_why(here):
+    world = here
     world.publish_layer("1" * 16)
     world.publish_layer("2" * 16, built_at=2000.0)
     world.publish_layer("3" * 16, program="/other.py", juliacall="0.9.1")
@@ -137,5 +190,12 @@ def test_clean_removes_layers_that_are_stale_or_superseded_and_says_why(world, m
     assert [item["name"] for item in kept] == ["layer " + "2" * 16]
     clean()
     assert layers(world) == {"2" * 16}
+    image = world.publish()
+    world.publish_layer("4" * 16, image=image.id)
+    world.store.remove_image(image.id)
+    removed, _ = clean()
+    assert removed[0] | {"bytes": 0} == {
+        "name": f"layer {'4' * 16}", "bytes": 0, "reason": "the image that it was precompiled for is gone",
+    }  # fmt: skip
     clean(everything=True)
     assert not layers(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,25 +15,21 @@ from pyjl_autoimage.environment import locate
 from pyjl_autoimage.errors import JuliaNotFoundError
 from pyjl_autoimage.jobs import State
 
-from standin import World, buildable_world, environ_of, heed_interrupts, julia_that, julia_that_builds
-
-
-def cli(environ, *arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", *arguments],
-        env=environ,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+from standin import (
+    World,
+    buildable_world,
+    cli,
+    ended,
+    environ_of,
+    heed_interrupts,
+    julia_that,
+    julia_that_builds,
+    python,
+    pythoncall,
+    runs,
+    until,
+    wait_for,
+)
 
 
 @pytest.mark.parametrize("command", ["build", "demo", "status"])
@@ -76,10 +73,8 @@ def test_our_commands_take_settings_from_the_project_that_they_are_given_in(worl
     script.write_text("import sys\nfrom pyjl_autoimage.__main__ import main\nsys.exit(main())\n")
     (world.root / "pyproject.toml").write_text("[tool.pyjl-autoimage]\nimage-threads = 'many'\n")
     (world.root / "below").mkdir()
-    command = [sys.executable, *(["-m", "pyjl_autoimage"] if how.startswith("python") else [str(script)]), "status"]
-    result = subprocess.run(
-        command, env=world.environ, cwd=world.root / "below", capture_output=True, text=True, check=False
-    )
+    command = ["-m", "pyjl_autoimage"] if how.startswith("python") else [str(script)]
+    result = python(world.environ, *command, "status", cwd=world.root / "below")
     assert result.returncode == 2
     assert f"{world.root / 'pyproject.toml'}: [tool.pyjl-autoimage] image-threads = 'many'" in result.stderr
 
@@ -243,61 +238,43 @@ def test_a_library_without_a_report_is_not_published(buildable):
 
 
 def test_two_builds_at_once_are_one(buildable):
-    julia_that(buildable, f"echo started >> {buildable.root}/builds; sleep 2; exit 1")
-    environ = environ_of(buildable)
+    julia_that(buildable, f'echo started >> "{buildable.root}/builds"; {until(buildable.root / "release")}; exit 1')
     code = (
-        "import pyjl_autoimage as a\nh = a.rebuild(wait=False)\ntry: h.wait()\nexcept a.BuildError: print(h.joined)"
+        "import pyjl_autoimage as a, time\nh = a.rebuild(wait=False)\n"
+        "while h.progress.state == 'starting': time.sleep(0.05)\nprint('begun', flush=True)\n"
+        "try: h.wait()\nexcept a.BuildError: print(h.joined)"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", code], env=environ, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", code], env=environ_of(buildable), stdout=subprocess.PIPE, text=True)
         for _ in range(6)
     ]
+    assert [process.stdout.readline() for process in processes] == ["begun\n"] * 6
+    (buildable.root / "release").touch()
     joined = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
     assert joined == ["False"] + ["True"] * 5
     assert (buildable.root / "builds").read_text() == "started\n"
 
 
 def test_a_handle_only_watches_and_its_process_may_go(buildable):
-    julia_that(buildable, 'sleep 2; echo "ERROR: later"; exit 1')
-    environ = environ_of(buildable)
-    code = "import pyjl_autoimage as a, os\nh = a.rebuild(wait=False); print(h.done, h.progress.state, h.log, flush=True); os._exit(0)"
-    result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
-    assert result.stdout.startswith("False ")
-    store, environment = buildable.store, buildable.environment.id
-    import time
-
-    for _ in range(200):
-        state = State.read(store, environment)
-        if state is not None and state.state != "running":
-            break
-        time.sleep(0.1)
-    assert state is not None and state.state == "failed" and "later" in state.error
+    julia_that(buildable, f'{until(buildable.root / "release")}; echo "ERROR: later"; exit 1')
+    code = "import pyjl_autoimage as a, os\nh = a.rebuild(wait=False); print(h.done, flush=True); os._exit(0)"
+    result = python(environ_of(buildable), "-c", code)
+    assert result.stdout == "False\n", result.stderr
+    (buildable.root / "release").touch()
+    state = wait_for(lambda: ended(buildable))
+    assert state.state == "failed" and "later" in state.error
 
 
 def test_a_cancelled_build_ends_its_julia_and_leaves_nothing(buildable):
-    import time
-
-    julia_that(buildable, f"echo $$ > {buildable.root}/pid; sleep 60")
+    julia_that(buildable, f'echo $$ > "{buildable.root}/pid"; sleep 60')
     code = (
-        "import pyjl_autoimage as a, os, time\nh = a.rebuild(wait=False)\n"
-        f"while not os.path.exists({str(buildable.root / 'pid')!r}): time.sleep(0.05)\n"
-        "h.cancel()\ntry: h.wait(20)\nexcept a.BuildError as e: print(h.progress.state, e)"
+        "import pyjl_autoimage as a, time\nh = a.rebuild(wait=False)\n"
+        f"while not open({str(buildable.root / 'pid')!r}, 'a+').tell(): time.sleep(0.05)\n"
+        "h.cancel()\ntry: h.wait(60)\nexcept a.BuildError as e: print(h.progress.state, e)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environ_of(buildable),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert result.stdout.startswith("cancelled the build was cancelled")
-    pid = int((buildable.root / "pid").read_text())
-    for _ in range(50):
-        if not Path(f"/proc/{pid}").exists():
-            break
-        time.sleep(0.1)
-    assert not Path(f"/proc/{pid}").exists()
+    result = python(environ_of(buildable), "-c", code)
+    assert result.stdout.startswith("cancelled the build was cancelled"), result.stderr
+    wait_for(lambda: not runs(int((buildable.root / "pid").read_text())))
     assert not Path(buildable.store.build_directory(buildable.environment.id)).exists()
 
 
@@ -327,7 +304,7 @@ def test_phases_are_known_by_what_packagecompiler_prints(fixtures):
 
 def test_a_python_that_no_julia_can_host_gets_an_image_without_pythoncall(buildable):
     """Known before anything takes time, by PythonCall's own search for libpython."""
-    source = next((buildable.depot / "packages" / "PythonCall").iterdir())
+    source = pythoncall(buildable)
     (source / "src" / "C").mkdir(parents=True)
     (source / "src" / "C" / "find_libpython.py").write_text("print()")
     julia_that(buildable, f'echo "$@" > "{buildable.root}/arguments"; echo "ERROR: enough"; exit 1')
@@ -348,16 +325,23 @@ def test_a_python_that_no_julia_can_host_gets_an_image_without_pythoncall(builda
 def test_log_of_a_build_in_the_background_is_followed_to_its_end(buildable):
     none = cli(environ_of(buildable), "log")
     assert none.returncode == 1 and "no build of this environment has begun yet" in none.stderr
-    julia_that(buildable, 'echo "it begins"; sleep 1; echo "ERROR: it ends"; exit 1')
+    begun, release = buildable.root / "begun", buildable.root / "release"
+    julia_that(buildable, f'echo "it begins"; touch "{begun}"; {until(release)}; echo "ERROR: it ends"; exit 1')
     told = json.loads(cli(environ_of(buildable), "build", "--no-wait", "--json").stdout)
     assert told["state"] == "running"
     data = json.loads(cli(environ_of(buildable), "status", "--json").stdout)
     assert data["build"]["state"] == "running", "it has begun when the command returns"
-    followed = cli(environ_of(buildable), "log", "--follow")
-    assert followed.returncode == 1, "the build's exit status"
-    assert followed.stdout == Path(told["log"]).read_text()
-    assert followed.stdout.index("it begins") < followed.stdout.index("ERROR: it ends")
-    assert cli(environ_of(buildable), "log").stdout == followed.stdout
+    wait_for(begun.exists)
+    follow = [sys.executable, "-m", "pyjl_autoimage", "log", "--follow"]
+    process = subprocess.Popen(follow, env=environ_of(buildable), stdout=subprocess.PIPE, text=True)
+    seen = ""
+    while "it begins" not in seen:
+        seen += process.stdout.readline()
+    release.touch()
+    seen += process.communicate(timeout=60)[0]
+    assert process.returncode == 1, "the build's exit status"
+    assert seen == Path(told["log"]).read_text() == cli(environ_of(buildable), "log").stdout
+    assert seen.index("it begins") < seen.index("ERROR: it ends")
 
 
 def test_log_of_a_build_that_succeeded(buildable):
@@ -380,19 +364,14 @@ def test_in_a_pipe_a_build_says_how_long_each_phase_took(buildable):
 
 
 def test_an_interrupted_build_says_that_it_has_ended_when_it_has(buildable):
-    import signal
-    import time
-
     pid = buildable.root / "pid"
-    julia_that(buildable, f"echo $$ > {pid}; sleep 60")
+    julia_that(buildable, f'echo $$ > "{pid}"; sleep 60')
     process = subprocess.Popen(
         [sys.executable, "-m", "pyjl_autoimage", "build"], env=environ_of(buildable),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=heed_interrupts,
     )  # fmt: skip
-    until = time.monotonic() + 60
-    while not (pid.exists() and pid.read_text()) and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_for(lambda: pid.exists() and pid.read_text())
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     state = State.read(buildable.store, buildable.environment.id)

@@ -15,7 +15,7 @@ import pytest
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.processes import name_of_this_process
 
-from standin import PYTHONCALL, World, buildable_world, environ_of
+from standin import PYTHONCALL, World, buildable_world, cli, environ_of, forbid_writing, pythoncall
 
 BUILDER_MANIFEST = """manifest_format = "2.0"
 [[deps.PackageCompiler]]
@@ -33,15 +33,7 @@ def world(tmp_path: Path) -> World:
 
 
 def doctor(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "doctor", *arguments],
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return cli(environ, "doctor", *arguments)
 
 
 def checks_of(world: World, *arguments: str, **environ: str) -> tuple[int, dict[str, dict]]:
@@ -127,7 +119,7 @@ def test_versions_that_do_not_agree(world):
 
 @pytest.mark.parametrize(("prints", "ok"), [("", False), ("/usr/lib/libpython3.so", True)])
 def test_libpython(world, prints, ok):
-    source = next((world.depot / "packages" / "PythonCall").iterdir())
+    source = pythoncall(world)
     (source / "src" / "C").mkdir(parents=True)
     (source / "src" / "C" / "find_libpython.py").write_text(f"print({prints!r})")
     check = checks_of(world, "--no-start")[1]["libpython"]
@@ -155,9 +147,7 @@ def test_a_build_that_failed(world):
 
 def test_recordings_that_cannot_be_written(world):
     directory = world.store.ensure(world.store.recordings(world.environment.id))
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    os.chmod(directory, 0o500)
+    forbid_writing(directory)
     assert not checks_of(world, "--no-start")[1]["recordings"]["ok"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from pyjl_autoimage import exchange, profile
 from pyjl_autoimage.errors import StoreError
 from pyjl_autoimage.profile import Code, LoadedPackage, Profile, Program, Run, Statement
 
-from standin import World
+from standin import World, cli
 
 UUID = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
 A, B = "precompile(Tuple{typeof(Base.a), Int64})", "precompile(Tuple{typeof(Base.b), Int64})"
@@ -71,6 +70,20 @@ def test_what_is_no_profile_is_an_error(content):
         exchange.read(content, "FILE")
 
 
+def test_a_file_of_a_later_version_and_one_that_is_too_large(monkeypatch):
+    later = json.loads(exchange.text(whole("a.py"))) | {"version": 2}
+    with pytest.raises(StoreError, match="no profile that this version can read"):
+        exchange.read(json.dumps(later), "FILE")
+    monkeypatch.setattr(exchange, "LARGEST", 10)
+    with pytest.raises(StoreError, match="FILE is too large"):
+        exchange.read(f"{A}\n", "FILE")
+
+
+def test_interactive_use_is_a_program_everywhere():
+    read = exchange.read(exchange.text(Profile({A: Statement(1, 5.0, 0.0, {""})}, {}, {"": Program(1, 5.0)})), "FILE")
+    assert list(read.programs) == [""] and read.statements[A].programs == {""}
+
+
 @given(
     st.sampled_from(["packages", "programs", "statements"]),
     st.recursive(
@@ -89,10 +102,7 @@ def test_anything_is_a_profile_or_an_error(key, noise):
 
 
 def run(world: World, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "profile", *arguments],
-        env=world.environ, cwd=world.root, input=given, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return cli(world.environ, "profile", *arguments, cwd=world.root, given=given)
 
 
 def test_from_one_store_to_another(tmp_path):

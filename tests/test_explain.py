@@ -16,7 +16,7 @@ from pyjl_autoimage.explain import KINDS, Explanation, Timeline, read
 from pyjl_autoimage.manifest import Package
 from pyjl_autoimage.store import Store
 
-from standin import EXAMPLE_UUID, World, age
+from standin import EXAMPLE_UUID, World, age, python
 
 # A library of Julia's that takes its time, and compiles. juliacall opens it in place of the real one.
 LIBRARY = """
@@ -45,7 +45,8 @@ class Library:
         time.sleep(0.02)
     def evaluate(self, code):
         if b"AutoimageObserver" in code:
-            self.log = re.search(rb'const LOG = "(.*?)"', code)[1].decode()
+            escaped = re.search(rb'const LOG = "(.*?)"', code)[1].decode()
+            self.log = re.sub(r"\\\\U([0-9a-f]{8})", lambda match: chr(int(match[1], 16)), escaped)
         elif b"using PythonCall" in code:
             self.trace = sys._xoptions.get("juliacall-trace-compile", os.devnull)
             self.load("1", "Dependency")
@@ -109,16 +110,7 @@ def world(tmp_path: Path) -> World:
 
 
 def cli(world: World, *arguments: str, status: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", *arguments],
-        env={**world.environ, **environ},
-        cwd=world.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    result = python({**world.environ, **environ}, "-m", "pyjl_autoimage", *arguments, cwd=world.root)
     assert result.returncode == status, result.stdout + result.stderr
     return result
 
@@ -198,13 +190,7 @@ def test_the_program_sees_nothing_of_it(world):
     cli(world, "explain", "--plain-only", "look.py", "--json", "-x")
     seen = json.loads((world.root / "seen").read_text())
     os.remove(world.root / "seen")
-    subprocess.run(
-        [sys.executable, "look.py", "--json", "-x"],
-        env={**world.environ, "PYJL_AUTOIMAGE": "0"},
-        cwd=world.root,
-        check=True,
-        capture_output=True,
-    )
+    python({**world.environ, "PYJL_AUTOIMAGE": "0"}, "look.py", "--json", "-x", cwd=world.root)
     assert seen == json.loads((world.root / "seen").read_text())
 
 

@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from environments import VirtualEnvironment
-from standin import JULIACALL, World
+from standin import JULIACALL, World, python
 
 TELL = "print(json.dumps([juliacall.CONFIG['sysimage'], juliacall.CONFIG['trace_compile'] is not None]))"
 RECORDINGS = "*/recordings/*.log"
@@ -24,11 +23,6 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> VirtualEnvironment:
     home = {"PYJL_AUTOIMAGE_HOME": str(tmp_path_factory.mktemp("store"))}
     env("-m", "pyjl_autoimage", "enable", check=True, environ=home)
     return env
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 @pytest.fixture(params=["run", "enable"])
@@ -73,7 +67,7 @@ IMPORTS = {
     "sys.meta_path.insert(0, F())\nimport juliacall",
     "after looking": "import importlib.util as u\nspec = u.find_spec('juliacall')\n"
     "assert 'juliacall' not in sys.modules and spec.origin.endswith('__init__.py')\n"
-    "assert u.find_spec('juliacall.sub') is None or True\nimport juliacall",
+    "assert u.find_spec('juliacall.sub') is None\nimport juliacall",
     "after importing us": "import pyjl_autoimage\nimport juliacall\nassert pyjl_autoimage.jl is juliacall.Main",
     "by us": "from pyjl_autoimage import jl\nimport juliacall",
     "by hand": "import importlib.util as u\nspec = u.find_spec('juliacall')\njuliacall = u.module_from_spec(spec)\n"
@@ -174,6 +168,8 @@ def test_an_error_of_juliacall_is_its_own_and_a_second_attempt_works(program, wo
     )
     assert json.loads(program(code).stdout) == [image.path, True]
     assert recorded(world) == 1, "nothing is left of the first attempt"
+    (log,) = Path(world.store.root, "environments").glob(RECORDINGS)
+    assert "\nready " in log.read_text()
 
 
 def test_a_second_attempt_with_a_julia_that_is_loaded_gets_the_same_options(program, world):
@@ -248,21 +244,25 @@ def test_forked_children_each_start_for_themselves(program, world):
     assert recorded(world) == 3
 
 
-def test_under_pytest(env, world):
-    """In its process, and in xdist's workers where it is installed."""
+@pytest.mark.parametrize("how", ["run", "enable", "enable, with workers"])
+def test_under_pytest(env, world, how):
+    """The workers of xdist are children: plain ones under `run`."""
+    workers = ["-p", "xdist", "-n", "2"] if "workers" in how else []
+    if workers:
+        pytest.importorskip("xdist")
     image = world.publish()
     test = world.root / "test_theirs.py"
     test.write_text(
         "import pytest\n@pytest.fixture(scope='session')\ndef jl():\n    import juliacall\n    return juliacall\n"
         f"@pytest.mark.parametrize('n', range(4))\ndef test_it(jl, n):\n    assert jl.CONFIG['sysimage'] == {image.path!r}\n"
     )
-    xdist = find_spec("xdist") is not None
-    for options in ([], *([["-n", "2"]] if xdist else [])):
-        result = env("-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(test), environ=world.environ)
-        assert result.returncode == 0, result.stdout
-        ours = env("-m", "pyjl_autoimage", "run", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(test),
-                   environ=world.environ)  # fmt: skip
-        assert ours.returncode == 0, ours.stdout
+    quickly = {**world.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, str(test)]
+    if how == "run":
+        result = python(quickly, "-m", "pyjl_autoimage", "run", *arguments)
+    else:
+        result = env(*arguments, environ=quickly)
+    assert result.returncode == 0 and "4 passed" in result.stdout, result.stdout
 
 
 def test_installing_twice_is_once():

@@ -2,22 +2,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjl_autoimage.environment import cpu_identity
-from pyjl_autoimage.image import Image, Situation, baked_package, mismatches
+from pyjl_autoimage.image import Image, Situation, mismatches
 from pyjl_autoimage.manifest import ManifestError
 
-from standin import EXAMPLE_UUID, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+from standin import World
 
 
 def situation(world, **changes):
@@ -121,12 +115,7 @@ def by_path(world):
     source = world.root / "dev" / "Example"
     (source / "src").mkdir(parents=True)
     (source / "src" / "Example.jl").write_text("module Example end")
-    (world.project / "Manifest.toml").write_text(
-        f'manifest_format = "2.0"\n[[deps.Example]]\npath = "{source}"\nuuid = "{EXAMPLE_UUID}"\nversion = "0.5.3"\n'
-    )
-    now = situation(world)
-    baked = baked_package(now.manifest.packages[EXAMPLE_UUID], world.facts.depots, {})
-    return source, world.image(packages=(baked,))
+    return source, world.image(packages=(world.track_by_path(source),))
 
 
 def test_a_package_tracked_by_path_is_known_by_its_sources(world):

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage import jobs
-from pyjl_autoimage.errors import AutoimageError
+from pyjl_autoimage import history, jobs
+from pyjl_autoimage.errors import AutoimageError, BuildError
 from pyjl_autoimage.jobs import PHASES, Build, State
 from pyjl_autoimage.processes import hostname, name_of_this_process
 
@@ -51,10 +51,31 @@ def test_a_handle_of_a_build_that_never_began(store):
     store.ensure(store.environment("e"))
     handle = Build(store, "e", "token", process)
     assert handle.done
-    from pyjl_autoimage import BuildError
-
     with pytest.raises(BuildError, match="ended with status 9"):
         handle.wait()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_build_that_another_one_has_followed_at_once_ended_as_it_did(store, own):
+    process = subprocess.Popen([sys.executable, "-c", ""]) if own else None
+    store.ensure(store.environment("e"))
+    for token, result in (("a", {"state": "done", "image": "i"}), ("b", {"state": "failed", "error": "no memory"})):
+        history.note(store, "e", State(token, "p", started=5.0, finished=9.0, **result))
+    State("c", name_of_this_process()).write(store, "e")
+    if process is not None:
+        process.wait()
+    assert Build(store, "e", "a", process).wait() == "i"
+    with pytest.raises(BuildError, match="no memory"):
+        Build(store, "e", "b", process).wait()
+    with pytest.raises(BuildError, match="ended with status 0 before it began" if own else "replaced by another"):
+        Build(store, "e", "of long ago", process).wait()
+
+
+def test_who_waits_for_a_build_may_give_up_on_it(store):
+    store.ensure(store.environment("e"))
+    State("a", name_of_this_process()).write(store, "e")
+    with pytest.raises(TimeoutError, match="it goes on"):
+        Build(store, "e", "a", None).wait(0.01)
 
 
 def test_a_build_that_waits_for_another_says_so(store):

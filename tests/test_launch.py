@@ -117,6 +117,13 @@ def changed(world: Managed) -> None:
     (world.site / "juliapkg" / "juliapkg.json").write_text('{"julia": "1"}')
 
 
+def changed_at_the_same_time(world: Managed) -> None:
+    path = world.site / "juliapkg" / "juliapkg.json"
+    before = path.stat()
+    path.write_text('{"julia": "1"}')
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def removed(world: Managed) -> None:
     (world.site / "juliapkg" / "juliapkg.json").unlink()
 
@@ -157,6 +164,7 @@ def from_its_own_repository(world: Managed) -> None:
         in_a_package_already_there,
         at_the_top,
         changed,
+        changed_at_the_same_time,
         removed,
         of_the_project,
         meta_changed,
@@ -206,6 +214,8 @@ def test_a_package_without_a_juliapkg_json_costs_one_question(managed):
         {"CONDA_PREFIX": "/nowhere"},
         {"JULIA_DEPOT_PATH": "/nowhere"},
         {"JULIA_LOAD_PATH": "@:/nowhere"},
+        {"JULIA_PROJECT": "/nowhere"},
+        {"HOME": "/nowhere"},
         {"JULIAUP_CHANNEL": "1.11"},
     ],
     ids=lambda environ: next(iter(environ)),
@@ -239,6 +249,10 @@ def test_another_julia_or_juliaup_on_path_is_another_question(managed):
 def test_an_option_of_the_interpreter_is_another_question(managed):
     assert managed.asks("-X", "juliapkg-offline=yes")
     assert managed.asks("-X", "juliapkg-offline=no")
+
+
+def test_another_python_is_another_question(managed):
+    assert managed.asks(code="import sys; sys.version += ' of another build'")
 
 
 def test_another_sys_path_is_another_question(managed):
@@ -317,7 +331,12 @@ def test_what_changes_with_the_directory_is_not_taken_from_another_one(managed):
     with_override = {"Overrides": [{"Path": "/somewhere", "Channel": "1.11"}]}
     managed.juliaup.write_text(json.dumps(with_override))
     age(managed.juliaup.parent)
-    assert managed.asks() and managed.asks(), "never remembered"
+    managed.publish()
+    age(managed.store.root)
+    for _ in range(2):
+        started = managed.times_started()
+        assert managed.asks(), "never remembered"
+        assert managed.times_started() > started, "nor what Julia said of itself"
     # But a Julia that juliaup installed is itself, wherever one is.
     installed = managed.juliaup.parent / "julia-1.10.4" / "bin" / "julia"
     installed.parent.mkdir(parents=True)
@@ -410,7 +429,6 @@ def test_an_answer_that_somebody_else_could_have_written_is_not_used(managed):
     path = Path(managed.store.launches, name)
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o666)
-    age(managed.root)
     assert managed.asks()
     assert path.stat().st_mode & 0o777 == 0o600, "written anew"
     assert not managed.asks()
@@ -420,7 +438,9 @@ def test_a_damaged_answer_is_as_good_as_none(managed):
     (name,) = os.listdir(managed.store.launches)
     path = Path(managed.store.launches, name)
     content = path.read_bytes()
-    for damaged in (content[:-1], content[:-9] + bytes(9), content[: len(content) // 2], content.upper(), b"\0" * 99):
+    project, answer = str(managed.project).encode(), content.index(b"\0", len(launch.MAGIC))
+    another_project = content[:answer] + content[answer:].replace(project, project[:-1] + b"T", 1)
+    for damaged in (b"", content[:-1], content[: len(content) // 2], content.upper(), b"\0" * 99, another_project):
         path.write_bytes(damaged)
         assert managed.asks()
         assert path.read_bytes()[:24] == content[:24], "and it is mended"
@@ -434,12 +454,21 @@ def test_a_change_while_the_answer_was_made_is_not_missed(tmp_path):
     witnesses = launch.Witnesses()
     witnesses.files.append(str(file))
     witnesses.since -= 60_000_000_000
-    os.utime(file, ns=(0, witnesses.since + 1))
-    assert not launch.remember(launch.Plan(home=store.home), "question", witnesses)
+    for before in (-1, 0, 1_000_000_000):  # the last: within the grain of some clocks
+        os.utime(file, ns=(0, witnesses.since - before))
+        assert not launch.remember(launch.Plan(home=store.home), "question", witnesses)
     os.utime(file, ns=(0, witnesses.since - 3_000_000_000))
     assert launch.remember(launch.Plan(home=store.home, notes=["one"]), "question", witnesses)
     assert launch.recall(store, "question").notes == ["one"]
     assert launch.recall(store, "another question") is None
+
+
+def test_questions_whose_answers_have_one_file_are_told_apart(store, monkeypatch):
+    """Its name is short, and not of a kind that nobody could find another question for."""
+    monkeypatch.setattr(launch, "_file", lambda store, asked: store.launch("one"))
+    assert launch.remember(launch.Plan(home=store.home), "question", launch.Witnesses())
+    assert launch.recall(store, "question") is not None
+    assert launch.recall(store, "QUESTION") is None
 
 
 # -- what it costs -------------------------------------------------------------------------------------

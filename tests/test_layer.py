@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +19,7 @@ from pyjl_autoimage.manifest import load_toml
 from pyjl_autoimage.profile import Code
 from pyjl_autoimage.store import depot_of
 
-from standin import EXAMPLE_UUID, World, age, start_in
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+from standin import EXAMPLE_UUID, age, cli, python, start_in
 
 
 def told_of(told: dict) -> list[str]:
@@ -39,6 +35,16 @@ def test_a_start_uses_the_layer_of_its_program(world):
     assert made.id in text
 
 
+def test_a_program_beside_another_does_not_get_its_layer(world):
+    programs = [world.root / name for name in ("one.py", "other.py")]
+    for path in programs:
+        path.write_text("from pyjl_autoimage import jl\nimport juliacall\nprint(juliacall.CONFIG['evaluated'])")
+    made = world.publish_layer(program=str(programs[0]))
+    age(world.root)
+    for path, uses in [*zip(programs, (True, False), strict=True)] * 2:
+        assert (made.id in python(world.environ, str(path)).stdout) is uses
+
+
 def test_no_layer_no_trace_of_one(world):
     told = start_in(world)
     assert not told_of(told)
@@ -47,7 +53,9 @@ def test_no_layer_no_trace_of_one(world):
 
 def test_the_newest_layer_is_used_and_a_newer_one_noticed(world):
     world.publish_layer()
-    assert "1" * 16 in told_of(start_in(world))[0]
+    age(world.root)
+    for _ in range(2):
+        assert "1" * 16 in told_of(start_in(world))[0]
     world.publish_layer("2" * 16, built_at=2000.0)
     assert "2" * 16 in told_of(start_in(world))[0]
 
@@ -94,6 +102,32 @@ def test_a_layer_for_another_situation_is_not_used(world, changes):
     assert not told_of(start_in(world))
 
 
+def test_a_layer_goes_with_an_image_that_vanishes_at_the_last_moment(world):
+    image = world.publish()
+    world.publish_layer(image=image.id, code=(OwnCode("model_1a2b", "u-1", "/p/model.jl", {"/p/model.jl": "1"}),))
+    assert told_of(start_in(world))
+    late = (
+        "import os, pyjl_autoimage.runtime as r\nplan = r._plan\n"
+        "def late(*given):\n    made = plan(*given); os.unlink(made.image_path); return made\nr._plan = late\n"
+    )
+    told = start_in(world, code=late)
+    assert (told["sysimage"], told_of(told), told["own_code"]) == (None, [], [])
+
+
+def test_a_layer_of_another_environment_is_never_used(world):
+    world.publish_layer(environment="another")
+    assert not told_of(start_in(world))
+
+
+def test_a_layer_that_julia_cannot_set_up_is_done_without(world):
+    stub = world.site / "juliacall" / "__init__.py"
+    stub.write_text(stub.read_text().replace("return 1\n", "return None if b'use_layer' in code else 1\n"))
+    made = world.publish_layer(code=(OwnCode("model_1a2b", "u-1", "/p/model.jl", {"/p/model.jl": "1"}),))
+    told = start_in(world)
+    assert f"layer {made.id} is not used: Julia could not set it up" in told["notes"]
+    assert told["own_code"] == []
+
+
 def test_a_changed_package_makes_the_layer_stale(world):
     world.publish_layer()
     assert told_of(start_in(world))
@@ -109,6 +143,8 @@ def test_a_layer_that_others_can_write_is_not_used_even_if_it_was_before(world):
     told = start_in(world)
     assert not told_of(told)
     assert any("written by other users" in note for note in told["notes"])
+    (layer,) = json.loads(cli(world.environ, "status", "--json", cwd=world.root).stdout)["layers"]
+    assert layer["reasons"] == [f"not trusted: {made.path} can be written by other users"]
 
 
 def test_a_layer_that_is_not_published_yet_does_not_count_and_goes_when_its_builder_is_dead(world):
@@ -147,6 +183,12 @@ def test_a_layer_that_is_not_one_of_ours_is_passed_over(world, change):
     assert not list(world.store.all_layers())
     with pytest.raises(ValueError, match=r".+"):
         Layer.from_json(path.read_text(), made.path)
+
+
+def test_a_copy_of_a_layer_is_none(world):
+    made = world.publish_layer()
+    shutil.copytree(made.path, Path(made.path).with_name("a-copy"))
+    assert list(world.store.all_layers()) == [made]
 
 
 # -- what is in it ---------------------------------------------------------------------------------------
@@ -243,12 +285,7 @@ def test_a_new_file_counts_where_includes_are_computed(tmp_path, text, counts):
 def test_a_file_that_does_not_exist_is_an_error_that_names_the_places(world):
     script = world.root / "program.py"
     script.write_text("from pyjl_autoimage import include\ninclude('nothing.jl')\n")
-    import subprocess
-    import sys
-
-    result = subprocess.run(
-        [sys.executable, str(script)], env=world.environ, cwd="/", capture_output=True, text=True, check=False
-    )
+    result = python(world.environ, str(script), cwd=Path("/"))
     assert "CodeError" in result.stderr
     assert str(world.root / "nothing.jl") in result.stderr
     assert "/nothing.jl" in result.stderr

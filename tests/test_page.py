@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-
-import pytest
 
 from pyjl_autoimage import page
 from pyjl_autoimage.contents import Contents, Held
@@ -18,7 +14,7 @@ from pyjl_autoimage.store import write_json
 from pyjl_autoimage.timeline import STYLE, WIDTH
 
 from colours import contrast
-from standin import World
+from standin import World, cli
 
 VOID = {"meta", "br", "link", "img", "hr"}
 
@@ -78,11 +74,6 @@ def composed(world: World, **changes: object) -> str:
         "builds": [PastBuild("a", 1e9, 1e9 + 240, "failed", "no <compiler>", seconds={"load": 240.0})],
     }
     return page.compose(**{**facts, **changes})  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def world(tmp_path):
-    return World(tmp_path)
 
 
 def test_it_says_everything(world):
@@ -176,28 +167,16 @@ def test_the_command_writes_it(world):
         world.store.ensure(world.store.environment(world.environment.id)) + "/explanation.json",
         explanation().to_json(),
     )
-    result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "report", "--no-measure", "r.html"],
-        env=world.environ, cwd=world.root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    result = cli(world.environ, "report", "--no-measure", "r.html", cwd=world.root)
     assert result.returncode == 0, result.stderr
     text = words((world.root / "r.html").read_text())
     assert "There is no valid image" in text and "alert(1)" in text
     assert result.stdout == "The report is in r.html\n"
-    refused = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "report", "--no-measure", "nowhere/r.html"],
-        env=world.environ, cwd=world.root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    refused = cli(world.environ, "report", "--no-measure", "nowhere/r.html", cwd=world.root)
     assert refused.returncode == 1 and "cannot be written" in refused.stderr
 
 
 def test_an_image_that_is_not_valid_is_told_with_its_reason(world):
     world.publish(juliacall="0.9.35")
-    env = {**world.environ}
-    subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "report", "--no-measure", "r.html"],
-        env=env,
-        cwd=world.root,
-        check=True,
-    )
+    assert cli(world.environ, "report", "--no-measure", "r.html", cwd=world.root).returncode == 0
     assert "juliacall 0.9.35 in the image, 0.9.37 installed" in words((world.root / "r.html").read_text())

@@ -31,6 +31,11 @@ def test_texts(text, shown):
     assert without_secrets(text, HOME) == shown
 
 
+def test_plain_data_is_gone_through_with_its_keys():
+    shown = without_secrets({"/home/somebody/a": ("token=abc", {"/home/somebody": 1})}, HOME)
+    assert shown == {"~/a": ["token=***", {"~": 1}]}
+
+
 def test_values_of_secret_variables_are_gone_wherever_they_stand():
     environ = {**HOME, "AWS_SECRET_ACCESS_KEY": "/abcdef+ghi", "SHORT_TOKEN": "yes", "SSH_AUTH_SOCK": os.devnull}
     text = f"x/abcdef+ghiy, yes, {os.devnull}"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjl_autoimage import profile
+from pyjl_autoimage.errors import StoreError
 from pyjl_autoimage.processes import hostname, name_of_this_process
 from pyjl_autoimage.profile import Profile, parse_statement
 
@@ -46,6 +47,7 @@ def statement(number):
     [
         ("julia-1.10/trace-stock.jl", 268),
         ("julia-1.10/trace-on-image.jl", 13),
+        ("julia-1.10/trace-on-second-image.jl", 4),
         ("julia-1.12/trace-stock-timed.jl", 245),
         ("julia-1.12/trace-on-image-timed.jl", 4),
     ],
@@ -76,6 +78,7 @@ def test_times_are_read(fixtures):
         'run(`rm -rf /`); precompile(Tuple{Int})"',
         "precompile(f, (Int,))",
         "precompile(Tuple{typeof(AutoimageRecorder.note), Base.PkgId})",
+        f"precompile(Tuple{{typeof(f), NamedTuple{{({':a, ' * 7000})}}}})",
     ],
 )
 def test_other_lines_are_no_statements(line):
@@ -170,16 +173,56 @@ def test_a_broken_profile_is_an_empty_one(tmp_path_factory, noise):
     assert profile.load(store, ENVIRONMENT) == Profile()
 
 
+def whole() -> Profile:
+    return Profile(
+        {statement(1): profile.Statement(2, 5.0, 1.5, {"a.py"}, True)},
+        {DATAFRAMES: profile.LoadedPackage("DataFrames", 1, 5.0)},
+        {"a.py": profile.Program(1, 5.0, {DATAFRAMES: 5.0}, ["c"], 5.0, [1.0])},
+        {"c": profile.Code("c.jl", None, ["CSV"], ["c.jl"], {"CSV": "u"}, 5.0)},
+        {"host-1-1": profile.Run("a.py", 5.0, ready=1.0, compiled=2.0, ended=True)},
+        {"host-1-1": [10, 20]},
+        {"optimize": "3"},
+        5.0,
+        1,
+        {statement(1)},
+        "packages",
+        3.0,
+        1,
+    )
+
+
 @given(
+    st.sampled_from(sorted(whole().to_json())),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=5),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
         max_leaves=10,
-    )
+    ),
 )
-def test_any_json_is_a_profile_or_an_empty_one(value):
-    Profile.from_json({"schema": 1, "statements": value, "packages": {}, "consumed": {}, "flags": {}})
-    Profile.from_json({"schema": 1, "statements": {}, "packages": value, "consumed": value, "flags": value})
+def test_any_json_is_a_profile_or_an_empty_one(key, value):
+    written = whole().to_json()
+    assert Profile.from_json(written) == whole()
+    read = Profile.from_json({**written, key: value})
+    assert read == Profile() or read.to_json().keys() == written.keys()
+
+
+def test_a_profile_of_another_version_is_an_empty_one():
+    assert Profile.from_json(whole().to_json() | {"schema": profile.SCHEMA + 1}) == Profile()
+
+
+def test_packages_of_ours_are_not_what_a_program_loads(store):
+    lines = f"package {DATAFRAMES[:-1]}1 AutoimageStatements_1a\npackage {DATAFRAMES} DataFrames\n"
+    record(store, dead(), f"{statement(1)}\n", lines)
+    assert list(profile.merge(store, ENVIRONMENT).packages) == [DATAFRAMES]
+
+
+def test_a_lock_that_somebody_holds_for_long_is_an_error_that_says_so(store):
+    with (
+        profile.locked(store, ENVIRONMENT),
+        pytest.raises(StoreError, match="another process has been merging"),
+        profile.locked(store, ENVIRONMENT, timeout=0.1),
+    ):
+        pass
 
 
 def test_what_is_written_is_read_back(store):
@@ -320,6 +363,7 @@ def test_a_run_on_an_image_saves_what_the_usual_plain_run_of_its_program_costs_m
             told("a.py", compiled=9.0), told("a.py", compiled=11.0), told("a.py", compiled=10.0),
             told("a.py", "i", 0.2, 0.3), told("a.py", None, 0.7, 1.8, layer="l"),
             told("b.py", "i", 0.2, 0.3),  # of which no plain run is known
+            told("", compiled=99.0), told("", "i", 0.2, 0.3),  # two sessions at a prompt, which may do anything
         ]
     ):  # fmt: skip
         record(store, dead(number), "", log, header=False)

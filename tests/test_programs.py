@@ -102,6 +102,7 @@ def both(place: Path, *command: str, options: tuple[str, ...] = (), stdin: str =
                 text=True,
                 timeout=60,
                 check=False,
+                preexec_fn=heed_interrupts if POSIX else None,
             )
         )
     return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,8 @@ from pyjl_autoimage.image import Situation
 from pyjl_autoimage.manifest import load_manifest, load_toml
 from pyjl_autoimage.profile import LoadedPackage, Profile
 from pyjl_autoimage.settings import Settings
+
+from standin import slug
 
 DATAFRAMES = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
 CSV = "336ed68f-0bac-5ca0-87d4-7b16caf5d00b"
@@ -56,24 +59,41 @@ def test_pythoncall_and_what_runs_loaded(situation):
     assert set(chosen.expected) == set(chosen.closure)
 
 
-def test_packages_tracked_by_path_are_left_out_and_named_with_what_depends_on_them(situation):
-    packages = {
-        uuid: replace(package, path=None, tree_sha1="0" * 40)
-        if package.path and package.name != "Tables"
-        else package
-        for uuid, package in situation.manifest.packages.items()
+def registered_but(situation, depot, *by_path):
+    """The same project with every package from a registry, installed in a depot, but for these."""
+    tree = "0" * 40
+    packages = dict(situation.manifest.packages)
+    for uuid, package in packages.items():
+        if package.path and package.name not in by_path:
+            (depot / "packages" / package.name / slug(uuid, tree)).mkdir(parents=True)
+            packages[uuid] = replace(package, path=None, tree_sha1=tree)
+    facts = replace(FACTS, depots=(str(depot),))
+    return replace(situation, facts=facts, manifest=replace(situation.manifest, packages=packages))
+
+
+def test_packages_tracked_by_path_are_left_out_and_named_with_what_depends_on_them(situation, tmp_path):
+    some = registered_but(situation, tmp_path / "depot", "InlineStrings")
+    profile = loaded(situation, "CSV", "InlineStrings", "Tables")
+    chosen = recipe.choose(some, profile, Settings())
+    assert names(chosen) == {"PythonCall", "Tables"}
+    assert chosen.left_out == {
+        "CSV": "it depends on InlineStrings: the manifest tracks it by path",
+        "InlineStrings": "the manifest tracks it by path",
     }
-    only_tables = replace(situation, manifest=replace(situation.manifest, packages=packages))
-    with pytest.raises(BuildError, match="depends on Tables"):
-        recipe.choose(only_tables, Profile(), Settings())  # PythonCall depends on Tables
-    packages[situation.manifest.by_name("Tables")[0].uuid] = replace(
-        situation.manifest.by_name("Tables")[0], path=None, tree_sha1="0" * 40
-    )
-    csv = situation.manifest.by_name("CSV")[0]
-    packages[csv.uuid] = csv
-    only_csv = replace(situation, manifest=replace(situation.manifest, packages=packages))
-    with pytest.raises(BuildError, match="not installed"):
-        recipe.choose(only_csv, loaded(situation, "CSV", "DataFrames"), Settings())
+    assert names(recipe.choose(some, profile, BAKE)) == {"PythonCall", "Tables", "CSV", "InlineStrings"}
+
+
+def test_pythoncall_cannot_be_left_out(situation, tmp_path):
+    some = registered_but(situation, tmp_path / "depot", "Tables")
+    with pytest.raises(BuildError, match="PythonCall cannot be left out of an image, but it depends on Tables: "):
+        recipe.choose(some, Profile(), Settings())
+
+
+def test_what_is_not_installed_is_an_error_that_names_it(situation, tmp_path):
+    some = registered_but(situation, tmp_path / "depot", "Tables")
+    shutil.rmtree(tmp_path / "depot" / "packages" / "CSV")
+    with pytest.raises(BuildError, match="not installed: CSV; "):
+        recipe.choose(some, loaded(situation, "CSV", "DataFrames"), BAKE)
 
 
 def test_why_something_is_left_out(situation):

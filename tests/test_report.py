@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from pyjl_autoimage.report import status
 from pyjl_autoimage.store import depot_of
 from pyjl_autoimage.terminal import show_status
 
-from standin import PYTHONCALL, World, buildable_world
+from standin import PYTHONCALL, World, buildable_world, cli
 
 PROGRAM = "/home/somebody/projects/forecast/scripts/a_report_with_quite_a_long_name.py"
 
@@ -255,10 +253,8 @@ def test_in_a_pipe_there_are_neither_colours_nor_broken_lines(world):
 
 
 def command(*arguments: str, **environ: str) -> str:
-    found = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", *arguments],
-        env={**os.environ, **environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    found = cli({**os.environ, **environ}, *arguments)
+    assert found.returncode == 0, found.stderr
     return found.stdout
 
 

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pyjl_autoimage import launch
 
-from standin import World, age, start_in
+from standin import JULIACALL, World, age, cli, forbid_writing, start_in, wait_for
+from standin import python as python_of
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
-def python(world, code, *arguments, **environ):
-    return subprocess.run(
-        [sys.executable, *arguments, "-c", code],
-        env={**world.environ, **environ},
-        cwd=world.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def python(world: World, code: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return python_of({**world.environ, **environ}, *arguments, "-c", code, cwd=world.root)
 
 
 def test_importing_the_package_starts_nothing(world):
@@ -104,12 +96,50 @@ def test_standing_aside(world):
     assert not os.path.exists(world.store.recordings(world.environment.id))
 
 
-def test_a_keyword_switches_recording_off(world):
-    result = python(
-        world,
-        "import pyjl_autoimage as a; a.start(record=False); import juliacall; print(juliacall.CONFIG['trace_compile'])",
+def test_a_keyword_switches_recording_off_and_is_part_of_the_question(world):
+    code = (
+        "import pyjl_autoimage as a; a.start({}); import juliacall; print(juliacall.CONFIG['trace_compile'] is None)"
     )
-    assert result.stdout == "None\n"
+    remembered(world)
+    for keyword, off in ("record=False", True), ("", False), ("record=False", True):
+        assert python(world, code.format(keyword)).stdout == f"{off}\n"
+
+
+def test_our_variables_are_part_of_the_question(world):
+    image = remembered(world)
+    for environ in {"PYJL_AUTOIMAGE": "0"}, {"PYJL_AUTOIMAGE_RECORD": "0"}:
+        assert start_in(world, **environ)["trace_compile"] is None
+    assert start_in(world)["sysimage"] == image.path
+
+
+def test_settings_of_the_programs_project_are_noticed_wherever_they_appear(world):
+    below = world.root / "below"
+    below.mkdir()
+    (below / "program.py").write_text(
+        "from pyjl_autoimage import jl\nimport juliacall as j\nprint(j.CONFIG['trace_compile'])"
+    )
+    outer, inner = world.root / "pyproject.toml", below / "pyproject.toml"
+    moments = itertools.count(1)
+
+    def write(path: Path, value: str) -> None:
+        path.write_text(f"[tool.pyjl-autoimage]\nrecord = {value}\n")
+        os.utime(path, (next(moments),) * 2)
+
+    def recorded() -> bool:
+        told = {python_of(world.environ, str(below / "program.py"), cwd=Path("/")).stdout for _ in range(2)}
+        assert len(told) == 2 or told == {"None\n"}, "a recording of its own, or none"
+        return len(told) == 2
+
+    age(world.root)
+    assert recorded()
+    write(outer, "false")
+    assert not recorded()
+    write(outer, "true")
+    assert recorded()
+    write(inner, "false")
+    assert not recorded()
+    inner.unlink()
+    assert recorded()
 
 
 def test_a_bad_setting_is_an_error_that_names_its_place(world):
@@ -144,6 +174,14 @@ def test_juliacall_already_running(world):
     result = python(world, code)
     assert result.returncode == 0, result.stderr
     assert "pyjl_autoimage run" in result.stdout and "attach()" in result.stdout
+
+
+def test_a_julia_that_traces_elsewhere_cannot_be_recorded(world):
+    """The stand-in never opens the trace file that it is told of."""
+    code = "import juliacall, pyjl_autoimage as a; print(a.attach(), a.runtime.session.recording)"
+    result = python(world, code)
+    assert result.stdout == "False None\n" and "already traces its compilations elsewhere" in result.stderr
+    assert os.listdir(world.store.recordings(world.environment.id)) == []
 
 
 def test_attach_before_julia_is_an_error(world):
@@ -227,11 +265,54 @@ def test_new_preferences_are_noticed(world):
     assert start_in(world)["sysimage"] is None
 
 
-def test_another_julia_is_noticed(world):
-    from dataclasses import replace
+def test_what_julia_said_of_itself_holds_for_its_variables_alone(world):
+    world.publish()
+    assert start_in(world)["sysimage"] and world.times_started() == 1
+    for number in (2, 2, 3):
+        start_in(world, JULIA_DEPOT_PATH=str(world.root / f"depot{number}"))
+        assert world.times_started() == number
 
+
+def test_another_julia_is_noticed(world):
     remembered(world)
     world.write_julia(replace(world.facts, version="1.10.5"))
+    assert start_in(world)["sysimage"] is None
+
+
+def test_another_juliacall_is_noticed(world):
+    remembered(world)
+    (world.site / "juliacall-0.9.37.dist-info").rename(world.site / "juliacall-0.9.38.dist-info")
+    metadata = world.site / "juliacall-0.9.38.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("0.9.37", "0.9.38"))
+    (world.site / "juliacall" / "__init__.py").write_text(JULIACALL + "\n# of another version\n")
+    assert start_in(world)["sysimage"] is None
+
+
+def test_an_edited_package_that_is_tracked_by_path_is_noticed(world):
+    sources = world.root / "dev" / "Example" / "src"
+    sources.mkdir(parents=True)
+    (sources / "Example.jl").write_text("module Example end")
+    package = world.track_by_path(sources.parent)
+
+    def used() -> tuple[str | None, bool]:
+        told = start_in(world)
+        return told["sysimage"], "use_layer" in "".join(told["evaluated"])
+
+    world.publish_layer(packages=(package,))
+    age(world.root)
+    assert used() == used() == (None, True)
+    (sources / "Example.jl").write_text("module Example; end")
+    assert used() == (None, False)
+    (sources / "Example.jl").write_text("module Example end")
+    image = world.publish(packages=(package,))
+    age(world.root)
+    assert used() == used() == (image.path, False)
+    (sources / "more.jl").write_text("")
+    assert used() == (None, False)
+
+
+def test_an_image_of_another_environment_is_never_used(world):
+    world.publish(environment="another")
     assert start_in(world)["sysimage"] is None
 
 
@@ -241,22 +322,44 @@ def test_a_newer_image_is_noticed(world):
     assert start_in(world)["sysimage"] == newer.path
 
 
-def test_a_truncated_image_is_noticed(world):
+@pytest.mark.parametrize("what", ["truncated", "vanished"])
+def test_an_image_that_was_damaged_is_noticed_and_an_older_one_used(world, what):
+    older = world.publish(b"older", built_at=1.0)
     image = remembered(world)
-    with open(image.path, "r+b") as file:
-        file.truncate(3)
-    assert start_in(world)["sysimage"] is None
+    os.truncate(image.path, 3) if what == "truncated" else os.unlink(image.path)
+    assert start_in(world)["sysimage"] == older.path
 
 
-def test_an_image_that_vanished_is_noticed(world):
-    image = remembered(world)
-    os.unlink(image.path)
-    assert start_in(world)["sysimage"] is None
+@pytest.mark.parametrize(
+    ("late", "why"), [("os.truncate(path, 3)", "it has changed"), ("os.unlink(path)", "it is gone")]
+)
+def test_what_happens_to_an_image_after_it_was_chosen_is_seen(world, late, why):
+    """Between the plan and the hand-over."""
+    remembered(world)
+    code = (
+        "import os, pyjl_autoimage.runtime as r\nplan = r._plan\n"
+        f"def late(*given):\n    made = plan(*given); path = made.image_path; {late}; return made\nr._plan = late\n"
+    )
+    told = start_in(world, code=code)
+    assert told["sysimage"] is None and not told["on_image"]
+    assert any(note.endswith(f"cannot be used: {why}") for note in told["notes"])
+
+
+def test_an_image_is_not_removed_while_a_process_runs_on_it(world):
+    image = world.publish()
+    code = "from pyjl_autoimage import jl; input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=world.environ, stdin=subprocess.PIPE, cwd=world.root, text=True
+    )
+    try:
+        assert wait_for(lambda: world.store.users(image.id))[0].split("-")[1] == str(process.pid)
+        assert world.store.remove_image(image.id) == 0
+    finally:
+        process.communicate("\n", timeout=60)
+    assert world.store.remove_image(image.id) > 0
 
 
 def test_a_removed_package_source_is_noticed(world):
-    import shutil
-
     remembered(world)
     shutil.rmtree(world.source)
     assert start_in(world)["sysimage"] is None
@@ -286,18 +389,9 @@ def test_programs_with_different_answers_do_not_overwrite_each_other(world):
     assert len(os.listdir(world.store.launches)) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b'{"schema": 99}', b"\xff\xfe"])
-def test_a_broken_answer_is_as_good_as_none(world, content):
-    image = remembered(world)
-    (name,) = os.listdir(world.store.launches)
-    Path(world.store.launches, name).write_bytes(content)
-    assert start_in(world)["sysimage"] == image.path
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
 def test_a_store_that_cannot_be_written(world):
     world.store.ensure(world.store.home)
-    os.chmod(world.store.home, 0o500)
+    forbid_writing(world.store.home)
     told = start_in(world)
     assert told["sysimage"] is None and told["trace_compile"] is None
 
@@ -328,6 +422,8 @@ def test_an_image_that_others_can_write_is_not_used_even_if_it_was_before(world)
     told = start_in(world)
     assert told["sysimage"] is None
     assert any("can be written by other users" in note for note in told["notes"])
+    (rejected,) = json.loads(cli(world.environ, "status", "--json", cwd=world.root).stdout)["rejected"]
+    assert rejected["reasons"] == [f"not trusted: {image.path} can be written by other users"]
     os.chmod(image.path, 0o600)
     assert start_in(world)["sysimage"] == image.path
 
@@ -351,5 +447,18 @@ def test_a_trusted_store_is_searched_though_others_can_write_it(world):
     os.chmod(world.root / "shared", 0o777)
     path = image.path.replace(world.store.home, str(world.root / "shared"))
     assert start_in(world)["sysimage"] is None
-    assert start_in(world, PYJL_AUTOIMAGE_TRUSTED_STORES=str(world.root / "shared"))["sysimage"] == path
+    theirs = {"PYJL_AUTOIMAGE_TRUSTED_STORES": str(world.root / "shared")}
+    age(world.root)
+    for _ in range(2):
+        assert start_in(world, **theirs)["sysimage"] == path
+    own = world.publish(b"our own", built_at=2000.0)
+    age(world.root)
+    for _ in range(2):
+        assert start_in(world, **theirs)["sysimage"] == own.path, "the newest of all"
+    before = os.stat(world.store.images).st_mtime_ns
+    newest = world.publish(b"another", built_at=3000.0)
+    os.rename(Path(newest.path).parent, world.root / "shared" / "v1" / "images" / newest.id)
+    os.utime(world.store.images, ns=(before, before))
+    assert start_in(world, **theirs)["sysimage"] == newest.path.replace(world.store.home, str(world.root / "shared"))
+    shutil.rmtree(world.store.home)
     assert start_in(world, PYJL_AUTOIMAGE_HOME=str(world.root / "shared"))["sysimage"] is None, "not so one's own"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pyjl_autoimage.errors import SettingsError
@@ -90,11 +92,35 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path, keywords, environ, tabl
     assert where in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["home", "builder-project", "builder_project"])
-def test_a_repository_must_not_choose_what_code_is_loaded(tmp_path, name):
-    pyproject = write(tmp_path / "pyproject.toml", f'[tool.pyjl-autoimage]\n{name} = "/tmp/x"\n')
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("home", '"/tmp/x"'),
+        ("builder-project", '"/tmp/x"'),
+        ("builder_project", '"/tmp/x"'),
+        ("trusted-stores", '["/tmp/x"]'),
+        ("enabled", "false"),
+    ],
+)
+def test_a_repository_must_not_choose_what_code_is_loaded(tmp_path, name, value):
+    pyproject = write(tmp_path / "pyproject.toml", f"[tool.pyjl-autoimage]\n{name} = {value}\n")
     with pytest.raises(SettingsError, match="cannot be set there"):
         from_everywhere({}, {}, pyproject)
+
+
+def test_a_table_that_is_none_is_an_error(tmp_path):
+    with pytest.raises(SettingsError, match="must be a table"):
+        from_everywhere({}, {}, write(tmp_path / "pyproject.toml", "tool.pyjl-autoimage = 3\n"))
+
+
+def test_paths_are_made_absolute_and_separated_as_in_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    stores = os.pathsep.join(("~/a,b", "c"))
+    settings = from_everywhere(environ={"PYJL_AUTOIMAGE_HOME": "~/s", "PYJL_AUTOIMAGE_TRUSTED_STORES": stores})
+    assert settings.home == str(tmp_path / "s")
+    assert settings.trusted_stores == (str(tmp_path / "a,b"), str(tmp_path / "c"))
 
 
 def test_somebody_elses_broken_pyproject_is_not_our_business(tmp_path):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from environments import VirtualEnvironment
-from standin import World
+from environments import PACKAGE, VirtualEnvironment
+from standin import World, forbid_writing
 
 HOOKED = "import sys; print([f.pyjl_autoimage for f in sys.meta_path if hasattr(f, 'pyjl_autoimage')])"
 TOLD = "import juliacall; print(juliacall.CONFIG['sysimage'], juliacall.CONFIG['trace_compile'] is not None)"
@@ -140,7 +140,7 @@ def test_a_broken_package_without_a_place_for_its_log(enabled, world):
 def test_status_tells_the_last_error(enabled, world):
     break_(enabled, "older")
     enabled("-c", TOLD, environ=world.environ)
-    shutil.copy(Path(__file__).parent.parent / "src/pyjl_autoimage/hook.py", enabled.package / "hook.py")
+    shutil.copy(PACKAGE / "hook.py", enabled.package / "hook.py")
     error = status(enabled, world)["hook"]["error"]
     assert str(enabled.python) in error and "ImportError: cannot import name 'find_spec'" in error
     shown = enabled("-m", "pyjl_autoimage", "status", environ={**world.environ, "COLUMNS": "500"}).stdout
@@ -189,9 +189,7 @@ def test_for_a_user(env, world, tmp_path):
     if not env.python.exists():
         pytest.skip(f"{env.python} is not there")
     environ = {**world.environ, "PYTHONUSERBASE": str(tmp_path / "user")}
-    environ["PYTHONPATH"] = os.pathsep.join(
-        [str(env.site), *(env.site / "zz_dependencies.pth").read_text().split("\n")]
-    )
+    environ["PYTHONPATH"] = os.pathsep.join([str(env.site), *env.dependencies])
     result = env("-m", "pyjl_autoimage", "enable", "--user", environ=environ)
     assert result.returncode == 1 and "No module named" in result.stderr, "the package is not installed for the user"
     user = Path(env("-c", "import site; print(site.getusersitepackages())", environ=environ).stdout.strip())
@@ -204,9 +202,8 @@ def test_for_a_user(env, world, tmp_path):
     assert not (user / "pyjl_autoimage_hook.pth").exists()
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everything")
 def test_an_environment_that_cannot_be_written(env, world):
-    env.site.chmod(0o500)
+    forbid_writing(env.site)
     result = env("-m", "pyjl_autoimage", "enable", environ=world.environ)
     env.site.chmod(0o700)
     assert result.returncode == 1 and "cannot be written" in result.stderr

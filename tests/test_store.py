@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.processes import hostname, is_alive, name_of_this_process
-from pyjl_autoimage.store import Store, read_json, write_atomically
-
-from standin import World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+from pyjl_autoimage.store import Store, others_can_write, read_json, write_atomically
 
 
 def test_making_a_store_touches_nothing(tmp_path):
@@ -26,7 +19,7 @@ def test_making_a_store_touches_nothing(tmp_path):
 
 def test_only_its_owner_can_read_it(store):
     store.ensure(store.images)
-    assert os.stat(store.home).st_mode & 0o777 == 0o700
+    assert {os.stat(path).st_mode & 0o777 for path in (store.home, store.images)} == {0o700}
 
 
 def test_published_images_newest_first(world):
@@ -43,6 +36,24 @@ def test_publishing_the_same_content_again_renews_its_facts(world):
     (only,) = world.store.all_images()
     assert only.built_at == 2.0
     assert world.store.damage(only) == []
+
+
+def test_an_image_that_is_built_and_proved_again_is_not_condemned_any_more(world):
+    image = world.publish()
+    world.store.condemn(image.id, "a process died")
+    assert world.store.condemned(image.id) == "a process died"
+    world.publish()
+    assert world.store.condemned(image.id) is None
+
+
+def test_answers_of_long_ago_do_not_pile_up(store, monkeypatch):
+    monkeypatch.setattr("pyjl_autoimage.store.LAUNCHES_KEPT", 2)
+    store.ensure(store.launches)
+    for number in range(4):
+        Path(store.launch(str(number))).touch()
+        os.utime(store.launch(str(number)), (number, number))
+    store.remove_debris()
+    assert sorted(os.listdir(store.launches)) == ["2.plan", "3.plan"]
 
 
 def test_what_cannot_be_read_is_passed_over(world):
@@ -96,9 +107,20 @@ def test_uses_of_the_living_and_the_dead(world):
 
 def test_removing_an_image_frees_its_bytes(world):
     image = world.publish(b"x" * 1000)
+    world.store.mark_use("another")
+    os.makedirs(os.path.join(world.store.uses, image.id))
     assert world.store.remove_image(image.id) > 1000
     assert list(world.store.all_images()) == []
     assert os.listdir(world.store.images) == []
+    assert os.listdir(world.store.uses) == ["another"]
+
+
+def test_an_image_that_is_taken_while_it_is_being_removed_stays(world, monkeypatch):
+    image = world.publish()
+    seen = iter([[], ["somebody"]])
+    monkeypatch.setattr(world.store, "users", lambda image_id: next(seen))
+    assert world.store.remove_image(image.id) == 0
+    assert [left.id for left in world.store.all_images()] == [image.id] and world.store.damage(image) == []
 
 
 def test_a_process_is_not_taken_for_another_with_its_pid(tmp_path):
@@ -129,9 +151,38 @@ def test_an_image_that_others_could_have_written_is_not_trusted(world):
     assert world.store.distrust(image.path) is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_link_to_a_store_is_as_good_as_what_it_leads_to(world):
+    image = world.publish()
+    place = world.root / "elsewhere"
+    place.mkdir(mode=0o755)
+    os.rename(world.store.home, place / "store")
+    os.symlink(place / "store", world.store.home)
+    assert world.store.distrust(image.path) is None
+    place.chmod(0o777)
+    assert world.store.distrust(image.path) == f"{place} can be written by other users"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize(
+    ("mode", "user", "group", "of_file", "others"),
+    [
+        (0o664, 1000, 1000, 1000, False),  # a group of one's own, and umask 002
+        (0o664, 1000, 100, 100, True),
+        (0o664, 1000, 1000, 100, True),
+        (0o644, 1000, 100, 100, False),
+        (0o602, 1000, 1000, 1000, True),
+    ],
+)
+def test_who_can_write_besides_the_user(monkeypatch, mode, user, group, of_file, others):
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    monkeypatch.setattr(os, "getgid", lambda: group)
+    assert others_can_write(os.stat_result((mode, 0, 0, 1, user, of_file, 0, 0, 0, 0))) is others
+
+
 def test_an_image_of_another_user_is_not_trusted(world):
     image = world.publish()
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
     os.chown(image.path, 12345, -1)
     assert world.store.distrust(image.path) == f"{os.path.realpath(image.path)} belongs to another user"
     os.chown(image.path, 0, -1)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from pyjl_autoimage import profile
 
-from standin import World, age, buildable_world, environ_of, julia_that, julia_that_builds
+from standin import (
+    World,
+    age,
+    buildable_world,
+    cli,
+    environ_of,
+    julia_that,
+    julia_that_builds,
+    python,
+    runs,
+    until,
+    wait_for,
+)
 
 # Writes to its recording, as Julia would, what a program still compiles on the stock image and on later ones.
 PROGRAM = """
@@ -54,16 +62,7 @@ def julia_that_builds_generations(world: World, **keywords) -> None:
 
 
 def build(world: World, *arguments: str, check: bool = True, **environ: str) -> dict:
-    result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "build", "--json", *arguments],
-        env=environ_of(world, **environ),
-        cwd=world.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    result = cli(environ_of(world, **environ), "build", "--json", *arguments, cwd=world.root)
     assert not check or result.returncode == 0, result.stderr
     told = json.loads(result.stdout.splitlines()[-1])
     told["notes"] = without_layers(told.get("notes", []))
@@ -134,12 +133,12 @@ def test_runs_that_do_not_start_on_the_image_cannot_go_on_for_ever(world):
 def test_workloads_that_fail_are_notes_and_keep_what_they_recorded(world):
     julia_that_builds_generations(world)
     failing = program(world, "failing.py", "raise ValueError('the reason')", stock=["a"])
-    hanging = program(world, "hanging.py", "import time; time.sleep(60)", stock=["b"])
-    told = build(world, "--train", failing, "--train", hanging, "--time-limit", "2")
+    hanging = program(world, "hanging.py", "import time; time.sleep(0 if image else 60)", stock=["b"])
+    told = build(world, "--train", failing, "--train", hanging, "--time-limit", "4")
     assert told["state"] == "done"
     assert told["notes"] == [
         "workload failing.py: it ended with status 1",
-        "workload hanging.py: it was ended after 2 s (setting time_limit)",
+        "workload hanging.py: it was ended after 4 s (setting time_limit)",
     ]
     assert set(profile.load(world.store, world.environment.id).statements) == {statement("a"), statement("b")}
     assert "ValueError: the reason" in log(world)
@@ -189,14 +188,7 @@ def test_rebuild_takes_a_function_of_main_and_a_file_of_statements(world):
     (world.root / "s.jl").write_text(f"{statement('z')}\nrun(`rm -rf /`)\nprecompile(f, (Int,))\n")
     script = world.root / "caller.py"
     script.write_text(REBUILD)
-    result = subprocess.run(
-        [sys.executable, str(script)],
-        env=environ_of(world),
-        cwd=world.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = python(environ_of(world), str(script), cwd=world.root)
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
     assert without_layers(told["notes"]) == []
@@ -207,15 +199,22 @@ def test_rebuild_takes_a_function_of_main_and_a_file_of_statements(world):
 
 
 def test_a_build_with_something_to_run_waits_for_the_one_that_runs(world):
-    julia_that_builds(world, meanwhile="sleep 3")
+    release = world.root / "release"
+    julia_that_builds(world, meanwhile=until(release))
     age(world.project, world.executable)
     script = program(world, a_new_image=["a"])
-    first = subprocess.Popen(
-        [sys.executable, "-m", "pyjl_autoimage", "build", "--no-wait"], env=environ_of(world), cwd=world.root
-    )
-    assert first.wait(60) == 0
-    told = build(world, "--train", script)
-    assert told["workloads"][0]["new"] == 1
+    code = f"""
+import time, pyjl_autoimage as a
+first = a.rebuild(wait=False)
+while first.progress.state == "starting": time.sleep(0.05)
+second = a.rebuild(wait=False, workload={script!r})
+while second.progress.detail != "another build ends first": time.sleep(0.05)
+open({str(release)!r}, "w").close()
+second.wait(60)
+print(first.progress.state, second.joined, second.state().workloads[0]["new"])
+"""
+    told = python(environ_of(world), "-c", code, cwd=world.root)
+    assert told.stdout == "done False 1\n", told.stderr
     assert statement("a") in profile.load(world.store, world.environment.id).statements
 
 
@@ -229,16 +228,10 @@ h.cancel()
 while not h.done: time.sleep(0.05)
 print(h.progress.state)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", code + watch], env=environ_of(world), cwd=world.root, capture_output=True, text=True,
-        timeout=60, check=True,
-    )  # fmt: skip
-    assert result.stdout == "cancelled\n"
+    result = python(environ_of(world), "-c", code + watch, cwd=world.root)
+    assert result.stdout == "cancelled\n", result.stderr
     pid = int(log(world).partition("pid ")[2].split()[0])
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not os.path.exists(f"/proc/{pid}")
+    wait_for(lambda: not runs(pid))
 
 
 # -- libraries -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import history
 from .errors import AutoimageError, BuildError
 from .processes import is_alive, proc_stat
 from .store import Store, read_json, write_json
@@ -276,6 +277,9 @@ class Build:
             state = State.read(self._store, self._environment)  # it may have written it just now
             if state is not None and state.token == self._token:
                 return state
+            for past in history.read(self._store, self._environment):
+                if past.token == self._token:  # another one has begun since
+                    return self._state_of(past)
             if self._process is None:
                 return State(self._token, "", "failed", error="the build was replaced by another")
             said = self._stderr() or f"the build ended with status {exited} before it began"
@@ -283,6 +287,12 @@ class Build:
         now = time.time()
         detail = "another build ends first" if state is not None and state.state == "running" else ""
         return State(self._token, "", "starting", detail=detail, started=now, phase_started=now)
+
+    def _state_of(self, past: history.PastBuild) -> State:
+        """As much of a state as is remembered of a build."""
+        state = State(self._token, "", past.result, error=past.error, image=past.image, seconds=dict(past.seconds))
+        state.started, state.finished = past.started, past.finished
+        return state
 
     def _stderr(self) -> str:
         try:

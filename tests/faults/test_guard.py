@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from pyjl_autoimage import guard
 
-from standin import World, start_in
+from standin import World, age, cli, python, start_in
 
 DIE = """
 import os, sys, signal, ctypes
@@ -84,6 +83,11 @@ def test_unwatched_it_takes_two_deaths_in_a_row(tmp_path):
     die(tmp_path, "SIGBUS", watch=False)
     ((image, _),) = guard.verdicts(str(tmp_path))
     assert image == "0123456789abcdef"
+    die(tmp_path, "SIGBUS", watch=False)
+    assert list(guard.verdicts(str(tmp_path))) == [], "after the verdict it takes two again"
+    die(tmp_path, "KeyboardInterrupt", watch=False)
+    die(tmp_path, "SIGBUS", watch=False)
+    assert len(list(guard.verdicts(str(tmp_path)))) == 1, "a start that was interrupted says nothing for the image"
 
 
 def test_a_faulthandler_of_the_users_stays_theirs(tmp_path):
@@ -109,11 +113,6 @@ def test_a_directory_that_cannot_be_made(tmp_path):
 # -- a whole start-up, with a stand-in juliacall that dies ---------------------------------------------
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 def deadly(world: World, how: str) -> None:
     """juliacall dies when it is given an image."""
     module = world.site / "juliacall" / "__init__.py"
@@ -123,18 +122,8 @@ def deadly(world: World, how: str) -> None:
 
 
 def start(world: World, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from pyjl_autoimage import jl; import juliacall; print(juliacall.CONFIG['sysimage'])",
-        ],
-        env={**world.environ, **environ},
-        cwd=world.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    code = "from pyjl_autoimage import jl; import juliacall; print(juliacall.CONFIG['sysimage'])"
+    return python({**world.environ, **environ}, "-c", code, cwd=world.root)
 
 
 @pytest.mark.parametrize(
@@ -166,19 +155,18 @@ def test_a_killed_start_leaves_the_image_in_use(world, how):
 
 def test_the_way_back(world):
     image = world.publish()
+    age(world.root)
+    assert start_in(world)["sysimage"] == image.path
     world.store.condemn(image.id, "of a test")
-    assert start_in(world)["sysimage"] is None
-
-    def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pyjl_autoimage", *arguments]
-        return subprocess.run(command, env=world.environ, capture_output=True, text=True, check=False)
-
-    assert "condemned: of a test" in cli("status").stdout
-    result = cli("restore", image.id)
+    age(world.store.condemnations)
+    for _ in range(2):
+        assert start_in(world)["sysimage"] is None
+    assert "condemned: of a test" in cli(world.environ, "status").stdout
+    result = cli(world.environ, "restore", image.id)
     assert result.returncode == 0, result.stderr
     assert start_in(world)["sysimage"] == image.path
-    assert cli("restore", image.id).stdout == f"image {image.id} was not condemned\n"
-    assert cli("restore", "nonsense").returncode == 1
+    assert cli(world.environ, "restore", image.id).stdout == f"image {image.id} was not condemned\n"
+    assert cli(world.environ, "restore", "nonsense").returncode == 1
 
 
 def test_a_damaged_image_is_not_restored_nor_chosen_while_another_is_condemned(world):
@@ -190,12 +178,6 @@ def test_a_damaged_image_is_not_restored_nor_chosen_while_another_is_condemned(w
         with open(image.path, "r+b") as file:
             file.seek(4)
             file.write(b"?")
-    result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "restore", condemned.id],
-        env=world.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = cli(world.environ, "restore", condemned.id)
     assert result.returncode == 1 and "checksum" in result.stderr
     assert start_in(world)["sysimage"] is None

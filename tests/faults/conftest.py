@@ -1,6 +1,0 @@
-"""The stand-ins live beside the other tests."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
