@@ -17,7 +17,7 @@ from ._version import __version__
 from .environment import Environment, JuliaFacts, how_julia_was_found, how_project_was_found, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Image, Situation
-from .jobs import State, error_line
+from .jobs import State
 from .manifest import ManifestError, load_manifest, manifest_file
 from .options import code_flags, user_options
 from .recipe import PYTHONCALL_UUID
@@ -25,7 +25,7 @@ from .report import stdout_to_stderr
 from .settings import Settings
 from .store import Store
 from .timing import PHASES, time_start
-from .words import ago_text, bytes_text, count_text, seconds_text
+from .words import ago_text, bytes_text, count_text, error_line, seconds_text
 
 __all__ = ["Check", "examine"]
 

@@ -8,11 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from .jobs import State, error_line
-=======
->>>>>>> tests
 from .store import Store, write_atomically
+from .words import error_line
 
 if TYPE_CHECKING:
     from .image import Image

@@ -20,7 +20,7 @@ from .errors import AutoimageError, BuildError
 from .processes import is_alive, proc_stat
 from .store import Store, read_json, write_json
 
-__all__ = ["PHASES", "Build", "Progress", "State", "error_line", "expected_seconds", "group_memory", "log_pieces"]
+__all__ = ["PHASES", "Build", "Progress", "State", "expected_seconds", "group_memory", "log_pieces"]
 
 # Phases of a build, with their usual shares of its time until a build of this environment has been measured.
 PHASES = {
@@ -352,12 +352,6 @@ class Build:
             os.kill(pid, signal.SIGTERM)  # it ends its own children and says so in its state
         except OSError:
             pass
-
-
-def error_line(error: str | None) -> str:
-    """The one line of a build's error that says most."""
-    lines = (error or "").strip().splitlines() or ["no reason was left"]
-    return next((line for line in lines if line.startswith("ERROR")), lines[0])
 
 
 def group_memory(leader: int) -> int | None:

@@ -6,9 +6,17 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .jobs import error_line
 from .measured import TIERS
-from .words import about_text, ago_text, bytes_text, count_text, path_text, program_text, seconds_text
+from .words import (
+    about_text,
+    ago_text,
+    bytes_text,
+    count_text,
+    error_line,
+    path_text,
+    program_text,
+    seconds_text,
+)
 
 if TYPE_CHECKING:
     from .doctor import Check

@@ -1,4 +1,4 @@
-"""Sizes, times and paths in words."""
+"""Sizes, times, paths and errors in words."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = [
     "bytes_text",
     "clock_text",
     "count_text",
+    "error_line",
     "path_text",
     "program_text",
     "seconds_text",
@@ -62,6 +63,12 @@ def ago_text(moment: float) -> str:
 def count_text(number: int, noun: str) -> str:
     """A number of things: ``1 layer``, ``2 layers``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def error_line(error: str | None) -> str:
+    """The one line of a build's error that says most."""
+    lines = (error or "").strip().splitlines() or ["no reason was left"]
+    return next((line for line in lines if line.startswith("ERROR")), lines[0])
 
 
 def path_text(text: str, home: str | None = None) -> str:
