@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="measured processes of each kind")
     parser.add_argument("--directory", help="where everything is written and kept; default: a temporary directory")
     options = parser.parse_args()
-    result: dict = {"cores": len(os.sched_getaffinity(0)), "runs": options.runs, "targets": {}}
+    result: dict = {"cores": len(os.sched_getaffinity(0)), "runs": options.runs, "once": options.once, "targets": {}}
     with nullcontext(options.directory) if options.directory else tempfile.TemporaryDirectory() as directory:
         for target in options.targets:
             result["targets"][target] = measure(

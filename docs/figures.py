@@ -224,9 +224,10 @@ def container() -> str:
     }
     targets = result["targets"]
     rows = [(name, *(seconds(target["starts"][kind]) for target in targets.values())) for kind, name in names.items()]
+    how = ", from one recorded run" if result["once"] else ""
     told = [
         f"The image for `{name}` has {target['baked']['bytes'] / 1e6:.0f} MB, and was baked in "
-        f"{target['baked']['seconds'] / 60:.0f} minutes."
+        f"{target['baked']['seconds'] / 60:.0f} minutes{how}."
         for name, target in targets.items()
     ]
     return (
