@@ -20,6 +20,7 @@ __all__ = ["main"]
 FAILED, USAGE, NO_JULIA = 1, 2, 3
 SECONDS_TO_BEGIN = 5.0
 SECONDS_TO_CANCEL = 15.0
+NAMED = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,25 +239,43 @@ def _build(options: argparse.Namespace) -> int:
         return 0
     if handle.joined:
         console.print("a build of this environment runs already; watching it")
+    own = {task.name for task in to_run}
+    told: list[dict[str, Any]] = []
+
+    def and_tell_failures(watch: Any) -> Any:
+        def tell(progress: Any) -> None:
+            watch(progress)
+            failed = [ran for ran in handle.state().workloads if ran["problem"] and ran["name"] in own]
+            for ran in failed[len(told) :]:
+                told.append(ran)
+                _tell_of_workload(ran, console)
+
+        return tell if own else watch
+
     try:
         with watcher(console, handle.log) as watch:
-            image_id = handle.wait(watch=watch)
+            image_id = handle.wait(watch=and_tell_failures(watch))
     except KeyboardInterrupt:
         return _cancel(handle, console)
     state = handle.state()
+    # An image is built of what they recorded nevertheless, but what was asked for was more.
+    untrained = bool(own) and all(ran["problem"] for ran in state.workloads if ran["name"] in own)
+    status = FAILED if untrained else 0
     image = next((image for image in Store(_home(keywords)).all_images() if image.id == image_id), None)
     if options.json:
         facts: dict[str, Any] = {"state": "done", "image": state.image, "layers": state.layers, "log": handle.log}
         facts["seconds"] = state.seconds
         size = {"bytes": image.bytes, "path": image.path} if image else {}
-        told = {"left_out": state.left_out, "workloads": state.workloads, "notes": state.notes}
-        print(json.dumps({**facts, **size, **told}))
-        return 0
-    _tell_what_was_built(state, image, console)
-    return 0
+        said = {"left_out": state.left_out, "workloads": state.workloads, "notes": state.notes}
+        print(json.dumps({**facts, **size, **said}))
+        return status
+    _tell_what_was_built(state, image, console, told)
+    if untrained:
+        console.print("[red]Every program to train on failed[/], see above: what they recorded until then is used.")
+    return status
 
 
-def _tell_what_was_built(state: Any, image: Any, console: Any) -> None:
+def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[dict[str, Any]]) -> None:
     from rich.markup import escape
 
     from .words import bytes_text, count_text, seconds_text
@@ -269,17 +288,47 @@ def _tell_what_was_built(state: Any, image: Any, console: Any) -> None:
         console.print("The next Python process starts on it.")
     elif state.layers:
         built = f"{len(state.layers)} layers" if len(state.layers) > 1 else "a layer"
-        console.print(f"[bold green]Built[/] {built} in {took}. The next run of the program starts with it.")
+        starts = _programs_of(state.layers)
+        console.print(f"[bold green]Built[/] {built} in {took}. {escape(starts)} from now on.")
     else:
         console.print("Nothing new was recorded: no layer is missing.")
     for ran in state.workloads:
-        console.print(
-            f"[dim]ran[/] {escape(ran['name'])}: {ran['statements']} statements, {ran['new']} of them new, "
-            f"{seconds_text(ran['seconds'])}"
-        )
+        if ran not in told:
+            _tell_of_workload(ran, console)
     _print_left_out(console, state.left_out)
+    complaints = {f"workload {ran['name']}: {ran['problem']}" for ran in state.workloads}
     for note in state.notes:
-        console.print(f"[dim]note:[/] {escape(note)}")
+        if note not in complaints:
+            console.print(f"[dim]note:[/] {escape(note)}")
+
+
+def _programs_of(layers: Sequence[str]) -> str:
+    """Which programs start with these layers, as half a sentence."""
+    from .store import Store
+    from .words import program_text
+
+    programs = {layer.program for layer in Store(_home({})).all_layers() if layer.id in layers}
+    names = sorted(os.path.basename(program_text(program)) for program in programs)
+    if not names:
+        return "The programs that they are for start with them"
+    shown = names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} others"]
+    if len(shown) == 1:
+        return f"{shown[0][:1].upper() + shown[0][1:] if shown[0] == 'interactive use' else shown[0]} starts with it"
+    return f"{', '.join(shown[:-1])} and {shown[-1]} start with them"
+
+
+def _tell_of_workload(ran: dict[str, Any], console: Any) -> None:
+    from rich.markup import escape
+
+    from .words import count_text, seconds_text
+
+    problem = ran["problem"]
+    statements = f"{count_text(ran['statements'], 'statement')}, {ran['new']} of them new"
+    did = "[dim]ran[/]"
+    if problem:
+        did = "[yellow]left out[/]" if problem.startswith("not run: ") else "[red]failed[/]"
+        problem = f"{problem.removeprefix('not run: ')}; "
+    console.print(f"{did} {escape(ran['name'])}: {escape(problem)}{statements}, {seconds_text(ran['seconds'])}")
 
 
 def _wait_until_it_begins(handle: Any) -> None:
@@ -397,6 +446,7 @@ def _environment_and_store() -> tuple[str, Any]:
 def _export(options: argparse.Namespace) -> int:
     from . import exchange, profile
     from .store import write_atomically
+    from .words import count_text
 
     environment, store = _environment_and_store()
     recorded = profile.peek(store, environment)
@@ -408,12 +458,15 @@ def _export(options: argparse.Namespace) -> int:
         write_atomically(options.file, content.encode())
     except OSError as error:
         raise AutoimageError(f"{options.file} cannot be written: {error.strerror or error}") from None
-    print(f"{len(recorded.statements)} statements of {len(recorded.programs)} programs are in {options.file}")
+    count, programs = len(recorded.statements), count_text(len(recorded.programs), "program")
+    are = "is" if count == 1 else "are"
+    print(f"{count_text(count, 'statement')} of {programs} {are} in {options.file}")
     return 0
 
 
 def _import(options: argparse.Namespace) -> int:
     from . import exchange, profile
+    from .words import count_text
 
     try:
         if options.file == "-":
@@ -427,7 +480,7 @@ def _import(options: argparse.Namespace) -> int:
     environment, store = _environment_and_store()
     before = len(profile.merge(store, environment).statements)
     after = len(profile.add(store, environment, given).statements)
-    print(f"{len(given.statements)} statements in {options.file}, {after - before} of them new")
+    print(f"{count_text(len(given.statements), 'statement')} in {options.file}, {after - before} of them new")
     return 0
 
 
@@ -447,7 +500,11 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"checks": [asdict(check) for check in checks]}))
     else:
-        console.print(f"\n{bad} of {len(checks)} checks are bad." if bad else f"\nAll {len(checks)} checks are fine.")
+        console.print(
+            f"\n{bad} of {len(checks)} checks {'is' if bad == 1 else 'are'} bad."
+            if bad
+            else f"\nAll {len(checks)} checks are fine."
+        )
     if options.report:
         _write_report(options.report, checks)
         if options.report != "-":

@@ -7,7 +7,7 @@ from typing import Any
 
 from .explain import KINDS, Explanation, Timeline
 from .timeline import shortened, ways
-from .words import seconds_text
+from .words import count_text, seconds_text
 
 __all__ = ["advice", "show"]
 
@@ -118,7 +118,8 @@ def _by_package(named: Mapping[str, Timeline], console: Any) -> None:
     if len(costs) > ROWS:
         rest = sorted(costs, key=lambda package: -costs[package])[ROWS:]
         sums = [sum(of.get(package, (0, 0.0))[1] for package in rest) for of in by_way]
-        table.add_row(f"{len(rest)} others", *map(_seconds, sums))
+        if max(sums) >= 0.0005:
+            table.add_row(count_text(len(rest), "other"), *map(_seconds, sums))
     console.print(table)
 
 
