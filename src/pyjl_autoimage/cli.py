@@ -1,6 +1,6 @@
 """The command line. It knows about people; nothing below it does.
 
-Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia.
+Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from ._version import __version__
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["explain"]:
         split = _where_program_begins(arguments)
         arguments, of_program = arguments[:split], arguments[split:]
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     options.of_program = of_program
     try:
         return int(options.command(options))
@@ -64,6 +66,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    """The options; what is wrong with them is said with the usage of the command that they are of."""
+    parser = _parser()
+    commands = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    given = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if given is not None and given not in commands:
+        near = get_close_matches(given, commands, 1)
+        parser.error(f"there is no command {given}" + (f": did you mean {near[0]}?" if near else ""))
+    options, rest = parser.parse_known_args(arguments)
+    if rest and given is not None:
+        program = next((argument for argument in rest if argument.endswith((".py", ".jl"))), None)
+        hint = f" (to run it first: build --train {program})" if given == "build" and program else ""
+        commands[given].error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _where_program_begins(arguments: Sequence[str]) -> int:
@@ -82,15 +102,27 @@ def _where_program_begins(arguments: Sequence[str]) -> int:
 def _complain(error: Exception, status: int, options: argparse.Namespace) -> int:
     if getattr(options, "json", False):
         print(json.dumps({"error": str(error), "status": status}))
-    print(f"pyjl-autoimage: {error}", file=sys.stderr)
+    print(_fitted(f"pyjl-autoimage: {error}"), file=sys.stderr)
     return status
+
+
+def _fitted(text: str) -> str:
+    """A text in lines that a terminal need not break; as it is where there is no terminal."""
+    if not sys.stderr.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    fit = [textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines()]
+    return "\n".join(line for lines in fit for line in lines or [""])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyjl-autoimage",
         description="Fast starts for Python programs that embed Julia.",
-        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia.",
+        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"pyjl-autoimage {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -166,7 +198,8 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = commands.add_parser(
         "explain",
-        usage="%(prog)s [--plain-only | --image-only] [--svg FILE] [--json] [-m MODULE | -c CODE | SCRIPT] ...",
+        usage="%(prog)s [--plain-only | --image-only] [--svg FILE] [--json]\n"
+        f"{' ' * len('usage: pyjl-autoimage explain ')}[-m MODULE | -c CODE | SCRIPT] ...",
         help="what a start spends its time on, plain and on the image: explain [-m MODULE | -c CODE | SCRIPT] ...",
         description="Run a program to its end, once plain and once as it starts with this package, and show what the "
         "time was spent on. Without a program: import juliacall, and load what the last recorded program loads.",
@@ -226,7 +259,7 @@ def _build(options: argparse.Namespace) -> int:
     if options.of_program and len(programs) != 1:
         raise SettingsError("arguments behind -- are those of one program: --train PROGRAM")
     to_run = tasks(programs, options.of_program)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), _named_as_options(keywords):
         handle = begin_here(keywords, to_run, Caller.here(with_path=False), quick=options.quick)
     if options.no_wait:
         _wait_until_it_begins(handle)
@@ -238,7 +271,7 @@ def _build(options: argparse.Namespace) -> int:
             )
         return 0
     if handle.joined:
-        console.print("a build of this environment runs already; watching it")
+        console.print(_about_the_other(handle.state().quick, options.quick, keywords))
     own = {task.name for task in to_run}
     told: list[dict[str, Any]] = []
 
@@ -273,6 +306,32 @@ def _build(options: argparse.Namespace) -> int:
     if untrained:
         console.print("[red]Every program to train on failed[/], see above: what they recorded until then is used.")
     return status
+
+
+@contextmanager
+def _named_as_options(keywords: dict[str, Any]) -> Iterator[None]:
+    """Let a wrong value be told by the name of the option that it was given to."""
+    try:
+        yield
+    except SettingsError as error:
+        name = str(error).partition("=")[0]
+        if name not in keywords:
+            raise
+        raise SettingsError(f"{_option(name)} {str(error).removeprefix(f'{name}=')}") from None
+
+
+def _option(name: str) -> str:
+    return "--no-libraries" if name == "libraries" else f"--{name.replace('_', '-')}"
+
+
+def _about_the_other(is_quick: bool, quick: bool, keywords: dict[str, Any]) -> str:
+    """That another build runs, and what was asked of this one in vain."""
+    vain = [*(["--quick"] if quick and not is_quick else []), *map(_option, keywords)]
+    if not vain:
+        return "a build of this environment runs already; watching it"
+    do = "does" if len(vain) == 1 else "do"
+    kind = "quick" if is_quick else "full"
+    return f"a {kind} build runs already; watching that one, {', '.join(vain)} {do} not apply"
 
 
 def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[dict[str, Any]]) -> None:
@@ -397,10 +456,11 @@ def _log(options: argparse.Namespace) -> int:
 def _enable(options: argparse.Namespace) -> int:
     from .sitehook import enable
     from .store import Store
+    from .words import path_text
 
     path = enable(Store(_home({})), user=options.user, force=options.force)
-    print(f"Every `import juliacall` of this Python now starts on the image and records: {path}")
-    print("PYJL_AUTOIMAGE=0 turns it off for a process, `python -m pyjl_autoimage disable` for all.")
+    print(f"Every `import juliacall` of this Python now starts on the image and records:\n{path_text(path)}")
+    print("PYJL_AUTOIMAGE=0 turns it off for a process,\n`python -m pyjl_autoimage disable` for all.")
     return 0
 
 
@@ -550,17 +610,18 @@ def _explain(options: argparse.Namespace) -> int:
 
     console, progress = _console(), _console(stderr=True)
     ways = ["plain"] if options.plain_only else ["image"] if options.image_only else ["plain", "image"]
-    with stdout_to_stderr(), progress.status("looking at the project") as status:
-        found = explain(options.of_program, ways, status.update)
+    with stdout_to_stderr(), progress.status("looking at the project") as doing:
+        found = explain(options.of_program, ways, doing.update)
     if options.svg:
         _write(options.svg, timeline.draw(found))
+    status = FAILED if any(timeline.status for timeline in found.timelines) else 0
     if options.json:
         print(json.dumps({**found.to_json(), "notes": advice(found)}))
-        return 0
+        return status
     show(found, console)
     if options.svg:
         console.print(f"The timeline is in {options.svg}", markup=False)
-    return 0
+    return status
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -36,19 +36,28 @@ def advice(explanation: Explanation) -> list[str]:
             "~: an estimate. The compilation in all is exact, but Julia "
             f"{explanation.julia_version} does not time single methods: it is shared out by when each was done."
         )
-    for name, timeline in ways(explanation).items():
+    named = ways(explanation)
+    endings = {name: _ending(timeline) for name, timeline in named.items()}
+    alike = len(set(endings.values())) == 1
+    if alike:
+        lines += [f"{said[:1].upper()}{said[1:]}" for said in next(iter(endings.values()))]
+    for name, timeline in named.items():
         if timeline.asked_anew:
             lines.append(
                 f"{name}: the first start since something changed, so what to start on was found out anew; "
                 "the next one remembers it."
             )
-        if not timeline.ready:
-            lines.append(f"{name}: the program did not import juliacall.")
-        if timeline.status:
-            lines.append(f"{name}: the program ended with status {timeline.status}: {_last_line(timeline.output)}")
+        lines += [] if alike else [f"{name}: {said}" for said in endings[name]]
         if timeline.way == "image" and not timeline.image and timeline.ready:
             lines.append("There is no valid image for this program: `pyjl-autoimage build` makes one.")
     return lines
+
+
+def _ending(timeline: Timeline) -> tuple[str, ...]:
+    """What is to be said of how a run went."""
+    failed = f"the program ended with status {timeline.status}: {_last_line(timeline.output)}"
+    without = "the program did not import juliacall."
+    return (*([] if timeline.ready else [without]), *([failed] if timeline.status else []))
 
 
 def _last_line(text: str) -> str:
