@@ -69,7 +69,7 @@ def test_lists_from_the_environment():
 @pytest.mark.parametrize(
     ("keywords", "environ", "table", "where"),
     [
-        ({"colour": 1}, {}, "", "colour="),
+        ({"colour": 1}, {}, "", "colour is not a setting"),
         ({"record": "perhaps"}, {}, "", "record='perhaps'"),
         ({"include": ["Data Frames"]}, {}, "", "include="),
         ({"include": 3}, {}, "", "include="),

@@ -198,8 +198,8 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = commands.add_parser(
         "explain",
-        usage="%(prog)s [--plain-only | --image-only] [--svg FILE] [--json]\n"
-        f"{' ' * len('usage: pyjl-autoimage explain ')}[-m MODULE | -c CODE | SCRIPT] ...",
+        usage="%(prog)s [--plain-only | --image-only] [--svg FILE]\n"
+        f"{' ' * len('usage: pyjl-autoimage explain ')}[--json] [-m MODULE | -c CODE | SCRIPT] ...",
         help="what a start spends its time on, plain and on the image: explain [-m MODULE | -c CODE | SCRIPT] ...",
         description="Run a program to its end, once plain and once as it starts with this package, and show what the "
         "time was spent on. Without a program: import juliacall, and load what the last recorded program loads.",
