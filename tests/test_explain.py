@@ -223,6 +223,8 @@ def test_a_program_that_is_not_there(world):
 def test_a_start_that_is_the_first_since_something_changed_is_measured_again(world):
     world.publish()
     (world.root / "count.py").write_text("open('runs', 'a').write('x')\n" + PROGRAM)
+    (world.root / "runs").write_text("")
+    age(world.root)
     assert not of(measured(world, "--image-only", "count.py"), "image").asked_anew
     assert (world.root / "runs").read_text() == "xx"
     assert not of(measured(world, "--image-only", "count.py"), "image").asked_anew
