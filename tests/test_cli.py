@@ -122,6 +122,73 @@ def test_usage(arguments):
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["build", "--qick"], ["usage: pyjl-autoimage build ", "unrecognized arguments: --qick"]),
+        (["status", "extra"], ["usage: pyjl-autoimage status ", "unrecognized arguments: extra"]),
+        (["build", "sales.py"], ["to run it first: build --train sales.py"]),
+        (["biuld"], ["usage: pyjl-autoimage ", "there is no command biuld: did you mean build?"]),
+        (["qqqqqqq"], ["there is no command qqqqqqq\n"]),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_usage_of_the_command(capsys, arguments, said):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    shown = capsys.readouterr().err
+    assert caught.value.code == 2 and all(words in shown for words in said), shown
+
+
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["explain", "--help"], ["explain", "--colour"]])
+def test_usage_fits_80_columns(capsys, monkeypatch, arguments):
+    monkeypatch.setenv("COLUMNS", "80")
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+    shown = capsys.readouterr()
+    assert "usage" in shown.out + shown.err
+    assert max(map(len, (shown.out + shown.err).splitlines())) <= 80
+
+
+def test_errors_fit_a_terminal_and_are_as_they_are_in_a_pipe(monkeypatch):
+    from pyjl_autoimage import cli as module
+
+    text = f"{'word ' * 30}/a/path/{'x' * 100}\nThe next line"
+    assert module._fitted(text) == text
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    lines = module._fitted(text).splitlines()
+    assert f"/a/path/{'x' * 100}" in lines and lines[-1] == "The next line"
+    assert all(len(line) <= 80 or " " not in line for line in lines)
+
+
+def test_a_wrong_value_is_told_by_the_name_of_its_option(world):
+    result = cli(world.environ, "build", "--time-limit", "abc")
+    assert result.returncode == 2
+    assert result.stderr == "pyjl-autoimage: --time-limit 'abc': expected a whole number\n"
+
+
+@pytest.mark.parametrize(
+    ("is_quick", "quick", "keywords", "said"),
+    [
+        (False, False, {}, "a build of this environment runs already; watching it"),
+        (True, True, {}, "a build of this environment runs already; watching it"),
+        (False, True, {}, "a full build runs already; watching that one, --quick does not apply"),
+        (
+            True,
+            False,
+            {"include": ["A"], "libraries": False},
+            "a quick build runs already; watching that one, --include, --no-libraries do not apply",
+        ),
+    ],
+)
+def test_options_that_a_joined_build_does_not_have_are_named(is_quick, quick, keywords, said):
+    from pyjl_autoimage import cli as module
+
+    assert module._about_the_other(is_quick, quick, keywords) == said
+
+
 def test_a_bad_setting_is_usage(world):
     result = cli({**world.environ, "PYJL_AUTOIMAGE_CPU_TARGET": "\n"}, "status")
     assert result.returncode == 2
@@ -204,6 +271,13 @@ def test_a_julia_that_cannot_build_for_other_cpus_says_what_to_do(buildable):
     portable = cli(environ_of(buildable), "build", "--cpu-target", "portable")
     assert "compiled for one CPU alone" in portable.stderr and "official builds" in portable.stderr
     assert "compiled for one CPU alone" not in cli(environ_of(buildable), "build").stderr
+
+
+def test_of_a_process_that_another_one_started_its_own_words_are_told(buildable):
+    failed = "ERROR: LoadError: failed process: Process(julia --cpu-target=foo, ProcessExited(1)) [1]"
+    julia_that(buildable, f'echo "ERROR: Your CPU is too old" >&2; echo "{failed}" >&2; exit 1')
+    said = cli(environ_of(buildable), "build").stderr
+    assert "ERROR: Your CPU is too old" in said and "failed process" not in said
 
 
 def test_a_build_killed_for_memory_says_so(buildable):

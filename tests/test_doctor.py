@@ -131,8 +131,23 @@ def test_an_error_that_the_hook_kept_from_a_program(world):
     world.store.ensure(world.store.root)
     Path(world.store.hook_log).write_text("2026-01-02 03:04:05 /usr/bin/python3\nTraceback\nValueError: broken\n")
     check = checks_of(world, "--no-start")[1]["hook"]
-    assert not check["ok"] and check["found"].endswith("/usr/bin/python3: ValueError: broken")
+    assert check["ok"], "what is not enabled troubles nobody"
+    assert check["found"].endswith("/usr/bin/python3: ValueError: broken")
     assert world.store.hook_log in check["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("error", "ok"),
+    [("ValueError: broken", False), ("pyjl_autoimage.errors.SettingsError: PYJL_X is not a setting", True)],
+)
+def test_an_error_of_the_enabled_hook_counts_while_it_can_come_again(world, monkeypatch, error, ok):
+    from pyjl_autoimage import doctor, sitehook
+
+    world.store.ensure(world.store.root)
+    Path(world.store.hook_log).write_text(f"2026-01-02 03:04:05 python3\nTraceback\n{error}{'x' * 5000}\n")
+    monkeypatch.setattr(sitehook, "enabled", lambda: "/somewhere/hook.pth")
+    check = doctor._hook(world.store)
+    assert check.ok is ok and check.remedy and len(check.found) < 400
 
 
 def test_a_build_that_failed(world):

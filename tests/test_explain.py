@@ -196,9 +196,25 @@ def test_the_program_sees_nothing_of_it(world):
 
 def test_a_program_that_fails_is_told_from_one_that_does_not(world):
     (world.root / "broken.py").write_text(PROGRAM + "raise SystemExit('out of tea')\n")
-    result = cli(world, "explain", "broken.py")
-    assert "the program ended with status 1: out of tea" in " ".join(result.stdout.split())
+    result = cli(world, "explain", "broken.py", status=1)
+    assert " ".join(result.stdout.split()).lower().count("the program ended with status 1: out of tea") == 1
     assert "f(1)" not in result.stdout
+
+
+def test_a_program_that_is_not_there(world):
+    result = cli(world, "explain", "nowhere.py", status=2)
+    assert result.stderr == "pyjl-autoimage: there is no file nowhere.py\n" and result.stdout == ""
+
+
+def test_a_start_that_is_the_first_since_something_changed_is_measured_again(world):
+    world.publish()
+    (world.root / "count.py").write_text("open('runs', 'a').write('x')\n" + PROGRAM)
+    (world.root / "runs").write_text("")
+    age(world.root)
+    assert not of(measured(world, "--image-only", "count.py"), "image").asked_anew
+    assert (world.root / "runs").read_text() == "xx"
+    assert not of(measured(world, "--image-only", "count.py"), "image").asked_anew
+    assert (world.root / "runs").read_text() == "xxx"
 
 
 def test_a_program_without_julia(world):

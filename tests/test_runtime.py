@@ -23,6 +23,12 @@ def python(world: World, code: str, *arguments: str, **environ: str) -> subproce
     return python_of({**world.environ, **environ}, *arguments, "-c", code, cwd=world.root)
 
 
+@pytest.mark.parametrize("line", ["from pyjl_autoimage import jl", "a.jl", "a.start()"])
+def test_that_julia_was_running_before_is_said_of_the_users_line(world, line):
+    (world.root / "user.py").write_text(f"import juliacall\nimport pyjl_autoimage as a\n{line}\n")
+    assert "user.py:3: RuntimeWarning: juliacall was running before" in python(world, "import user").stderr
+
+
 def test_importing_the_package_starts_nothing(world):
     code = "import sys, pyjl_autoimage; print(sorted(m for m in sys.modules if m.startswith(('julia', 'pyjl'))))"
     result = python(world, code)

@@ -71,7 +71,7 @@ def test_lists_from_the_environment():
 @pytest.mark.parametrize(
     ("keywords", "environ", "table", "where"),
     [
-        ({"colour": 1}, {}, "", "colour="),
+        ({"colour": 1}, {}, "", "colour is not a setting"),
         ({"record": "perhaps"}, {}, "", "record='perhaps'"),
         ({"include": ["Data Frames"]}, {}, "", "include="),
         ({"include": 3}, {}, "", "include="),
@@ -121,6 +121,34 @@ def test_paths_are_made_absolute_and_separated_as_in_path(monkeypatch, tmp_path)
     settings = from_everywhere(environ={"PYJL_AUTOIMAGE_HOME": "~/s", "PYJL_AUTOIMAGE_TRUSTED_STORES": stores})
     assert settings.home == str(tmp_path / "s")
     assert settings.trusted_stores == (str(tmp_path / "a,b"), str(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "table", "said"),
+    [
+        ({"PYJL_AUTOIMAGE_HOEM": "x"}, "", "PYJL_AUTOIMAGE_HOEM is not a setting; did you mean PYJL_AUTOIMAGE_HOME?"),
+        (
+            {"PYJL_AUTOIMAGE_QQQ": "x"},
+            "",
+            "PYJL_AUTOIMAGE_QQQ is not a setting; the settings are PYJL_AUTOIMAGE_ALL_D",
+        ),
+        ({}, "exclud = []", "[tool.pyjl-autoimage] exclud is not a setting; did you mean exclude?"),
+        ({}, "time_limt = 1", "time_limt is not a setting; did you mean time-limit?"),
+    ],
+)
+def test_what_was_meant_is_said(tmp_path, environ, table, said):
+    pyproject = write(tmp_path / "pyproject.toml", f"[tool.pyjl-autoimage]\n{table}\n")
+    with pytest.raises(SettingsError) as caught:
+        from_everywhere({}, environ, pyproject)
+    assert said in str(caught.value)
+
+
+def test_the_list_of_what_may_be_set_there(tmp_path):
+    pyproject = write(tmp_path / "pyproject.toml", "[tool.pyjl-autoimage]\nqqq = 1\n")
+    with pytest.raises(SettingsError) as caught:
+        from_everywhere({}, {}, pyproject)
+    listed = str(caught.value).partition("the settings are ")[2].split(", ")
+    assert "time-limit" in listed and not {"home", "enabled", "builder-project", "time_limit"} & set(listed)
 
 
 def test_somebody_elses_broken_pyproject_is_not_our_business(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from pathlib import Path
 
@@ -133,15 +134,32 @@ def test_runs_that_do_not_start_on_the_image_cannot_go_on_for_ever(world):
 def test_workloads_that_fail_are_notes_and_keep_what_they_recorded(world):
     julia_that_builds_generations(world)
     failing = program(world, "failing.py", "raise ValueError('the reason')", stock=["a"])
-    hanging = program(world, "hanging.py", "import time; time.sleep(0 if image else 60)", stock=["b"])
-    told = build(world, "--train", failing, "--train", hanging, "--time-limit", "4")
-    assert told["state"] == "done"
+    hanging = program(world, "hanging.py", "import time; time.sleep(60)", stock=["b"])
+    told = build(world, "--train", failing, "--train", hanging, "--time-limit", "4", check=False)
+    assert (told["state"], told["status"]) == ("done", 1), "not one of them ended well"
     assert told["notes"] == [
-        "workload failing.py: it ended with status 1",
+        "workload failing.py: it ended with status 1: ValueError: the reason",
         "workload hanging.py: it was ended after 4 s (setting time_limit)",
     ]
     assert set(profile.load(world.store, world.environment.id).statements) == {statement("a"), statement("b")}
     assert "ValueError: the reason" in log(world)
+
+
+def test_of_a_program_that_fails_the_reason_is_told_once_and_at_once(world):
+    julia_that_builds_generations(world)
+    failing = program(world, "failing.py", "raise ValueError('the reason')", stock=["a"])
+    good = program(world, "good.py", stock=["b"])
+    for programs, status in ([failing], 1), ([failing, good], 0):
+        result = subprocess.run(
+            [sys.executable, "-m", "pyjl_autoimage", "build", *(a for p in programs for a in ("--train", p))],
+            env=environ_of(world), cwd=world.root, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert result.returncode == status, result.stdout
+        told = " ".join(result.stdout.split())
+        assert "failed failing.py: it ended with status 1: ValueError: the reason; " in told
+        assert "note: workload" not in told and "ran failing.py" not in told
+        assert told.index("failed failing.py") < told.index("Built image")
+        assert ("Every program to train on failed" in told) is (status == 1)
 
 
 def test_a_later_image_that_fails_leaves_the_earlier_one(world):
@@ -298,8 +316,8 @@ def test_a_broken_library_costs_a_note(world):
     assert told["state"] == "done" and images_built(world) == 1
     assert told["notes"] == [
         "workload broken: c: '???' names no module",
-        "workload broken: a: it ended with status 1",
-        "workload broken: b: it ended with status 1",
+        "workload broken: a: it ended with status 1: ModuleNotFoundError: No module named 'no_such_thing'",
+        f"workload broken: b: it ended with status 1: {sys.executable}: No module named broken.nowhere",
     ]
 
 

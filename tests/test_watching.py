@@ -43,7 +43,13 @@ def test_nothing_is_wider_than_the_terminal(width):
     bar = watching._Bar("/a/very/long/path" * 9 + "/build.log", lambda: "")
     lines = shown(bar, progress(detail="some file with a long name " * 5, generation=2), width)
     assert len(lines) == 3 and max(map(len, lines)) <= width
-    assert lines[2].endswith("build.log  (l shows it)")
+    assert lines[2].endswith("build.log  (press l to see it)")
+
+
+def test_how_to_cancel_is_said_where_there_is_room():
+    assert shown(watching._Bar("/build.log", lambda: ""), progress(), 60)[2].endswith(
+        "  (press l to see it, Ctrl-C to cancel)"
+    )
 
 
 def test_the_bar_never_goes_back_and_is_not_full_before_the_end():
@@ -67,7 +73,7 @@ def test_a_key_shows_the_last_lines_of_the_log_and_hides_them(tmp_path):
         lines = shown(bar, progress())
         assert len(lines) == 3 + watching.LINES_OF_LOG and lines[3] == "line 21"
         assert lines[-1].startswith(" [31mred [bold]xxx") and len(lines[-1]) <= 80
-        assert lines[2].endswith("(l hides it)")
+        assert "  (press l to hide it" in lines[2]
     assert len(shown(bar, progress())) == 3
 
 

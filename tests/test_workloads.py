@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import textwrap
 from pathlib import Path
 
@@ -70,6 +71,45 @@ def test_texts_are_told_apart(tmp_path, monkeypatch):
 def test_what_is_not_there_is_an_error_at_once(missing):
     with pytest.raises(WorkloadError, match="there is no"):
         tasks(missing)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_missing"),
+    [
+        ("def there(): pass", True),
+        ("def there():\n    def inside(): pass", True),
+        ("import nothing.at_all as x\nx = 1", True),
+        ("def wanted(): pass", False),
+        ("from elsewhere import wanted", False),
+        ("from elsewhere import x as wanted", False),
+        ("if True:\n    wanted = print", False),
+        ("def make():\n    global wanted", False),
+        ("from elsewhere import *", False),
+        ("def __getattr__(name): pass", False),
+        ("globals().update(x)", False),
+        ("import sys; sys.modules[__name__] = 1", False),
+        ("this is no Python", False),
+    ],
+)
+def test_a_function_that_is_plainly_not_there_is_an_error_at_once(tmp_path, monkeypatch, source, is_missing):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "some_module.py", source)
+    if is_missing:
+        with pytest.raises(WorkloadError, match="there is no function wanted in some_module"):
+            tasks("some_module:wanted")
+    else:
+        assert tasks("some_module:wanted")[0].function == "wanted"
+    assert "some_module" not in sys.modules
+
+
+def test_a_module_of_a_package_is_no_function_that_lacks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some_package").mkdir()
+    write(tmp_path / "some_package" / "__init__.py", "")
+    write(tmp_path / "some_package" / "below.py", "def f(): pass")
+    assert tasks("some_package:below.f")[0].function == "below.f"
+    with pytest.raises(WorkloadError, match="there is no module nowhere"):
+        tasks("nowhere:f")
 
 
 def test_what_is_no_workload():
@@ -200,13 +240,22 @@ def test_julia_code_and_its_errors(world):
     assert f"Base.include(Main, {julia_string(script)})" in output
     juliacall.write_text(juliacall.read_text().replace("return 1\n", "return None\n"))
     outcome, _ = perform(world, Task("code", "julia", "error()"))
-    assert outcome.problem == "it ended with status 1"
+    assert outcome.problem.startswith("it ended with status 1")
 
 
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
-        ("raise ValueError('oh')", "it ended with status 1"),
+        ("raise ValueError('oh')", "it ended with status 1: ValueError: oh"),
+        (
+            "print('Stacktrace:')\nraise KeyError('no') from ValueError('a\\nb')",
+            "it ended with status 1: KeyError: 'no'",
+        ),
+        ("print('so far')\nraise SystemExit('no\\tdata')", "it ended with status 1: no data"),
+        (
+            "print('ERROR: x not defined\\nStacktrace:\\n [1] f()\\n'); raise SystemExit(1)",
+            "it ended with status 1: ERROR: x not defined",
+        ),
         ("raise SystemExit(3)", "it ended with status 3"),
         ("import os; os._exit(4)", "it ended with status 4"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "it died of SIGSEGV"),

@@ -648,5 +648,8 @@ def _last_lines(work: Work, count: int = 12) -> str:
     except OSError:
         return ""
     errors = [number for number, line in enumerate(lines) if re.search(r"\bERROR\b|\berror:|Error:", line)]
-    start = errors[-1] if errors else max(0, len(lines) - count)
-    return "\n".join(lines[start : start + count])
+    # What a process says of another that failed is less than what that one said before.
+    telling = [number for number in errors if "failed process: " not in lines[number]]
+    start = (telling or errors or [max(0, len(lines) - count)])[-1]
+    end = next((number for number in errors if number > start), len(lines))
+    return "\n".join(lines[start : min(end, start + count)])

@@ -1,6 +1,6 @@
 """The command line. It knows about people; nothing below it does.
 
-Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia.
+Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from ._version import __version__
@@ -20,6 +22,7 @@ __all__ = ["main"]
 FAILED, USAGE, NO_JULIA = 1, 2, 3
 SECONDS_TO_BEGIN = 5.0
 SECONDS_TO_CANCEL = 15.0
+NAMED = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["explain"]:
         split = _where_program_begins(arguments)
         arguments, of_program = arguments[:split], arguments[split:]
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     options.of_program = of_program
     try:
         return int(options.command(options))
@@ -63,6 +66,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    """The options; what is wrong with them is said with the usage of the command that they are of."""
+    parser = _parser()
+    commands = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    given = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if given is not None and given not in commands:
+        near = get_close_matches(given, commands, 1)
+        parser.error(f"there is no command {given}" + (f": did you mean {near[0]}?" if near else ""))
+    options, rest = parser.parse_known_args(arguments)
+    if rest and given is not None:
+        program = next((argument for argument in rest if argument.endswith((".py", ".jl"))), None)
+        hint = f" (to run it first: build --train {program})" if given == "build" and program else ""
+        commands[given].error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _where_program_begins(arguments: Sequence[str]) -> int:
@@ -81,15 +102,27 @@ def _where_program_begins(arguments: Sequence[str]) -> int:
 def _complain(error: Exception, status: int, options: argparse.Namespace) -> int:
     if getattr(options, "json", False):
         print(json.dumps({"error": str(error), "status": status}))
-    print(f"pyjl-autoimage: {error}", file=sys.stderr)
+    print(_fitted(f"pyjl-autoimage: {error}"), file=sys.stderr)
     return status
+
+
+def _fitted(text: str) -> str:
+    """A text in lines that a terminal need not break; as it is where there is no terminal."""
+    if not sys.stderr.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    fit = [textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in text.splitlines()]
+    return "\n".join(line for lines in fit for line in lines or [""])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyjl-autoimage",
         description="Fast starts for Python programs that embed Julia.",
-        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia.",
+        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"pyjl-autoimage {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -165,7 +198,8 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = commands.add_parser(
         "explain",
-        usage="%(prog)s [--plain-only | --image-only] [--svg FILE] [--json] [-m MODULE | -c CODE | SCRIPT] ...",
+        usage="%(prog)s [--plain-only | --image-only] [--svg FILE]\n"
+        f"{' ' * len('usage: pyjl-autoimage explain ')}[--json] [-m MODULE | -c CODE | SCRIPT] ...",
         help="what a start spends its time on, plain and on the image: explain [-m MODULE | -c CODE | SCRIPT] ...",
         description="Run a program to its end, once plain and once as it starts with this package, and show what the "
         "time was spent on. Without a program: import juliacall, and load what the last recorded program loads.",
@@ -225,7 +259,7 @@ def _build(options: argparse.Namespace) -> int:
     if options.of_program and len(programs) != 1:
         raise SettingsError("arguments behind -- are those of one program: --train PROGRAM")
     to_run = tasks(programs, options.of_program)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), _named_as_options(keywords):
         handle = begin_here(keywords, to_run, Caller.here(with_path=False), quick=options.quick)
     if options.no_wait:
         _wait_until_it_begins(handle)
@@ -237,26 +271,70 @@ def _build(options: argparse.Namespace) -> int:
             )
         return 0
     if handle.joined:
-        console.print("a build of this environment runs already; watching it")
+        console.print(_about_the_other(handle.state().quick, options.quick, keywords))
+    own = {task.name for task in to_run}
+    told: list[dict[str, Any]] = []
+
+    def and_tell_failures(watch: Any) -> Any:
+        def tell(progress: Any) -> None:
+            watch(progress)
+            failed = [ran for ran in handle.state().workloads if ran["problem"] and ran["name"] in own]
+            for ran in failed[len(told) :]:
+                told.append(ran)
+                _tell_of_workload(ran, console)
+
+        return tell if own else watch
+
     try:
         with watcher(console, handle.log) as watch:
-            image_id = handle.wait(watch=watch)
+            image_id = handle.wait(watch=and_tell_failures(watch))
     except KeyboardInterrupt:
         return _cancel(handle, console)
     state = handle.state()
+    # An image is built of what they recorded nevertheless, but what was asked for was more.
+    untrained = bool(own) and all(ran["problem"] for ran in state.workloads if ran["name"] in own)
+    status = FAILED if untrained else 0
     image = next((image for image in Store(_home(keywords)).all_images() if image.id == image_id), None)
     if options.json:
         facts: dict[str, Any] = {"state": "done", "image": state.image, "layers": state.layers, "log": handle.log}
         facts["seconds"] = state.seconds
         size = {"bytes": image.bytes, "path": image.path} if image else {}
-        told = {"left_out": state.left_out, "workloads": state.workloads, "notes": state.notes}
-        print(json.dumps({**facts, **size, **told}))
-        return 0
-    _tell_what_was_built(state, image, console)
-    return 0
+        said = {"left_out": state.left_out, "workloads": state.workloads, "notes": state.notes}
+        print(json.dumps({**facts, **size, **said}))
+        return status
+    _tell_what_was_built(state, image, console, told)
+    if untrained:
+        console.print("[red]Every program to train on failed[/], see above: what they recorded until then is used.")
+    return status
 
 
-def _tell_what_was_built(state: Any, image: Any, console: Any) -> None:
+@contextmanager
+def _named_as_options(keywords: dict[str, Any]) -> Iterator[None]:
+    """Let a wrong value be told by the name of the option that it was given to."""
+    try:
+        yield
+    except SettingsError as error:
+        name = str(error).partition("=")[0]
+        if name not in keywords:
+            raise
+        raise SettingsError(f"{_option(name)} {str(error).removeprefix(f'{name}=')}") from None
+
+
+def _option(name: str) -> str:
+    return "--no-libraries" if name == "libraries" else f"--{name.replace('_', '-')}"
+
+
+def _about_the_other(is_quick: bool, quick: bool, keywords: dict[str, Any]) -> str:
+    """That another build runs, and what was asked of this one in vain."""
+    vain = [*(["--quick"] if quick and not is_quick else []), *map(_option, keywords)]
+    if not vain:
+        return "a build of this environment runs already; watching it"
+    do = "does" if len(vain) == 1 else "do"
+    kind = "quick" if is_quick else "full"
+    return f"a {kind} build runs already; watching that one, {', '.join(vain)} {do} not apply"
+
+
+def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[dict[str, Any]]) -> None:
     from rich.markup import escape
 
     from .words import bytes_text, count_text, seconds_text
@@ -269,17 +347,47 @@ def _tell_what_was_built(state: Any, image: Any, console: Any) -> None:
         console.print("The next Python process starts on it.")
     elif state.layers:
         built = f"{len(state.layers)} layers" if len(state.layers) > 1 else "a layer"
-        console.print(f"[bold green]Built[/] {built} in {took}. The next run of the program starts with it.")
+        starts = _programs_of(state.layers)
+        console.print(f"[bold green]Built[/] {built} in {took}. {escape(starts)} from now on.")
     else:
         console.print("Nothing new was recorded: no layer is missing.")
     for ran in state.workloads:
-        console.print(
-            f"[dim]ran[/] {escape(ran['name'])}: {ran['statements']} statements, {ran['new']} of them new, "
-            f"{seconds_text(ran['seconds'])}"
-        )
+        if ran not in told:
+            _tell_of_workload(ran, console)
     _print_left_out(console, state.left_out)
+    complaints = {f"workload {ran['name']}: {ran['problem']}" for ran in state.workloads}
     for note in state.notes:
-        console.print(f"[dim]note:[/] {escape(note)}")
+        if note not in complaints:
+            console.print(f"[dim]note:[/] {escape(note)}")
+
+
+def _programs_of(layers: Sequence[str]) -> str:
+    """Which programs start with these layers, as half a sentence."""
+    from .store import Store
+    from .words import program_text
+
+    programs = {layer.program for layer in Store(_home({})).all_layers() if layer.id in layers}
+    names = sorted(os.path.basename(program_text(program)) for program in programs)
+    if not names:
+        return "The programs that they are for start with them"
+    shown = names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} others"]
+    if len(shown) == 1:
+        return f"{shown[0][:1].upper() + shown[0][1:] if shown[0] == 'interactive use' else shown[0]} starts with it"
+    return f"{', '.join(shown[:-1])} and {shown[-1]} start with them"
+
+
+def _tell_of_workload(ran: dict[str, Any], console: Any) -> None:
+    from rich.markup import escape
+
+    from .words import count_text, seconds_text
+
+    problem = ran["problem"]
+    statements = f"{count_text(ran['statements'], 'statement')}, {ran['new']} of them new"
+    did = "[dim]ran[/]"
+    if problem:
+        did = "[yellow]left out[/]" if problem.startswith("not run: ") else "[red]failed[/]"
+        problem = f"{problem.removeprefix('not run: ')}; "
+    console.print(f"{did} {escape(ran['name'])}: {escape(problem)}{statements}, {seconds_text(ran['seconds'])}")
 
 
 def _wait_until_it_begins(handle: Any) -> None:
@@ -348,10 +456,11 @@ def _log(options: argparse.Namespace) -> int:
 def _enable(options: argparse.Namespace) -> int:
     from .sitehook import enable
     from .store import Store
+    from .words import path_text
 
     path = enable(Store(_home({})), user=options.user, force=options.force)
-    print(f"Every `import juliacall` of this Python now starts on the image and records: {path}")
-    print("PYJL_AUTOIMAGE=0 turns it off for a process, `python -m pyjl_autoimage disable` for all.")
+    print(f"Every `import juliacall` of this Python now starts on the image and records:\n{path_text(path)}")
+    print("PYJL_AUTOIMAGE=0 turns it off for a process,\n`python -m pyjl_autoimage disable` for all.")
     return 0
 
 
@@ -397,6 +506,7 @@ def _environment_and_store() -> tuple[str, Any]:
 def _export(options: argparse.Namespace) -> int:
     from . import exchange, profile
     from .store import write_atomically
+    from .words import count_text
 
     environment, store = _environment_and_store()
     recorded = profile.peek(store, environment)
@@ -408,12 +518,15 @@ def _export(options: argparse.Namespace) -> int:
         write_atomically(options.file, content.encode())
     except OSError as error:
         raise AutoimageError(f"{options.file} cannot be written: {error.strerror or error}") from None
-    print(f"{len(recorded.statements)} statements of {len(recorded.programs)} programs are in {options.file}")
+    count, programs = len(recorded.statements), count_text(len(recorded.programs), "program")
+    are = "is" if count == 1 else "are"
+    print(f"{count_text(count, 'statement')} of {programs} {are} in {options.file}")
     return 0
 
 
 def _import(options: argparse.Namespace) -> int:
     from . import exchange, profile
+    from .words import count_text
 
     try:
         if options.file == "-":
@@ -427,7 +540,7 @@ def _import(options: argparse.Namespace) -> int:
     environment, store = _environment_and_store()
     before = len(profile.merge(store, environment).statements)
     after = len(profile.add(store, environment, given).statements)
-    print(f"{len(given.statements)} statements in {options.file}, {after - before} of them new")
+    print(f"{count_text(len(given.statements), 'statement')} in {options.file}, {after - before} of them new")
     return 0
 
 
@@ -447,7 +560,11 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"checks": [asdict(check) for check in checks]}))
     else:
-        console.print(f"\n{bad} of {len(checks)} checks are bad." if bad else f"\nAll {len(checks)} checks are fine.")
+        console.print(
+            f"\n{bad} of {len(checks)} checks {'is' if bad == 1 else 'are'} bad."
+            if bad
+            else f"\nAll {len(checks)} checks are fine."
+        )
     if options.report:
         _write_report(options.report, checks)
         if options.report != "-":
@@ -493,17 +610,18 @@ def _explain(options: argparse.Namespace) -> int:
 
     console, progress = _console(), _console(stderr=True)
     ways = ["plain"] if options.plain_only else ["image"] if options.image_only else ["plain", "image"]
-    with stdout_to_stderr(), progress.status("looking at the project") as status:
-        found = explain(options.of_program, ways, status.update)
+    with stdout_to_stderr(), progress.status("looking at the project") as doing:
+        found = explain(options.of_program, ways, doing.update)
     if options.svg:
         _write(options.svg, timeline.draw(found))
+    status = FAILED if any(timeline.status for timeline in found.timelines) else 0
     if options.json:
         print(json.dumps({**found.to_json(), "notes": advice(found)}))
-        return 0
+        return status
     show(found, console)
     if options.svg:
         console.print(f"The timeline is in {options.svg}", markup=False)
-    return 0
+    return status
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -191,7 +191,7 @@ def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence
                 f"{path} uses the Julia package {missing}, which is not in the project "
                 f"{runtime.session.plan.project if runtime.session.plan else ''}. "
                 f"A juliapkg.json, or juliapkg.add({missing!r}, uuid=...), adds it"
-            ) from error
+            ) from None
         raise
     facts = [fact.partition("=")[::2] for fact in str(evaluator.facts()).split("\0") if fact]
     files = {**fingerprints(value for kind, value in facts if kind == "file"), **before}

@@ -225,13 +225,19 @@ def _recordings(environment: Environment, settled: Settings, store: Store) -> Ch
     return Check(what, True, f"{count_text(waiting, 'recording')} not yet merged into the profile")
 
 
+MOST_OF_AN_ERROR = 200
+
+
 def _hook(store: Store) -> Check:
     path, error = sitehook.enabled(), sitehook.last_error(store)
     state = f"enabled by {path}" if path else "not enabled"
     if error:
         lines = error.splitlines()
+        # A wrong setting has been put right, or there were no checks; what is not enabled troubles nobody any more.
+        over = path is None or "SettingsError" in lines[-1]
+        said = lines[-1] if len(lines[-1]) <= MOST_OF_AN_ERROR else f"{lines[-1][:MOST_OF_AN_ERROR]}..."
         remedy = f"the whole of it is in {store.hook_log}; `enable` (again) or removing the file ends this line"
-        return Check("hook", False, f"{state}; it failed: {lines[0]}: {lines[-1]}", remedy)
+        return Check("hook", over, f"{state}; it failed: {lines[0]}: {said}", remedy)
     return Check("hook", True, state)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .explain import KINDS, Explanation, Timeline
 from .timeline import shortened, ways
-from .words import seconds_text
+from .words import count_text, seconds_text
 
 __all__ = ["advice", "show"]
 
@@ -36,19 +36,28 @@ def advice(explanation: Explanation) -> list[str]:
             "~: an estimate. The compilation in all is exact, but Julia "
             f"{explanation.julia_version} does not time single methods: it is shared out by when each was done."
         )
-    for name, timeline in ways(explanation).items():
+    named = ways(explanation)
+    endings = {name: _ending(timeline) for name, timeline in named.items()}
+    alike = len(set(endings.values())) == 1
+    if alike:
+        lines += [f"{said[:1].upper()}{said[1:]}" for said in next(iter(endings.values()))]
+    for name, timeline in named.items():
         if timeline.asked_anew:
             lines.append(
                 f"{name}: the first start since something changed, so what to start on was found out anew; "
                 "the next one remembers it."
             )
-        if not timeline.ready:
-            lines.append(f"{name}: the program did not import juliacall.")
-        if timeline.status:
-            lines.append(f"{name}: the program ended with status {timeline.status}: {_last_line(timeline.output)}")
+        lines += [] if alike else [f"{name}: {said}" for said in endings[name]]
         if timeline.way == "image" and not timeline.image and timeline.ready:
             lines.append("There is no valid image for this program: `pyjl-autoimage build` makes one.")
     return lines
+
+
+def _ending(timeline: Timeline) -> tuple[str, ...]:
+    """What is to be said of how a run went."""
+    failed = f"the program ended with status {timeline.status}: {_last_line(timeline.output)}"
+    without = "the program did not import juliacall."
+    return (*([] if timeline.ready else [without]), *([failed] if timeline.status else []))
 
 
 def _last_line(text: str) -> str:
@@ -118,7 +127,8 @@ def _by_package(named: Mapping[str, Timeline], console: Any) -> None:
     if len(costs) > ROWS:
         rest = sorted(costs, key=lambda package: -costs[package])[ROWS:]
         sums = [sum(of.get(package, (0, 0.0))[1] for package in rest) for of in by_way]
-        table.add_row(f"{len(rest)} others", *map(_seconds, sums))
+        if max(sums) >= 0.0005:
+            table.add_row(count_text(len(rest), "other"), *map(_seconds, sums))
     console.print(table)
 
 

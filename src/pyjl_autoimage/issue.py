@@ -47,18 +47,41 @@ def gather(checks: Iterable[Check], environ: Mapping[str, str] | None = None) ->
 
 def text(found: Mapping[str, Any]) -> str:
     """A report for people, as a text that can be pasted into an issue."""
-    lines = [f"pyjl_autoimage {found['pyjl_autoimage']}, doctor's report of {found['made']}", "", "## Checks", ""]
+    lines = [
+        f"pyjl_autoimage {found['pyjl_autoimage']}, doctor's report of {found['made']}",
+        "",
+        "## Checks",
+        "",
+        "```text",
+    ]
     for check in found["checks"]:
         mark = "ok " if check["ok"] else "BAD"
         lines.append(f"{mark}  {check['what']}: {_indented(check['found'])}")
         if check["remedy"]:
             lines.append(f"     -> {_indented(check['remedy'])}")
-    lines += ["", "## Environment", ""]
+    lines += ["```", "", "## Environment", "", "```text"]
     lines += [f"{name}={value}" for name, value in found["environment"].items()]
     lines += found["options"]
-    lines += ["", "## Status", ""]
-    lines += [f"{name}: {json.dumps(value)}" for name, value in found["status"].items()]
-    return "\n".join([*lines, ""])
+    lines += ["```", "", "## Status", "", "```text"]
+    lines += [f"{name}: {json.dumps(_with_short_lists(value))}" for name, value in found["status"].items()]
+    return "\n".join([*lines, "```", ""])
+
+
+def _with_short_lists(value: Any) -> Any:
+    """Packages as a line of text: what is read by people need not name the parts of each."""
+    if isinstance(value, list):
+        return [_with_short_lists(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _names_of(inner) if name == "packages" and isinstance(inner, list) else _with_short_lists(inner)
+        for name, inner in value.items()
+    }
+
+
+def _names_of(packages: Iterable[Any]) -> str:
+    parts = (p if not isinstance(p, dict) else f"{p.get('name')} {p.get('version') or ''}".rstrip() for p in packages)
+    return ", ".join(map(str, parts))
 
 
 def _indented(said: str) -> str:

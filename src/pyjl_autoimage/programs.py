@@ -22,8 +22,9 @@ __all__ = ["run"]
 USAGE = 2
 _HELP = """usage: python [OPTIONS OF PYTHON] -m pyjl_autoimage run PROGRAM ARGUMENTS...
 
-PROGRAM is what Python takes: a script, a directory or zip file with a __main__.py, -m MODULE, -c CODE, or - for
-standard input. It runs as Python runs it, but its Julia starts on the image and is recorded."""
+PROGRAM is what Python takes: a script, a directory or zip file with a
+__main__.py, -m MODULE, -c CODE, or - for standard input. It runs as Python runs
+it, but its Julia starts on the image and is recorded."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -65,6 +65,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _lines() -> list[str]:
     """What was recorded in this process; nothing if it has started no Julia."""
     from . import runtime
+    from .words import count_text
 
     session = runtime.session
     if "juliacall" not in sys.modules and session.plan is None:
@@ -76,5 +77,6 @@ def _lines() -> list[str]:
         except OSError as error:
             return [f"not recorded: {error}"]
         where = "on the image" if session.on_image else "without an image"
-        return [f"recorded {count} statements that Julia, started {where}, had to compile: {session.recording.trace}"]
+        recorded = f"recorded {count_text(count, 'statement')}"
+        return [f"{recorded} that Julia, started {where}, had to compile: {session.recording.trace}"]
     return [f"not recorded: {note}" for note in session.notes] or ["not recorded"]

@@ -335,7 +335,21 @@ def _already_running(settings: Mapping[str, Any]) -> None:
         "`python -m pyjl_autoimage run`. pyjl_autoimage.attach() records what it compiles from now on."
     )
     session.notes.append("juliacall was already running")
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    warnings.warn(message, RuntimeWarning, stacklevel=_level_of_the_user())
+
+
+def _level_of_the_user() -> int:
+    """How far above its caller, as `warnings.warn` counts, the first code is that is not of this package."""
+    here, level = os.path.dirname(os.path.abspath(__file__)), 0
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not ("importlib" in file and "_bootstrap" in file):  # which that function does not count
+            level += 1
+            if os.path.dirname(os.path.abspath(file)) != here:
+                break
+        frame = frame.f_back  # type: ignore[assignment]
+    return level
 
 
 def attach(**settings: Any) -> bool:

@@ -199,11 +199,24 @@ assert set(_CHECKS) == {f.name for f in fields(Settings)} - {"origins"}
 def _checked(name: str, value: Any, where: str) -> Any:
     check = _CHECKS.get(name)
     if check is None:
-        raise SettingsError(f"{where} is not a setting; the settings are {', '.join(_CHECKS)}")
+        raise SettingsError(f"{where.rstrip(' =')} is not a setting{_meant(name, {key: key for key in _CHECKS})}")
     try:
         return check(value)
     except ValueError as error:
         raise SettingsError(f"{where}{value!r}: {error}") from None
+
+
+def _meant(given: str, known: Mapping[str, str]) -> str:
+    """What somebody may have meant who wrote a name that there is not: the nearest, else all that there are.
+
+    Args:
+        given: the name.
+        known: names to compare with, and how each is shown.
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(given, known, 1)
+    return f"; did you mean {known[near[0]]}?" if near else f"; the settings are {', '.join(known.values())}"
 
 
 def find_pyproject(start: str) -> str | None:
@@ -252,6 +265,9 @@ def from_everywhere(
             raise SettingsError(
                 f"{where} cannot be set there (a repository must not choose what code is loaded); set {env_name(key)}"
             )
+        if key not in _CHECKS:
+            shown = {known: known.replace("_", "-") for known in _CHECKS if known not in _NOT_IN_PYPROJECT}
+            raise SettingsError(f"{where} is not a setting{_meant(key, shown)}")
         values[key] = _checked(key, value, f"{where} = ")
         origins[key] = str(pyproject)
     for name, value in (keywords or {}).items():
@@ -263,9 +279,10 @@ def from_everywhere(
             continue
         name = by_env_name.get(variable, "")
         if not name:
+            start = len(ENV_PREFIX) + 1
+            ours = {known[start:]: known for known in sorted(by_env_name) if known != ENV_PREFIX}
             raise SettingsError(
-                f"the environment variable {variable} is not a setting; "
-                f"the variables are {', '.join(sorted(by_env_name))}"
+                f"the environment variable {variable} is not a setting{_meant(variable[start:], ours)}"
             )
         if text == "":  # an empty variable is an unset one, as everywhere in Julia and Python
             continue

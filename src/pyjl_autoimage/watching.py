@@ -104,8 +104,12 @@ class _Bar:
         return ", ".join([*parts, progress.detail] if progress.detail else parts)
 
     def _about_log(self, width: int) -> str:
-        key = "" if self.pressed is None else "  (l hides it)" if self.shows_log else "  (l shows it)"
-        path, room = path_text(self.log), width - len("log: ") - len(key)
+        path, key = path_text(self.log), ""
+        if self.pressed is not None:
+            verb = "hide" if self.shows_log else "see"
+            longer = f"  (press l to {verb} it, Ctrl-C to cancel)"
+            key = longer if len("log: ") + len(path) + len(longer) <= width else f"  (press l to {verb} it)"
+        room = width - len("log: ") - len(key)
         return f"log: {path if len(path) <= room else f'...{path[3 - room :]}'}{key}"
 
 

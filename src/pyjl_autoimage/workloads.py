@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import takewhile
 from typing import IO, Any, TypeVar, overload
 
 from .errors import WorkloadError
@@ -185,9 +186,14 @@ def _tasks_of_text(text: str) -> list[Task]:
         first = text.strip().partition("\n")[0]
         return [Task(first if len(first) < 50 else f"{first[:47]}...", "julia", text)]
     module, function = reference["module"], reference["function"]
-    if function is not None:
-        return [Task(text, "module", module, function)]
     files = _module_files(module)
+    if function is not None:
+        if files is None and "." not in module:
+            raise WorkloadError(f"there is no module {module}")
+        lacking, file = function.partition(".")[0], (files or {}).get(module)
+        if file is not None and f"{module}.{lacking}" not in (files or {}) and _plainly_lacks(file, lacking):
+            raise WorkloadError(f"there is no function {lacking} in {module} ({file})")
+        return [Task(text, "module", module, function)]
     if files is None:
         raise WorkloadError(f"there is no module {module}, nor a file of that name")
     marked_in = {name: _marked_functions(file) for name, file in files.items()}
@@ -229,6 +235,27 @@ def _marked_functions(path: str) -> list[str]:
             if any(ast.unparse(decorator) in decorators for decorator in plain):
                 found.append(node.name)
     return found
+
+
+def _plainly_lacks(path: str, name: str) -> bool:
+    """Whether nothing in a Python file can have given a name to anything; False where that cannot be told."""
+    import ast
+
+    try:
+        with open(path, "rb") as file:
+            tree = ast.parse(file.read(), path)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    named: set[str | None] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            named |= {node.name.partition(".")[0], node.asname}
+        named |= {getattr(node, part, None) for part in ("name", "id", "attr")}
+        if isinstance(node, ast.Global):
+            named |= set(node.names)
+    # By these a name can come about without being written where it is bound.
+    dynamic = {"*", "__getattr__", "__dict__", "modules", "globals", "locals", "vars", "setattr", "exec", "eval"}
+    return name not in named and not named & dynamic
 
 
 def _module_files(name: str) -> dict[str, str] | None:
@@ -349,6 +376,7 @@ def run(
     dropped = {f"PYTHON_{name.replace('-', '_').upper()}" for name in _NOT_TAKEN_OVER}
     environ = {**{k: v for k, v in os.environ.items() if k not in dropped}, **environ, WORKLOAD_VARIABLE: token}
     began = time.monotonic()
+    before = os.fstat(log.fileno()).st_size
     process = subprocess.Popen(
         [sys.executable, *options, "-m", "pyjl_autoimage", "_workload", request],
         cwd=caller.directory,
@@ -360,7 +388,9 @@ def run(
     )
     outcome = Outcome(task)
     try:
-        outcome.problem = _ending(process.wait(limit or None))
+        status = process.wait(limit or None)
+        said = _reason(str(log.name), before) if status > 0 else ""
+        outcome.problem = f"{_ending(status)}: {said}" if said else _ending(status)
     except subprocess.TimeoutExpired:
         outcome.problem = f"it was ended after {limit:g} s (setting time_limit)"
     finally:
@@ -394,6 +424,31 @@ def _ending(status: int) -> str:
         return f"it died of {signal.Signals(-status).name}"
     except ValueError:
         return f"it died of signal {-status}"
+
+
+def _reason(path: str, start: int) -> str:
+    """The last line that somebody who fails says of why, in what a file holds from there on."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(start, os.path.getsize(path) - MOST_OF_A_REASON))
+            lines = file.read().decode("utf-8", "replace").rstrip().splitlines()
+    except OSError:
+        return ""
+    traced = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    # What follows Python's traceback, and what Julia says before its own.
+    after = lines[traced[-1] + 1 :] if traced else lines
+    raised = next((line for line in after if traced and line and not line[0].isspace()), "")
+    said = raised or next((line for line in reversed(list(takewhile(_no_stack, lines))) if line.strip()), "")
+    said = " ".join("".join(c if c.isprintable() else " " for c in said).split())
+    return said if len(said) <= LONGEST_REASON else f"{said[: LONGEST_REASON - 3]}..."
+
+
+MOST_OF_A_REASON = 100_000
+LONGEST_REASON = 200
+
+
+def _no_stack(line: str) -> bool:
+    return line.strip() != "Stacktrace:"
 
 
 def _read_answer(answer: str, outcome: Outcome) -> None:
