@@ -170,7 +170,7 @@ def terminal(tmp_path):
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_whatever_ends_it_the_terminal_is_as_it_was(terminal, ending):
-    terminal.wait_for("l shows it")
+    terminal.wait_for("press l to see it")
     assert terminal.settings() != terminal.before
     os.write(terminal.ours, b"l")
     terminal.wait_for("the last line of the log")
