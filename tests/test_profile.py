@@ -412,3 +412,11 @@ def test_a_profile_of_before_anything_was_saved_is_still_read(store):
     for run in value["recent"].values():
         del run["ended"], run["workload"]
     assert list(Profile.from_json(value).statements) == [statement(1)]
+
+
+def test_a_bare_start_of_a_build_is_no_program(store):
+    record(store, dead(0), f"{statement(1)}\n", told("", workload=profile.BARE_START), header=False)
+    record(store, dead(1), f"{statement(2)}\n", told("", workload="t0"), header=False)
+    kept = profile.merge(store, ENVIRONMENT)
+    assert kept.runs == 2 and not kept.statements[statement(1)].programs
+    assert kept.programs[""].runs == 1 and kept.statements[statement(2)].programs == {""}

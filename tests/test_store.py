@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage.errors import StoreError
 from pyjl_autoimage.processes import hostname, is_alive, name_of_this_process
 from pyjl_autoimage.store import Store, others_can_write, read_json, write_atomically
 
@@ -188,3 +189,14 @@ def test_an_image_of_another_user_is_not_trusted(world):
     os.chown(image.path, 0, -1)
     os.chown(world.store.home, 12345, -1)
     assert "belongs to another user" in (world.store.distrust(image.path) or "")
+
+
+def test_a_store_that_is_a_file_is_said_to_be_one(tmp_path):
+    (tmp_path / "home").write_text("")
+    store = Store(str(tmp_path / "home"))
+    assert store.unwritable() == f"the store {store.home} is a file, not a directory"
+    with pytest.raises(StoreError, match="is a file, not a directory"):
+        store.ensure(store.environment("e"))
+    below = Store(str(tmp_path / "home" / "deeper"))
+    assert below.unwritable().endswith(f"cannot be made: {tmp_path / 'home'} is a file, not a directory")
+    assert Store(str(tmp_path / "new" / "store")).unwritable() is None

@@ -49,6 +49,12 @@ NO_LIBPYTHON = (
     "this Python has no shared libpython, so no Julia process could host it; the image is built without PythonCall"
 )
 
+NOTHING_RECORDED = (
+    "nothing had been recorded: this image makes only `import juliacall` fast; "
+    "run your program and build again, or build --train PROGRAM"
+)
+NOTHING_FOR_LAYERS = "nothing has been recorded: run your program, or build --train PROGRAM"
+
 # A build that has something to run does not join the one that runs, but waits for its end: seconds.
 PATIENCE = 7200.0
 
@@ -293,7 +299,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     if not quick:
         check_compiler()
     facts = choice.julia_facts(work.environment, work.store, fresh=True)
-    recorded = _recorded(work)
+    recorded = _recorded(work, quick=quick)
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
         situation = choice.situation_of(work.environment, work.store, flags)
@@ -407,10 +413,12 @@ def find_libpython(pythoncall: Package, depots: Sequence[str]) -> str | None:
     return next((line.strip() for line in found.stdout.splitlines() if line.strip()), "")
 
 
-def _recorded(work: Work) -> Profile:
-    """The merged profile. Where nothing was ever recorded, a bare start is: the import gets fast."""
+def _recorded(work: Work, *, quick: bool) -> Profile:
+    """The merged profile. Where no program was ever recorded, a bare start is: the import gets fast."""
     recorded = profile.merge(work.store, work.environment.id)
-    if recorded.runs:
+    if not recorded.programs and not work.tasks:
+        work.note(NOTHING_FOR_LAYERS if quick else NOTHING_RECORDED)
+    if recorded.runs or quick:
         return recorded
     train.bare_start(work)
     return profile.merge(work.store, work.environment.id)

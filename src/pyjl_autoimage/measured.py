@@ -5,20 +5,18 @@ Nothing is measured here: every run has noted how long its start took and how lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from .image import Image
-from .profile import Profile, Run
+from .profile import OURS, Profile, Run
 
 __all__ = ["TIERS", "estimate", "gain_over", "latest_program", "times"]
 
 TIERS = ("plain", "layer", "image")
-
-_OURS = "-m pyjl_autoimage"
-"""The program of workloads that are nobody else's: Julia code, a bare start."""
 
 
 def tier(run: Run) -> str:
@@ -27,8 +25,8 @@ def tier(run: Run) -> str:
 
 
 def _runs(recorded: Profile) -> list[Run]:
-    """The latest runs that came up, newest first."""
-    runs = [run for run in recorded.recent.values() if run.ready and run.program != _OURS]
+    """The user's latest runs that came up, newest first: somebody waited for them."""
+    runs = [run for run in recorded.recent.values() if run.ready and not run.workload and run.program != OURS]
     return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
@@ -37,8 +35,18 @@ def latest_program(recorded: Profile) -> str | None:
     return next((run.program for run in _runs(recorded)), None)
 
 
-def times(recorded: Profile) -> list[dict[str, Any]]:
+def times(
+    recorded: Profile, image: str | None = None, layers: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """What the latest runs of each program cost, the program that ran last first.
+
+    Of what starts use now, only runs on this very image and layer count; while there are none, the last run on an
+    image (or a layer) before it.
+
+    Args:
+        recorded: the profile.
+        image: id of the image that the next start uses.
+        layers: program -> id of the layer that its next start uses.
 
     Returns:
         For each program a dictionary with its name as ``program``, and for each of `TIERS` None or ``runs`` (how
@@ -46,11 +54,19 @@ def times(recorded: Profile) -> list[dict[str, Any]]:
         that; None if no run has ended), both medians.
     """
     runs = _runs(recorded)
-    programs = dict.fromkeys(run.program for run in runs)
-    return [
-        {"program": name, **{t: _times_of(r for r in runs if (r.program, tier(r)) == (name, t)) for t in TIERS}}
-        for name in programs
-    ]
+    found = []
+    for name in dict.fromkeys(run.program for run in runs):
+        on = {kind: [run for run in runs if (run.program, tier(run)) == (name, kind)] for kind in TIERS}
+        now = "image" if image else "layer" if name in layers else "plain"
+        if now != "plain":
+            on[now] = _present(on[now], image, layers.get(name)) or on[now][:1]
+        found.append({"program": name, **{kind: _times_of(on[kind]) for kind in TIERS}})
+    return found
+
+
+def _present(runs: Iterable[Run], image: str | None, layer: str | None) -> list[Run]:
+    """The runs that started on this image and this layer (None: without)."""
+    return [run for run in runs if (run.image, run.layer) == (image, layer)]
 
 
 def _times_of(runs: Iterable[Run]) -> dict[str, Any] | None:
@@ -77,16 +93,17 @@ def gain_over(image: Image, recorded: Profile) -> float:
     return compiled * len(bakeable) / max(1, len(since))
 
 
-def estimate(recorded: Profile, image: Image | None, layers: Iterable[str]) -> dict[str, Any] | None:
+def estimate(recorded: Profile, image: Image | None, layers: Mapping[str, str]) -> dict[str, Any] | None:
     """What an image, or another one, would save each run of the program that ran last, about.
 
-    With an image: what runs on it still compiled, as far as no image was built with it. Without one: what plain runs
-    (or those on the program's layer) cost, less what runs on an image did, if any are known.
+    With an image: what runs on it (and on the program's layer) still compiled, as far as no image was built with it.
+    Without one: what plain runs (or those on the program's layer) cost, less what runs on an image did, if any are
+    known.
 
     Args:
         recorded: the profile.
         image: the one that is valid now.
-        layers: ids of the layers that are.
+        layers: program -> id of the layer that its next start uses.
 
     Returns:
         ``program``, ``seconds`` (saved in each run), ``now_seconds`` and ``then_seconds`` (what a run costs now and
@@ -97,22 +114,20 @@ def estimate(recorded: Profile, image: Image | None, layers: Iterable[str]) -> d
         return None
     own = [run for run in _runs(recorded) if run.program == program and run.ended]
     if image is not None:
-        on_it = [run for run in own if run.image == image.id]
+        on_it = _present(own, image.id, layers.get(program))
         if not on_it:
             return None
         alone = replace(recorded, recent={str(number): run for number, run in enumerate(on_it)})
         return _estimate(program, gain_over(image, alone) / len(on_it), _cost(on_it), None)
-    usable = set(layers)
-    now = _cost(run for run in own if run.image is None and run.layer in usable)
+    now = _cost(_present(own, None, layers[program])) if program in layers else None
     if now is None:
         plain = recorded.programs[program].costs if program in recorded.programs else []
         now = median(plain) if plain else None
     if now is None:
         return None
-    then = _cost(run for run in own if run.image is not None)
+    then = _cost([run for run in own if run.image is not None][:1])
     if then is None:
-        starts = [run.ready for run in _runs(recorded) if run.image is not None]
-        then = median(starts) if starts else None
+        then = next((run.ready for run in _runs(recorded) if run.image is not None), None)
     return _estimate(program, max(0.0, now - (then or 0.0)), now, then)
 
 

@@ -46,6 +46,12 @@ RUNS_KEPT = 60
 
 COSTS_KEPT = 5
 
+BARE_START = "bare-start"
+"""The token of the workload that only starts Julia. It is no program, neither in statistics nor for layers."""
+
+OURS = "-m pyjl_autoimage"
+"""The program of workloads that are nobody else's: Julia code, a bare start."""
+
 LONGEST_STATEMENT = 20_000
 """Characters. A longer one spells out some data (the columns of a wide table), and helps with no other."""
 
@@ -227,7 +233,7 @@ class Profile:
             return cls()
 
 
-_OURS = re.compile(rf"\b(?:{RECORDER}|AutoimageCode|AutoimageStatements_)")
+_OF_OURS = re.compile(rf"\b(?:{RECORDER}|AutoimageCode|AutoimageStatements_)")
 _TIMING = re.compile(r"^#=\s*([0-9.]+)\s*ms\s*=#\s*")
 
 
@@ -249,7 +255,7 @@ def parse_statement(line: str) -> tuple[str, float] | None:
     line, milliseconds = split_timing(line)
     if not (line.startswith("precompile(Tuple{") and line.endswith("})")) or "\0" in line:
         return None
-    if len(line) > LONGEST_STATEMENT or _OURS.search(line):
+    if len(line) > LONGEST_STATEMENT or _OF_OURS.search(line):
         return None
     return line, milliseconds
 
@@ -456,6 +462,9 @@ def _begin(profile: Profile, line: str, now: float) -> Run:
         profile.flags_from = started
     run = Run(str(header.get("program", "")), started, _text(header.get("image")), _text(header.get("layer")))
     run.workload = bool(header.get("workload"))
+    if header.get("workload") == BARE_START:
+        run.program = OURS
+        return run
     program = profile.programs.setdefault(run.program, Program())
     program.runs += 1
     program.last = max(program.last, started)
@@ -475,7 +484,7 @@ def _note(profile: Profile, run: Run, line: str, now: float) -> None:
     match = _LINE.fullmatch(line)
     if match is None:
         return
-    if match["uuid"] and not _OURS.match(match["name"]):
+    if match["uuid"] and not _OF_OURS.match(match["name"]):
         package = profile.packages.setdefault(match["uuid"], LoadedPackage(match["name"]))
         package.runs += 1
         package.last = now

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from . import choice, jobs, measured, profile, runtime, settings, sitehook
+from .code import unchanged
 from .environment import Environment, locate
 from .errors import AutoimageError
 from .image import Image, Layer, Situation
@@ -45,20 +46,25 @@ def status(**keywords: Any) -> dict[str, Any]:
         - ``saved``: ``seconds`` that ``runs`` on images and layers saved, each against the usual plain run of its
           program.
         - ``environment``: ``julia_version``, ``executable``, ``project``, ``id``.
-        - ``image``: None, or ``id``, ``path``, ``built_at``, ``bytes``, ``packages``, ``statements``.
-        - ``rejected``: ``id`` and ``reasons`` of each image that is not used here.
-        - ``layers``: ``id``, ``program``, ``reasons`` (why it is not used; empty when it is), ``built_at``,
-          ``bytes``, ``statements``, ``code`` of each.
+        - ``image``: None, or ``id``, ``path``, ``built_at``, ``bytes``, ``caches_bytes`` (of what lies beside the
+          library), ``packages``, ``statements``, ``changed`` (paths of programs' own Julia code in it that has been
+          edited since, and so is evaluated).
+        - ``rejected``: ``id``, ``reasons`` and ``bytes`` of each image that is not used here, and whether it is only
+          ``superseded`` by a newer one.
+        - ``layers``: ``id``, ``program``, ``reasons`` (why it cannot be used; empty when it can), ``used`` (whether
+          the next start of its program does), ``built_at``, ``bytes``, ``statements``, ``code``, ``changed`` of each.
         - ``profile``: ``statements``, ``recordings`` (how many), ``packages`` (names).
         - ``runs``: the latest: what each still compiled and what that cost.
         - ``build``: the current or last one: ``state`` (``none``, ``running``, ``done``, ``failed``, ``cancelled``),
           ``progress`` (None, or ``phase``, ``detail``, ``fraction``, ``elapsed_seconds``, ``left_seconds``,
-          ``memory_bytes`` of one that runs), ``log``, ``error``, ``started``, ``finished``, ...
+          ``memory_bytes`` of one that runs), ``log``, ``error``, ``started``, ``finished``,
+          ``image`` and ``layers`` (ids of what it made), ...
         - ``disk``: bytes of this environment's ``images``, ``layers`` and ``recordings``, and of the whole ``store``.
         - ``session``: what became of start-up in this process.
         - ``hook``: ``enabled`` (the file that puts it into every program of this Python, or None) and ``error`` (what
           it last kept from a program).
         - ``store``: its path.
+        - ``unwritable``: None, or why nothing can be recorded in the store.
 
     Raises:
         JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
@@ -80,15 +86,17 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
     situation = _situation(environment, store, code_flags(options)) if images or layers else None
     chosen, rejected = _choose(images, situation, store, settled.trusted_stores)
     others = [image for image in store.all_images() if image.environment != environment.id]
-    strangers = [{"id": i.id, "reasons": [f"built for another environment ({i.project})"]} for i in others]
-    layers_data = [_layer(layer, chosen, situation, store) for layer in layers]
-    usable = [layer["id"] for layer in layers_data if not layer["reasons"]]
+    strangers = [_rejected(i, [f"built for another environment ({i.project})"]) for i in others]
+    against = {layer.id: _against(layer, chosen, situation, store) for layer in layers}
+    used = _used([layer for layer in layers if not against[layer.id]], recorded)
+    fresh = _unchanged_code([*([chosen] if chosen else []), *(i for i in layers if used.get(i.program) == i.id)])
+    layers_data = [_layer(i, against[i.id], used.get(i.program) == i.id, fresh) for i in layers]
     state = State.read(store, environment.id)
-    gain = measured.estimate(recorded, chosen, usable)
+    gain = measured.estimate(recorded, chosen, used)
     return {
         "summary": _summary(settled, options, chosen, rejected, layers_data, recorded),
         "estimate": gain and {**gain, "build_seconds": round(jobs.expected_seconds(state))},
-        "times": measured.times(recorded),
+        "times": measured.times(recorded, chosen.id if chosen else None, used),
         "saved": {"seconds": round(recorded.saved, 2), "runs": recorded.saved_runs},
         "environment": {
             "id": environment.id,
@@ -96,7 +104,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "executable": environment.executable,
             "project": environment.project,
         },
-        "image": _image(chosen) if chosen else None,
+        "image": _image(chosen, fresh) if chosen else None,
         "rejected": [*rejected, *strangers],
         "layers": layers_data,
         "profile": {
@@ -110,6 +118,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
                 "started": run.started,
                 "image": run.image,
                 "layer": run.layer,
+                "workload": run.workload,
                 "ready_seconds": run.ready,
                 "statements": run.statements,
                 "compile_seconds": run.compiled,
@@ -127,6 +136,8 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "left_out": state.left_out if state else {},
             "workloads": state.workloads if state else [],
             "notes": state.notes if state else [],
+            "image": state.image if state else None,
+            "layers": state.layers if state else [],
             "automatic": settled.auto_rebuild,
             "automatic_decision": (read_json(store.automatic(environment.id)) or {}).get("why"),
         },
@@ -144,6 +155,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
         },
         "hook": {"enabled": sitehook.enabled(), "error": sitehook.last_error(store)},
         "store": store.home,
+        "unwritable": store.unwritable(),
     }
 
 
@@ -170,13 +182,19 @@ def _choose(
             reasons = choice.reasons_against(image, situation, store, trusted=trusted)
         else:
             reasons = [str(situation)]
-        if not reasons and chosen is not None:
+        superseded = not reasons and chosen is not None
+        if superseded and chosen is not None:
             reasons = [f"a newer image is in use ({chosen.id})"]
         if reasons:
-            rejected.append({"id": image.id, "reasons": reasons})
+            rejected.append(_rejected(image, reasons, superseded=superseded and _is_in(image.path, store)))
         else:
             chosen = image
     return chosen, rejected
+
+
+def _rejected(image: Image, reasons: list[str], *, superseded: bool = False) -> dict[str, Any]:
+    size = tree_size(os.path.dirname(image.path))
+    return {"id": image.id, "reasons": reasons, "superseded": superseded, "bytes": size}
 
 
 def _summary(
@@ -205,22 +223,26 @@ def _summary(
     return {"state": state, "fast": state in ("image", "layer"), "why": why}
 
 
-def _image(image: Image) -> dict[str, Any]:
+def _image(image: Image, fresh: Set[str]) -> dict[str, Any]:
     return {
         "id": image.id,
         "path": image.path,
         "built_at": image.built_at,
         "bytes": image.bytes,
+        "caches_bytes": max(0, tree_size(os.path.dirname(image.path)) - image.bytes),
         "packages": [{"name": package.name, "version": package.version} for package in image.packages],
         "statements": image.statements,
+        "changed": _changed(image, fresh),
     }
 
 
-def _layer(layer: Layer, image: Image | None, situation: Situation | str | None, store: Store) -> dict[str, Any]:
+def _against(layer: Layer, image: Image | None, situation: Situation | str | None, store: Store) -> list[str]:
     if isinstance(situation, Situation):
-        reasons = choice.reasons_against_layer(layer, image.id if image else None, situation, store)
-    else:
-        reasons = [str(situation)]
+        return choice.reasons_against_layer(layer, image.id if image else None, situation, store)
+    return [str(situation)]
+
+
+def _layer(layer: Layer, reasons: list[str], used: bool, fresh: Set[str]) -> dict[str, Any]:
     return {
         "id": layer.id,
         "program": layer.program,
@@ -228,8 +250,26 @@ def _layer(layer: Layer, image: Image | None, situation: Situation | str | None,
         "bytes": layer.bytes,
         "statements": layer.statements,
         "code": [code.path for code in layer.code],
+        "changed": _changed(layer, fresh),
         "reasons": reasons,
+        "used": used,
     }
+
+
+def _used(valid: Sequence[Layer], recorded: Profile) -> dict[str, str]:
+    """program -> the layer that its next start uses: the newest. Interactive use counts if there was any."""
+    interactive = any(run.program == "" and not run.workload for run in recorded.recent.values())
+    return {layer.program: layer.id for layer in reversed(valid) if layer.program or interactive}
+
+
+def _unchanged_code(holders: Sequence[Image | Layer]) -> set[str]:
+    """Modules of programs' own code that some image or layer in use holds as it is now."""
+    return {own.name for holder in holders for own in holder.code if unchanged(own.files)}
+
+
+def _changed(holder: Image | Layer, fresh: Set[str]) -> list[str]:
+    """Paths of own code that has been edited since, and that nothing else in use holds as it is now."""
+    return [own.path for own in holder.code if own.name not in fresh and not unchanged(own.files)]
 
 
 def _progress(state: State) -> dict[str, Any]:

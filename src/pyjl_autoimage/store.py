@@ -210,9 +210,23 @@ class Store:
         try:
             os.makedirs(self.home, mode=0o700, exist_ok=True)
             os.makedirs(directory, mode=0o700, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreError(self.unwritable() or f"{directory} is a file, not a directory") from error
         except OSError as error:
             raise StoreError(f"the store {self.home} cannot be written: {error.strerror}") from error
         return directory
+
+    def unwritable(self) -> str | None:
+        """Why nothing can be written here; None if nothing is known against it."""
+        place = self.home
+        while not os.path.lexists(place) and os.path.dirname(place) != place:
+            place = os.path.dirname(place)
+        if not os.path.isdir(place):
+            which = "" if place == self.home else f"cannot be made: {place} "
+            return f"the store {self.home} {which}is a file, not a directory"
+        if not os.access(place, os.W_OK | os.X_OK):
+            return f"the store {self.home} is read-only"
+        return None
 
     def environment_ids(self) -> list[str]:
         """Every environment that the store knows."""

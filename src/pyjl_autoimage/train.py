@@ -115,12 +115,12 @@ def record(work: Work, generation: int = 1) -> Profile:
 def bare_start(work: Work) -> None:
     """Record the start of Julia alone: the import gets fast where nothing else was ever recorded."""
     work.detail("recording a first start")
-    _run(work, Task("start", "julia", "nothing"))
+    _run(work, Task("start", "julia", "nothing"), profile.BARE_START)
 
 
-def _run(work: Work, task: Task) -> tuple[Outcome, Profile]:
+def _run(work: Work, task: Task, token: str = "") -> tuple[Outcome, Profile]:
     work.say(f"workload: {task.name}")
-    token = os.urandom(8).hex()
+    token = token or os.urandom(8).hex()
     outcome = workloads.run(
         task,
         caller=work.caller,
