@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pyjl_autoimage.code import fingerprints
+from pyjl_autoimage.image import OwnCode
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.processes import name_of_this_process
 from pyjl_autoimage.report import status
 from pyjl_autoimage.store import depot_of
 from pyjl_autoimage.terminal import show_status
+from pyjl_autoimage.words import bytes_text
 
-from standin import PYTHONCALL, World, buildable_world, cli
+from standin import EXAMPLE_UUID, PYTHONCALL, World, buildable_world, cli
 
 PROGRAM = "/home/somebody/projects/forecast/scripts/a_report_with_quite_a_long_name.py"
 
@@ -123,7 +126,7 @@ def test_a_valid_image(world):
 def test_an_image_on_which_nothing_has_run_yet(world):
     on_plain(world)
     world.publish()
-    assert lines_of(status())[1] == "No recorded run on it has ended yet."
+    assert lines_of(status())[1] == "No recorded run of a_report_with_quite_a_long_name.py on it has ended yet."
 
 
 def test_an_image_that_lacks_what_runs_compile(world):
@@ -156,11 +159,11 @@ def test_more_than_three_reasons_are_counted(world):
     assert lines[4] == "  and 1 more reason"
 
 
-def test_an_older_image_is_named_with_why_it_is_not_used(world):
-    newest = world.publish(b"new", built_at=2.0)
-    old = world.publish(b"old", built_at=1.0)
+def test_an_older_image_is_not_used(world):
+    world.publish(b"new", built_at=2.0)
+    world.publish(b"old", built_at=1.0)
     lines = lines_of(status())
-    assert lines[-2:] == [f"Image {old.id} is not used:", f"  a newer image is in use ({newest.id})"]
+    assert lines[-1].startswith("1 older image, ") and lines[-1].endswith(": `clean` removes what is not used")
 
 
 def test_building(world):
@@ -265,3 +268,52 @@ def test_the_command_prints_the_same_data_and_honours_no_color(world):
     assert "\x1b[" in command("status", FORCE_COLOR="1", TERM="xterm-256color")
     uncoloured = command("status", FORCE_COLOR="1", NO_COLOR="1", TERM="xterm-256color")
     assert "\x1b[3" not in uncoloured and "Slow." in uncoloured
+
+
+def test_a_program_that_still_compiles_much_on_its_image(world):
+    on_plain(world)
+    image = world.publish(built_at=time.time() - 7200)
+    world.record(PROGRAM, 0.20, 5.0, image=image.id, ago=60)
+    told = " ".join(lines_of(status())[:3])
+    assert told.startswith(f"Fast start. The next start uses image {image.id}, built 2 hours ago, but ")
+    assert "a_report_with_quite_a_long_name.py still compiles about 5 s on it." in told
+
+
+def test_older_images_are_one_line(world):
+    for number in range(3):
+        world.publish(f"content {number}".encode(), built_at=1000.0 + number)
+    data = status()
+    assert [entry["superseded"] for entry in data["rejected"]] == [True, True]
+    lines = lines_of(data, width=120)
+    size = sum(entry["bytes"] for entry in data["rejected"])
+    assert f"2 older images, {bytes_text(size)}: `clean` removes what is not used" in lines
+    assert not any("is not used:" in line for line in lines)
+
+
+def test_only_layers_that_a_start_uses_are_shown(world):
+    for number in range(5):
+        program = f"/home/somebody/{number}.py"
+        world.publish_layer(f"{number}" * 16, program=program, built_at=1000.0 + number)
+        world.publish_layer(f"{number + 5}" * 16, program=program, built_at=500.0)
+    lines = lines_of(status(), width=160)
+    assert sum(line.startswith("layer  ") for line in lines) == 3
+    assert any(line.endswith("and 2 more layers") for line in lines)
+
+
+def test_own_code_that_changed_is_told(world, tmp_path):
+    path = tmp_path / "model.jl"
+    path.write_text("f() = 1")
+    own = OwnCode("model_1", EXAMPLE_UUID, str(path), fingerprints([str(path)]))
+    world.publish_layer(program=PROGRAM, code=(own,))
+    assert "changed since" not in " ".join(lines_of(status(), width=200))
+    path.write_text("f() = 2")
+    assert "model.jl; model.jl changed since, and is evaluated" in " ".join(lines_of(status(), width=200))
+
+
+def test_a_store_that_is_a_file_is_the_first_thing_said(world, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PYJL_AUTOIMAGE_HOME", str(tmp_path / "file"))
+    first = lines_of(status(), width=300)[0]
+    assert first.startswith("Nothing can be recorded or built: the store ") and first.endswith(
+        "is a file, not a directory."
+    )

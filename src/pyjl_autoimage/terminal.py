@@ -25,6 +25,10 @@ __all__ = ["console", "show_check", "show_rows", "show_status"]
 
 PROGRAMS_SHOWN = 3
 IMAGES_SHOWN = 3
+LAYERS_SHOWN = 3
+MUCH_LEFT = 1.0
+"""Seconds that another build would save each run: from here on a start on an image is not called fast."""
+
 REASONS_SHOWN = 3
 
 MOST_FOR_PROGRAM, FOR_TIMES = 40, 38
@@ -70,6 +74,8 @@ def show_rows(rows: Iterable[tuple[str, Any]], console: Any) -> None:
 
 def show_status(data: dict[str, Any], console: Any) -> None:
     """Print what `pyjl_autoimage.status` gave for a person."""
+    if data["unwritable"]:
+        _say(console, "Nothing can be recorded or built:", "yellow", f"{data['unwritable']}.")
     _show_verdict(data, console)
     _show_build(data["build"], console)
     _show_prospect(data, console)
@@ -107,8 +113,13 @@ def _show_verdict(data: dict[str, Any], console: Any) -> None:
     summary, image = data["summary"], data["image"]
     state, why = summary["state"], summary["why"]
     if state == "image":
-        built = ago_text(image["built_at"])
-        _say(console, "Fast.", "green", f"The next start uses image {image['id']}, built {built}.")
+        uses = f"The next start uses image {image['id']}, built {ago_text(image['built_at'])}"
+        estimate = data["estimate"]
+        if estimate and estimate["seconds"] >= MUCH_LEFT:
+            still = f"{_short_name(estimate['program'])} still compiles {about_text(estimate['seconds'])} on it"
+            _say(console, "Fast start.", "yellow", f"{uses}, but {still}.")
+        else:
+            _say(console, "Fast.", "green", f"{uses}.")
     elif state == "layer":
         programs = sorted({_short_name(layer["program"]) for layer in data["layers"] if not layer["reasons"]})
         _say(console, "Faster.", "green", f"No image fits, but a layer does, for {', '.join(programs)}.")
@@ -165,7 +176,8 @@ def _show_prospect(data: dict[str, Any], console: Any) -> None:
         _hint(console, "pyjl-autoimage build", "then makes its next start fast")
     elif estimate is None:
         if state == "image":
-            console.print("No recorded run on it has ended yet.", style="dim")
+            of = f" of {_short_name(data['times'][0]['program'])}" if data["times"] else ""
+            console.print(f"No recorded run{of} on it has ended yet.", style="dim", markup=False)
         else:
             _hint(console, "pyjl-autoimage build", "makes the next start fast")
     else:
@@ -243,11 +255,15 @@ def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "project", path_text(environment["project"])
     if image:
         packages = count_text(len(image["packages"]), "package")
-        yield "image", f"{bytes_text(image['bytes'])}, {packages}, {count_text(image['statements'], 'statement')}"
-    for layer in data["layers"]:
-        if not layer["reasons"]:
-            what = ", ".join([count_text(layer["statements"], "statement"), *map(os.path.basename, layer["code"])])
-            yield "layer", f"for {_short_name(layer['program'])}, built {ago_text(layer['built_at'])}: {what}"
+        text = f"{bytes_text(image['bytes'])}, {packages}, {count_text(image['statements'], 'statement')}"
+        yield "image", text + _changed_text(image)
+    layers = [layer for layer in data["layers"] if layer["used"]]
+    for layer in layers[:LAYERS_SHOWN]:
+        what = ", ".join([count_text(layer["statements"], "statement"), *map(os.path.basename, layer["code"])])
+        text = f"for {_short_name(layer['program'])}, built {ago_text(layer['built_at'])}: {what}"
+        yield "layer", text + _changed_text(layer)
+    if len(layers) > LAYERS_SHOWN:
+        yield "", f"and {count_text(len(layers) - LAYERS_SHOWN, 'more layer')}"
     if recorded["recordings"]:
         runs = count_text(recorded["recordings"], "recorded run")
         names = [name for name in recorded["packages"] if not name.endswith(("_jll", "Ext"))]
@@ -266,6 +282,12 @@ def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
     parts = [f"{name} {bytes_text(disk[name])}" for name in ("images", "layers", "recordings") if disk[name]]
     yield "disk", ", ".join([*parts, f"the whole store {bytes_text(disk['store'])}"])
     yield "store", path_text(data["store"])
+
+
+def _changed_text(holder: dict[str, Any]) -> str:
+    """Own code that is not compiled there as it is now."""
+    names = " and ".join(map(os.path.basename, holder["changed"]))
+    return f"; {names} changed since, and is evaluated" if names else ""
 
 
 def _run_text(run: dict[str, Any]) -> str:
@@ -291,12 +313,20 @@ def _build_text(build: dict[str, Any]) -> str:
         return f"running since {ago_text(build['started'])}; log: {path_text(build['log'])}"
     took = f" in {seconds_text(build['finished'] - build['started'])}" if build["finished"] else ""
     text = f"{build['state']} {ago_text(build['finished'] or build['started'])}{took}"
-    return f"{text}; log: {path_text(build['log'])}" if build["state"] != "done" else text
+    if build["state"] != "done":
+        return f"{text}; log: {path_text(build['log'])}"
+    return f"{text}: {count_text(len(build['layers']), 'layer')}" if build["layers"] and not build["image"] else text
 
 
 def _show_rejected(data: dict[str, Any], console: Any) -> None:
     """The reasons against images that are not used, as far as they have not been told yet."""
-    rest = [entry for entry in data["rejected"] if entry["reasons"] != data["summary"]["why"]]
+    older = [entry for entry in data["rejected"] if entry["superseded"]]
+    if older:
+        size = bytes_text(sum(entry["bytes"] for entry in older))
+        console.print(
+            f"\n{count_text(len(older), 'older image')}, {size}: `clean` removes what is not used", style="dim"
+        )
+    rest = [entry for entry in data["rejected"] if entry["reasons"] != data["summary"]["why"] and entry not in older]
     for entry in rest[:IMAGES_SHOWN]:
         console.print(f"\nImage {entry['id']} is not used:", style="dim")
         for reason in _first(entry["reasons"]):
