@@ -164,7 +164,7 @@ def test_what_a_running_build_and_a_running_program_need_stays(here):
     here.record("p.py", 1.0, 2.0)
     State("t", name_of_this_process()).write(here.store, here.environment.id)
     _, kept = clean(everything=True)
-    assert {item["reason"] for item in kept} == {"1 running processes use it", "a build is running"}
+    assert {item["reason"] for item in kept} == {"1 running process uses it", "a build is running"}
     assert os.path.exists(mark) and os.path.exists(here.store.build_state(here.environment.id))
     assert os.listdir(here.store.recordings(here.environment.id)) != []
 

@@ -211,7 +211,9 @@ def test_status_of_a_world(world):
     data = json.loads(result.stdout)
     assert data["image"]["id"] == image.id
     assert data["image"]["packages"] == [{"name": "Example", "version": "0.5.3"}]
-    assert data["rejected"] == [{"id": stale.id, "reasons": ["juliacall 0.9.35 in the image, 0.9.37 installed"]}]
+    (rejected,) = data["rejected"]
+    assert (rejected["id"], rejected["superseded"]) == (stale.id, False)
+    assert rejected["reasons"] == ["juliacall 0.9.35 in the image, 0.9.37 installed"]
     text = cli(world.environ, "status").stdout
     assert text.startswith("Fast.") and "juliacall 0.9.35 in the image" in text
     assert "\x1b" not in text, "no colours in a pipe"
@@ -237,7 +239,7 @@ def test_clean_never_removes_an_image_in_use(world):
     image = world.publish(juliacall="0.9.35")
     mark = world.store.mark_use(image.id)
     result = cli(world.environ, "clean", "--all")
-    assert "1 running processes use it" in result.stdout
+    assert "1 running process uses it" in result.stdout
     assert [i.id for i in world.store.all_images()] == [image.id]
     assert mark and Path(mark).exists()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import profile
+from pyjl_autoimage.builder import NOTHING_RECORDED
 
 from standin import (
     World,
@@ -319,6 +320,7 @@ def test_a_broken_library_costs_a_note(world):
         "workload broken: c: '???' names no module",
         "workload broken: a: it ended with status 1: ModuleNotFoundError: No module named 'no_such_thing'",
         f"workload broken: b: it ended with status 1: {sys.executable}: No module named broken.nowhere",
+        NOTHING_RECORDED,
     ]
 
 

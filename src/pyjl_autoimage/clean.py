@@ -42,7 +42,8 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
         reason = "everything goes" if everything else _reason_to_go(image, newest, store)
         users = store.users(image.id)
         if users:
-            kept.append({"name": name, "reason": f"{len(users)} running processes use it"})
+            use = "1 running process uses it" if len(users) == 1 else f"{len(users)} running processes use it"
+            kept.append({"name": name, "reason": use})
         elif reason is None:
             kept.append({"name": name, "reason": "the next start uses it"})
         else:
@@ -68,9 +69,14 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
                 kept.append({"name": f"environment {environment_id}", "reason": "a build is running"})
                 continue
             removed.append(_remove_tree(f"environment {environment_id}", directory, dry_run))
-        for directory in (store.launches, store.builder_project, store.uses):
+        rest = {
+            store.launches: "what start-up remembers",
+            store.builder_project: "the Julia project that builds use",
+            store.uses: "marks of processes",
+        }
+        for directory, name in rest.items():
             if os.path.isdir(directory) and not (directory == store.uses and kept):
-                removed.append(_remove_tree(os.path.basename(directory), directory, dry_run))
+                removed.append(_remove_tree(name, directory, dry_run))
     return removed, kept
 
 
