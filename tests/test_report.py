@@ -159,6 +159,12 @@ def test_more_than_three_reasons_are_counted(world):
     assert lines[4] == "  and 1 more reason"
 
 
+def test_an_image_is_named_before_a_layer_that_the_same_keeps_from_use(world):
+    changes = {"juliacall": "0.9.1"}
+    world.publish_layer(image=world.publish(**changes).id, **changes)
+    assert lines_of(status())[0] == "Slow. No image fits any more, so starts are plain ones:"
+
+
 def test_an_older_image_is_not_used(world):
     world.publish(b"new", built_at=2.0)
     world.publish(b"old", built_at=1.0)

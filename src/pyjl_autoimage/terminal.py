@@ -124,7 +124,7 @@ def _show_verdict(data: dict[str, Any], console: Any) -> None:
         programs = sorted({_short_name(layer["program"]) for layer in data["layers"] if not layer["reasons"]})
         _say(console, "Faster.", "green", f"No image fits, but a layer does, for {', '.join(programs)}.")
     elif state == "stale":
-        what = "layer" if any(layer["reasons"] == why for layer in data["layers"]) else "image"
+        what = "image" if any(entry["reasons"] == why for entry in data["rejected"]) else "layer"
         _say(console, "Slow.", "yellow", f"No {what} fits any more, so starts are plain ones:")
     elif state == "recorded":
         runs = count_text(data["profile"]["recordings"], "recorded run")
