@@ -372,7 +372,7 @@ def _programs_of(layers: Sequence[str]) -> str:
         return "The programs that they are for start with them"
     shown = names if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} others"]
     if len(shown) == 1:
-        return f"{shown[0][:1].upper() + shown[0][1:] if shown[0] == 'interactive use' else shown[0]} starts with it"
+        return f"{'Interactive use' if shown == ['interactive use'] else shown[0]} starts with it"
     return f"{', '.join(shown[:-1])} and {shown[-1]} start with them"
 
 

@@ -182,11 +182,11 @@ def _choose(
             reasons = choice.reasons_against(image, situation, store, trusted=trusted)
         else:
             reasons = [str(situation)]
-        superseded = not reasons and chosen is not None
-        if superseded and chosen is not None:
-            reasons = [f"a newer image is in use ({chosen.id})"]
         if reasons:
-            rejected.append(_rejected(image, reasons, superseded=superseded and _is_in(image.path, store)))
+            rejected.append(_rejected(image, reasons))
+        elif chosen is not None:
+            why = [f"a newer image is in use ({chosen.id})"]
+            rejected.append(_rejected(image, why, superseded=_is_in(image.path, store)))
         else:
             chosen = image
     return chosen, rejected

@@ -144,27 +144,29 @@ def draw(explanation: Explanation, *, rows: int = 10) -> str:
         explanation: what was measured.
         rows: packages and statements that are listed, at most.
     """
-    canvas, named = _Canvas(), ways(explanation)
-    _start(canvas, explanation, named)
-    _packages(canvas, named, rows)
-    _statements(canvas, named, rows)
+    canvas = _Canvas()
+    _fill((canvas, canvas, canvas), explanation, rows)
     return canvas.document(f"What a start does: {explanation.program}")
 
 
 def pieces(explanation: Explanation, *, rows: int = 10) -> list[str]:
     """The same as several SVG documents, one below the other, each of which fits on a page of paper."""
-    whole = [_Canvas(), _Canvas(), _Canvas()]
-    start, packages, statements = whole
-    named = ways(explanation)
-    _start(start, explanation, named)
-    _packages(packages, named, rows)
-    _statements(statements, named, rows)
+    whole = (_Canvas(), _Canvas(), _Canvas())
+    _fill(whole, explanation, rows)
     labels = ("What a start does", "Compilation by package", "The costliest methods compiled")
     return [
         canvas.document(f"{label}: {explanation.program}")
         for canvas, label in zip(whole, labels, strict=True)
         if canvas.parts
     ]
+
+
+def _fill(on: tuple[_Canvas, _Canvas, _Canvas], explanation: Explanation, rows: int) -> None:
+    """Draw the start, the packages and the statements, each on a canvas of its own or all on one."""
+    named = ways(explanation)
+    _start(on[0], explanation, named)
+    _packages(on[1], named, rows)
+    _statements(on[2], named, rows)
 
 
 def _start(canvas: _Canvas, explanation: Explanation, named: Mapping[str, Timeline]) -> None:

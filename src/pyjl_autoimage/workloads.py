@@ -19,10 +19,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
-from typing import IO, Any, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 from .errors import WorkloadError
 from .recording import WORKLOAD_VARIABLE, evaluate, julia_string
+
+if TYPE_CHECKING:
+    from ast import Module
 
 __all__ = ["Caller", "Outcome", "Task", "Workload", "main", "run", "tasks", "workload"]
 
@@ -213,14 +216,10 @@ def _marked_functions(path: str) -> list[str]:
     """The functions at the top level of a Python file that are decorated with `workload`."""
     import ast
 
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-        if b"pyjl_autoimage" not in content:
-            return []
-        body = ast.parse(content, path).body
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = _parsed(path, b"pyjl_autoimage")
+    if tree is None:
         return []  # running it will show
+    body = tree.body
     decorators: set[str] = set()
     for node in body:
         if isinstance(node, ast.Import):
@@ -237,14 +236,24 @@ def _marked_functions(path: str) -> list[str]:
     return found
 
 
-def _plainly_lacks(path: str, name: str) -> bool:
-    """Whether nothing in a Python file can have given a name to anything; False where that cannot be told."""
+def _parsed(path: str, mentioning: bytes = b"") -> Module | None:
+    """A Python file as Python parses it; None where that cannot be done, or it does not mention what is asked for."""
     import ast
 
     try:
         with open(path, "rb") as file:
-            tree = ast.parse(file.read(), path)
+            content = file.read()
+        return ast.parse(content, path) if mentioning in content else None
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _plainly_lacks(path: str, name: str) -> bool:
+    """Whether nothing in a Python file can have given a name to anything; False where that cannot be told."""
+    import ast
+
+    tree = _parsed(path)
+    if tree is None:
         return False
     named: set[str | None] = set()
     for node in ast.walk(tree):
