@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from . import choice, jobs, measured, profile, runtime, settings, sitehook
@@ -84,9 +84,10 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
     images = choice.images_of(environment, store, settled.trusted_stores)
     layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
     situation = _situation(environment, store, code_flags(options)) if images or layers else None
-    chosen, rejected = _choose(images, situation, store, settled.trusted_stores)
     others = [image for image in store.all_images() if image.environment != environment.id]
-    strangers = [_rejected(i, [f"built for another environment ({i.project})"]) for i in others]
+    sizes = {image.path: tree_size(os.path.dirname(image.path)) for image in (*images, *others)}
+    chosen, rejected = _choose(images, situation, store, settled.trusted_stores, sizes)
+    strangers = [_rejected(i, [f"built for another environment ({i.project})"], sizes) for i in others]
     against = {layer.id: _against(layer, chosen, situation, store) for layer in layers}
     used = _used([layer for layer in layers if not against[layer.id]], recorded)
     fresh = _unchanged_code([*([chosen] if chosen else []), *(i for i in layers if used.get(i.program) == i.id)])
@@ -104,7 +105,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "executable": environment.executable,
             "project": environment.project,
         },
-        "image": _image(chosen, fresh) if chosen else None,
+        "image": _image(chosen, fresh, sizes) if chosen else None,
         "rejected": [*rejected, *strangers],
         "layers": layers_data,
         "profile": {
@@ -142,7 +143,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "automatic_decision": (read_json(store.automatic(environment.id)) or {}).get("why"),
         },
         "disk": {
-            "images": sum(tree_size(os.path.dirname(image.path)) for image in images if _is_in(image.path, store)),
+            "images": sum(sizes[image.path] for image in images if _is_in(image.path, store)),
             "layers": sum(tree_size(layer.path) for layer in layers),
             "recordings": tree_size(store.environment(environment.id)),
             "store": tree_size(store.home),
@@ -172,7 +173,11 @@ def _situation(environment: Environment, store: Store, flags: dict[str, str]) ->
 
 
 def _choose(
-    images: Sequence[Image], situation: Situation | str | None, store: Store, trusted: tuple[str, ...]
+    images: Sequence[Image],
+    situation: Situation | str | None,
+    store: Store,
+    trusted: tuple[str, ...],
+    sizes: Mapping[str, int],
 ) -> tuple[Image | None, list[dict[str, Any]]]:
     """The image that the next start uses, and the reasons against the others of the environment."""
     chosen: Image | None = None
@@ -183,18 +188,19 @@ def _choose(
         else:
             reasons = [str(situation)]
         if reasons:
-            rejected.append(_rejected(image, reasons))
+            rejected.append(_rejected(image, reasons, sizes))
         elif chosen is not None:
             why = [f"a newer image is in use ({chosen.id})"]
-            rejected.append(_rejected(image, why, superseded=_is_in(image.path, store)))
+            rejected.append(_rejected(image, why, sizes, superseded=_is_in(image.path, store)))
         else:
             chosen = image
     return chosen, rejected
 
 
-def _rejected(image: Image, reasons: list[str], *, superseded: bool = False) -> dict[str, Any]:
-    size = tree_size(os.path.dirname(image.path))
-    return {"id": image.id, "reasons": reasons, "superseded": superseded, "bytes": size}
+def _rejected(
+    image: Image, reasons: list[str], sizes: Mapping[str, int], *, superseded: bool = False
+) -> dict[str, Any]:
+    return {"id": image.id, "reasons": reasons, "superseded": superseded, "bytes": sizes[image.path]}
 
 
 def _summary(
@@ -223,13 +229,13 @@ def _summary(
     return {"state": state, "fast": state in ("image", "layer"), "why": why}
 
 
-def _image(image: Image, fresh: Set[str]) -> dict[str, Any]:
+def _image(image: Image, fresh: Set[str], sizes: Mapping[str, int]) -> dict[str, Any]:
     return {
         "id": image.id,
         "path": image.path,
         "built_at": image.built_at,
         "bytes": image.bytes,
-        "caches_bytes": max(0, tree_size(os.path.dirname(image.path)) - image.bytes),
+        "caches_bytes": max(0, sizes[image.path] - image.bytes),
         "packages": [{"name": package.name, "version": package.version} for package in image.packages],
         "statements": image.statements,
         "changed": _changed(image, fresh),
