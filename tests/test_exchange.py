@@ -55,8 +55,8 @@ def test_what_julia_wrote_is_read_as_well():
 def test_statements_in_a_file_are_data():
     value = json.loads(exchange.text(whole("a.py")))
     value["statements"] += [
-        ["run(`rm -rf /`)", 1, 0.0, []],
-        ["precompile(Tuple{typeof(AutoimageRecorder.f)})", 1, 0, []],
+        ["run(`rm -rf /`)", 1, 0.0, [], 0],
+        ["precompile(Tuple{typeof(AutoimageRecorder.f)})", 1, 0, [], 0],
     ]
     value["packages"]["no uuid"] = ["Evil", 1]
     value["packages"][UUID[:-1] + "1"] = ['A"; run(`rm`)', 1]
@@ -71,12 +71,17 @@ def test_what_is_no_profile_is_an_error(content):
 
 
 def test_a_file_of_a_later_version_and_one_that_is_too_large(monkeypatch):
-    later = json.loads(exchange.text(whole("a.py"))) | {"version": 2}
+    later = json.loads(exchange.text(whole("a.py"))) | {"version": exchange.VERSION + 1}
     with pytest.raises(StoreError, match="no profile that this version can read"):
         exchange.read(json.dumps(later), "FILE")
     monkeypatch.setattr(exchange, "LARGEST", 10)
     with pytest.raises(StoreError, match="FILE is too large"):
         exchange.read(f"{A}\n", "FILE")
+
+
+def test_what_was_only_inferred_stays_so_elsewhere():
+    told = exchange.read(exchange.text(Profile({A: Statement(1, inferred=True), B: Statement(1)})), "FILE")
+    assert {text: s.inferred for text, s in told.statements.items()} == {A: True, B: False}
 
 
 def test_interactive_use_is_a_program_everywhere():

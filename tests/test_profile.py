@@ -105,6 +105,33 @@ def test_merge_counts_each_line_once_and_removes_what_is_used_up(store):
     assert again.consumed == {}
 
 
+def test_what_a_run_only_inferred_is_kept_as_such_until_a_run_compiles_it(store):
+    of_main = "precompile(Tuple{typeof(Main.f), Int64})"
+    noted = "".join(f"{profile.INFERRED}{text}\n" for text in (statement(1), statement(2), of_main))
+    record(store, dead(), f"{statement(3)}\n{noted}")
+    first = profile.merge(store, ENVIRONMENT)
+    assert {text: s.inferred for text, s in first.statements.items()} == {
+        statement(1): True,
+        statement(2): True,
+        statement(3): False,
+    }
+    assert set(first.bakeable()) == set(first.statements), "builds are given all of them"
+    assert [run.statements for run in first.recent.values()] == [1], "only one method was compiled"
+    record(store, dead(2), f"{statement(1)}\n{profile.INFERRED}{statement(3)}\n")
+    again = profile.merge(store, ENVIRONMENT)
+    assert [text for text, s in again.statements.items() if s.inferred] == [statement(2)]
+    assert [text for text, s in profile.load(store, ENVIRONMENT).statements.items() if s.inferred] == [statement(2)]
+
+
+def test_a_recording_that_was_empty_when_first_seen_counts_as_a_run(store):
+    name = living()
+    record(store, name, "", header=False)
+    assert profile.merge(store, ENVIRONMENT).runs == 0
+    record(store, name, f"{statement(1)}\n")
+    assert profile.merge(store, ENVIRONMENT).runs == 1
+    assert profile.merge(store, ENVIRONMENT).runs == 1
+
+
 def test_a_living_process_is_counted_as_it_goes(store):
     record(store, living(), f"{statement(1)}\n{statement(2)[:20]}")
     assert list(profile.merge(store, ENVIRONMENT).statements) == [statement(1)]

@@ -31,7 +31,7 @@ from .options import code_flags, user_options
 from .processes import name_of_this_process, python_path
 from .profile import Profile
 from .recipe import Recipe
-from .recording import RECORDER, julia_string
+from .recording import RECORDER, call_latest, julia_string
 from .settings import Settings
 from .store import Store, create_text, depot_of, file_sha256, library_name
 from .work import Work, beside, executable_itself, julia_environment, run
@@ -530,7 +530,7 @@ def _run_julia(
 def _call_of(source: str, function: str, *arguments: str) -> str:
     """A line of Julia that calls a function of one of our modules; nothing of it gets a name in Main."""
     file = julia_string(os.path.join(JULIA_SOURCES, source))
-    return f"Base.include(Module(:Autoimage), {file}).{function}({', '.join(map(julia_string, arguments))})\n"
+    return call_latest(f"Base.include(Module(:Autoimage), {file})", function, *map(julia_string, arguments)) + "\n"
 
 
 def _precompile_outside(work: Work, facts: JuliaFacts, library: str, flags: Mapping[str, str], depot: str) -> None:

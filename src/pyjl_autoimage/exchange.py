@@ -18,7 +18,7 @@ from .profile import LoadedPackage, Profile, Program, Statement, parse_statement
 __all__ = ["read", "text"]
 
 FORMAT = "pyjl_autoimage profile"
-VERSION = 1
+VERSION = 2
 LARGEST = 200_000_000
 """Bytes of a file that is read; a profile of twenty thousand statements has some ten million."""
 
@@ -29,7 +29,13 @@ def text(profile: Profile) -> str:
     """A profile as the content of a file."""
     programs = list(profile.programs)
     statements = [
-        [line, s.runs, s.milliseconds, sorted(programs.index(p) for p in s.programs if p in profile.programs)]
+        [
+            line,
+            s.runs,
+            s.milliseconds,
+            sorted(programs.index(p) for p in s.programs if p in profile.programs),
+            int(s.inferred),
+        ]
         for line, s in profile.statements.items()
     ]
     value = {
@@ -84,11 +90,13 @@ def _checked(value: dict[str, Any]) -> Profile:
         if name is not None
     }
     statements = {}
-    for line, runs, milliseconds, numbers in value["statements"]:
+    for line, runs, milliseconds, numbers, inferred in value["statements"]:
         parsed = parse_statement(line)
         if parsed is not None:
             users = {names[number] for number in numbers} - {None}
-            statements[parsed[0]] = Statement(_count(runs), 0.0, float(milliseconds), users)
+            statements[parsed[0]] = Statement(
+                _count(runs), 0.0, float(milliseconds), users, inferred=bool(inferred)
+            )
     return Profile(statements, packages, programs)
 
 

@@ -506,7 +506,11 @@ def _notes(
         parts = line.split("\t")
         if len(parts) == 4 and parts[0].isdigit() and parts[1].isdigit():
             notes.packages.append((since(parts[0]), int(parts[1]) / 1e9, parts[2], parts[3]))
-    notes.lines = [(since(moment), line) for moment, line in lines if "precompile(" in line]
+    notes.lines = [
+        (since(moment), line)
+        for moment, line in lines
+        if "precompile(" in line and not line.startswith(profile.INFERRED)
+    ]
     notes.steps.sort(key=lambda step: (step.start, -step.end))
     notes.packages.sort()
     return notes

@@ -105,6 +105,7 @@ def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> 
                 "module Staging end",
                 'include("code.jl")',
                 'include("bake.jl")',
+                "Bake.unspecialize_callers()",
                 "const COMPILED = ccall(:jl_generating_output, Cint, ()) == 0 ? 0 :",
                 '    count(line -> Bake.compile(line, Staging), eachline(joinpath(@__DIR__, "statements.jl")))',
                 "end",
@@ -113,7 +114,8 @@ def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> 
         ),
     }
     entry = _write_package(directory, parts.package, parts.uuid(parts.package), used, files)
-    shutil.copyfile(os.path.join(JULIA_SOURCES, "bake.jl"), os.path.join(directory, "src", "bake.jl"))
+    for name in ("bake.jl", "callers.jl"):
+        shutil.copyfile(os.path.join(JULIA_SOURCES, name), os.path.join(directory, "src", name))
     return entry
 
 

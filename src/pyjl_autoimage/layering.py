@@ -103,7 +103,8 @@ def _has_nothing_new(
     if any(module not in baked for module in parts.code):
         return False
     if quick:
-        return all(recorded.statements[text].last <= image.built_at for text in parts.statements)
+        known = map(recorded.statements.__getitem__, parts.statements)
+        return all(one.last <= image.built_at or (one.inferred and one.given) for one in known)
     runs = [run for run in recorded.recent.values() if run.program == name and run.image == image.id]
     last = max(runs, key=lambda run: run.started, default=None)
     return last is None or last.compiled < WORTHWHILE_SECONDS

@@ -40,7 +40,7 @@ __all__ = [
     "split_timing",
 ]
 
-SCHEMA = 4
+SCHEMA = 5
 RUNS_KEPT = 60
 """Enough to tell what the last runs cost, with and without an image; the profile does not grow with them."""
 
@@ -51,6 +51,9 @@ BARE_START = "bare-start"
 
 OURS = "-m pyjl_autoimage"
 """The program of workloads that are nobody else's: Julia code, a bare start."""
+
+INFERRED = "#= inferred =# "
+"""What the recorder writes before a statement of what a run inferred but did not compile (`inferred.jl`)."""
 
 LONGEST_STATEMENT = 20_000
 """Characters. A longer one spells out some data (the columns of a wide table), and helps with no other."""
@@ -70,6 +73,8 @@ class Statement:
     """The programs that compiled it."""
     given: bool = False
     """Whether a build has tried to put it into an image."""
+    inferred: bool = False
+    """Whether runs only inferred it: it was inlined, or is reached from what no image can hold."""
 
 
 @dataclass
@@ -184,6 +189,7 @@ class Profile:
                     s.milliseconds,
                     sorted(numbers[p] for p in s.programs if p in numbers),
                     int(s.given),
+                    int(s.inferred),
                 ]
                 for text, s in self.statements.items()
             },
@@ -210,8 +216,10 @@ class Profile:
             names = [str(name) for name, _ in value["programs"]]
             return cls(
                 {
-                    str(text): Statement(int(runs), float(last), float(ms), {names[n] for n in programs}, bool(given))
-                    for text, (runs, last, ms, programs, given) in value["statements"].items()
+                    str(text): Statement(
+                        int(runs), float(last), float(ms), {names[n] for n in programs}, bool(given), bool(inferred)
+                    )
+                    for text, (runs, last, ms, programs, given, inferred) in value["statements"].items()
                 },
                 {
                     str(uuid): LoadedPackage(str(name), int(runs), float(last))
@@ -321,7 +329,8 @@ def add(store: Store, environment_id: str, other: Profile) -> Profile:
     with locked(store, environment_id):
         profile = load(store, environment_id)
         for text, statement in other.statements.items():
-            kept = profile.statements.setdefault(text, Statement())
+            kept = profile.statements.setdefault(text, Statement(inferred=statement.inferred))
+            kept.inferred = kept.inferred and statement.inferred
             kept.runs = max(kept.runs, statement.runs)
             kept.last = now
             kept.milliseconds = max(kept.milliseconds, statement.milliseconds)
@@ -425,6 +434,7 @@ def _new_lines(path: str, offset: int) -> tuple[list[str], int]:
 
 def _consume(profile: Profile, directory: str, name: str) -> None:
     statements_end, log_end = profile.consumed.get(name, [0, 0])
+    unseen = not (statements_end or log_end)  # it may have been there, and empty
     path = os.path.join(directory, name)
     log, log_end = _new_lines(f"{path}.log", log_end)
     lines, statements_end = _new_lines(f"{path}.jl", statements_end)
@@ -436,18 +446,21 @@ def _consume(profile: Profile, directory: str, name: str) -> None:
         _note(profile, run, line, now)
     found = 0
     for line in lines:
-        parsed = parse_statement(line)
-        if parsed is not None:
-            text, milliseconds = parsed
-            statement = profile.statements.setdefault(text, Statement())
-            statement.runs += 1
-            statement.last = now
-            statement.milliseconds = max(statement.milliseconds, milliseconds)
-            if run.program in profile.programs:
-                statement.programs.add(run.program)
-            found += 1
+        inferred = line.startswith(INFERRED)
+        parsed = parse_statement(line.removeprefix(INFERRED))
+        if parsed is None or (inferred and is_of_main(parsed[0])):
+            continue
+        text, milliseconds = parsed
+        statement = profile.statements.setdefault(text, Statement(inferred=inferred))
+        statement.inferred = statement.inferred and inferred
+        statement.runs += 1
+        statement.last = now
+        statement.milliseconds = max(statement.milliseconds, milliseconds)
+        if run.program in profile.programs:
+            statement.programs.add(run.program)
+        found += not inferred
     run.statements += found
-    if name not in profile.consumed and (found or log or name in profile.recent):
+    if unseen and (statements_end or log_end):
         profile.runs += 1
     profile.consumed[name] = [statements_end, log_end]
 

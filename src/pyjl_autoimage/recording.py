@@ -146,6 +146,11 @@ def unescaped(text: str) -> str:
     return head + "".join(_ESCAPES.get(part[:1], part[:1]) + part[1:] for part in rest)
 
 
+def call_latest(module: str, function: str, *arguments: str) -> str:
+    """Julia code that calls a function which the same line defines: a line sees only what was there when it began."""
+    return f"Base.invokelatest(Base.invokelatest(getfield, {module}, :{function}){''.join(map(', {}'.format, arguments))})"
+
+
 def evaluate(juliacall: Any, code: str) -> int | None:
     """Evaluate Julia code through the C API; the address of its value, None if it threw.
 
@@ -178,7 +183,8 @@ def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | N
         if address is not None:
             return address
     here = os.path.dirname(os.path.abspath(__file__))
-    sources = [os.path.join(here, "julia", RECORDER, "src", name) for name in ("recorder.jl", "layer.jl")]
+    own = [os.path.join(RECORDER, "src", name) for name in ("recorder.jl", "layer.jl")]
+    sources = [os.path.join(here, "julia", name) for name in ("callers.jl", *own)]
     include = "\n".join(f"Base.include(recorder, {julia_string(source)})" for source in sources)
     return evaluate(
         juliacall,
@@ -194,7 +200,7 @@ def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | N
                 {INTERPRETED.format("recorder")}
                 {include}
             end
-            Base.invokelatest(getfield(recorder, :{function}){", " + argument if argument else ""})
+            {call_latest("recorder", function, *filter(None, (argument,)))}
         end
         """,
     )

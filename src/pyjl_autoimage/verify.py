@@ -17,7 +17,7 @@ from typing import Any
 from .environment import Environment, JuliaFacts
 from .errors import BuildError
 from .image import BakedPackage
-from .recording import julia_string
+from .recording import call_latest, julia_string
 
 __all__ = ["Proof", "main"]
 
@@ -181,7 +181,7 @@ def _precompilation(juliacall: Any, directory: str) -> list[str]:
                 try
                     id = Base.identify_package("AutoimageProof")
                     Base.compilecache(id)
-                    Base.invokelatest(getfield(Base.require(id), :answer))
+                    {call_latest("Base.require(id)", "answer")}
                 finally
                     popfirst!(DEPOT_PATH)
                     popfirst!(LOAD_PATH)

@@ -5,6 +5,8 @@
 # `precompile` of a type is accepted, and the type is built from nothing but names and literals.
 module Bake
 
+include("callers.jl")
+
 const NUMBERS = (:Int8, :Int16, :Int32, :Int64, :Int128, :UInt8, :UInt16, :UInt32, :UInt64, :UInt128, :Float16, :Float32, :Float64, :Char, :Bool)
 
 istype(::Any) = false
@@ -66,6 +68,8 @@ function compile_recorder(recorder)
     precompile(recorder.start, (String,))
     precompile(recorder.note, (Base.PkgId,))
     precompile(recorder.note_compiled, ())
+    precompile(recorder.note_inferred, (String,))
+    precompile(recorder.unspecialize_callers, ())
     precompile(recorder.use_layer, (String,))
     precompile(recorder.load_statements, (Base.PkgId,))
     precompile(recorder.load_cached, (Base.PkgId,))
@@ -76,6 +80,7 @@ end
 field(x) = escape_string(string(x))
 
 function bake(statements, report)
+    unspecialize_callers() # before anything of them is compiled; an image keeps it
     staging = Module(:AutoimageStaging)
     lines = readlines(statements)
     println("[autoimage] statements 0/", length(lines))

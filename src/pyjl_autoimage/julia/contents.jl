@@ -2,7 +2,7 @@
 # knows where its code begins, and what lies between one beginning and the next is taken for its.
 module Contents
 
-include("methods.jl")
+include("versions.jl")
 
 struct Symbolized # Dl_info of dladdr(3)
     file::Ptr{UInt8}
@@ -34,25 +34,22 @@ end
 function gather(base::Ptr{Cvoid})
     found = Dict{Ptr{Cvoid},Tuple{String,String}}()
     methods = Dict{Tuple{String,String},Int}()
-    for table in method_tables()
-        Base.visit(table) do method
-            method isa Method || return
-            of = owner(method)
-            for instance in Base.specializations(method)
-                (instance === nothing || !isdefined(instance, :cache)) && continue
-                code = instance.cache
-                compiled = false
-                while code isa Core.CodeInstance
-                    for address in addresses(code)
-                        (address == C_NULL || library_of(address) != base) && continue
-                        found[address] = of
-                        compiled = true
-                    end
-                    isdefined(code, :next) || break
-                    code = code.next
+    visit_methods() do method
+        of = owner(method)
+        for instance in Base.specializations(method)
+            (instance === nothing || !isdefined(instance, :cache)) && continue
+            code = instance.cache
+            compiled = false
+            while code isa Core.CodeInstance
+                for address in addresses(code)
+                    (address == C_NULL || library_of(address) != base) && continue
+                    found[address] = of
+                    compiled = true
                 end
-                methods[of] = get(methods, of, 0) + compiled
+                isdefined(code, :next) || break
+                code = code.next
             end
+            methods[of] = get(methods, of, 0) + compiled
         end
     end
     return found, methods

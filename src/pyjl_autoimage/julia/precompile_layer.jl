@@ -137,7 +137,7 @@ function code(io, id)
             found = first_effect_in(path)
             found === nothing || return (line(io, "failed", id.name, "at its top level it does more than define: $found"); false)
         end
-        against = reason_against_image(load_cached(id), sources)
+        against = Base.invokelatest(reason_against_image, load_cached(id), sources) # which sees what is loaded now
         line(io, "code", id.name, against, files...)
         return true
     catch error

@@ -4,7 +4,7 @@
 # What a recorded statement, or any code that is kept, calls by name is inferred anew, and so compiled into the image.
 module Slim
 
-include("methods.jl")
+include("versions.jl")
 
 # Not Markdown: PythonCall reads docstrings as it starts, and without its code every import took 0.9 s longer.
 const PROMPT =
@@ -49,17 +49,14 @@ end
 
 function forget()
     modules, forgotten, all = prompt_modules(), 0, 0
-    for table in method_tables()
-        Base.visit(table) do method
-            method isa Method || return
-            own = root(method.module) in modules
-            for instance in Base.specializations(method)
-                (instance === nothing || !isdefined(instance, :cache)) && continue
-                all += 1
-                if own || mentions(modules, instance.specTypes)
-                    forget!(instance)
-                    forgotten += 1
-                end
+    visit_methods() do method
+        own = root(method.module) in modules
+        for instance in Base.specializations(method)
+            (instance === nothing || !isdefined(instance, :cache)) && continue
+            all += 1
+            if own || mentions(modules, instance.specTypes)
+                forget!(instance)
+                forgotten += 1
             end
         end
     end

@@ -1,6 +1,8 @@
 module AutoimageRecorder
 
+include("../../callers.jl")
 include("recorder.jl")
 include("layer.jl")
+include("inferred.jl")
 
 end

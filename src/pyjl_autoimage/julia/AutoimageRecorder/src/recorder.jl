@@ -28,14 +28,30 @@ function write_line(line::String)
     return nothing
 end
 
-# The seconds that this process spent compiling since `start`.
+# As the process ends: the seconds that it spent compiling since `start`, and what it only inferred.
 function note_compiled()
-    nanoseconds = first(Base.cumulative_compile_time_ns()) - COMPILED[]
-    return write_line(string("compiled ", nanoseconds / 1.0e9, "\n"))
+    seconds = (first(Base.cumulative_compile_time_ns()) - COMPILED[]) / 1.0e9
+    write_line(string("compiled ", seconds, "\n"))
+    path = unsafe_load(trace_option())
+    (seconds < WORTHWHILE || path == C_NULL) && return nothing
+    trace = unsafe_string(path)
+    untrace() # Julia writes where it last was, so over anything that others add meanwhile
+    try
+        note = @isdefined(note_inferred) ? note_inferred : Base.include(Module(:AutoimageRecorder), joinpath(HERE, "inferred.jl"))
+        Base.invokelatest(note, trace)
+    catch
+    end
+    return nothing
 end
+
+# Seconds of compilation that make it worth while to look at what was inferred: that takes up to a tenth of it.
+const WORTHWHILE = 0.5
+
+const HERE = @__DIR__
 
 # Start noting. What was loaded before counts as well, but for what Julia's image held when it started.
 function start(path::String)
+    unspecialize_callers()
     already = !isempty(LOG[])
     LOG[] = path
     already && return nothing

@@ -1,11 +1,19 @@
-# Included by slim.jl and contents.jl, which go through all methods.
+# What differs between versions of Julia, in one place. Asked of the running Julia, never of its number.
 
 function root(m::Module)
     parent = parentmodule(m)
     return parent === m || parent === Main ? m : root(parent) # Base lies in Main
 end
 
-# Every method table that a name leads to; Julia 1.12 has one, with a name of its own in Core.
+# Every method of this Julia: 1.12 keeps them in one table, those before it in one for each function's type.
+function visit_methods(f)
+    tables = isdefined(Core, :methodtable) ? (Core.methodtable,) : method_tables()
+    for table in tables
+        Base.visit(method -> method isa Method && f(method), table)
+    end
+end
+
+# The tables that a name leads to.
 function method_tables()
     found, seen = Base.IdSet{Core.MethodTable}(), Base.IdSet{Module}()
     waiting = Module[Core, Main, values(Base.loaded_modules)...]
@@ -28,3 +36,8 @@ function method_tables()
     end
     return found
 end
+
+# Whether an object came with the system image or a package image: a bit of the word before it
+# (`_jl_taggedvalue_bits` in src/julia.h; `jl_object_in_image` is exported from 1.11 on only).
+in_image(@nospecialize(object)) = unsafe_load(Ptr{UInt}(pointer_from_objref(object)) - sizeof(UInt)) & 4 != 0
+knows_images() = in_image(Base) && !in_image(Ref(0))
