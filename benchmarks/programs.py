@@ -1,9 +1,10 @@
 """The programs that the benchmarks time; each prints one JSON object of seconds and megabytes.
 
-    python benchmarks/programs.py import|tables|model HOW
+    python benchmarks/programs.py import|tables|tables-file|model HOW
 
 HOW is ``plain`` (juliacall itself), ``ours`` or, for the model, ``main``: through us, but with the model included
-into Main, where nothing can cache it.
+into Main, where nothing can cache it. ``tables`` gives its Julia function as a string, as most programs do;
+``tables-file`` has the same text in a file.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def main(program: str, how: str) -> None:
     times = {"import": time.perf_counter() - began}
     if program == "tables":
         tables(jl, times)
+    elif program == "tables-file":
+        tables_file(jl, how, times)
     elif program == "model":
         model(jl, how, times)
     times["process"] = time.time() - started
@@ -49,15 +52,35 @@ def tables(jl, times: dict) -> None:
     calls(times, before, lambda: jl.report(text), answer)
 
 
-def model(jl, how: str, times: dict) -> None:
+def tables_file(jl, how: str, times: dict) -> None:
+    from pyjl_autoimage.demos import tables as demo
+
+    path = Path(__file__).parent.parent / ".bench" / "tables.jl"
+    text = "\n".join(demo.source("with-csv"))
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     before = time.perf_counter()
+    module = included(jl, how, path)
+    times["load"] = time.perf_counter() - before
+    before = time.perf_counter()
+    text = demo.text()
+    answer = str(module.report(text))
+    calls(times, before, lambda: module.report(text), answer)
+
+
+def included(jl, how: str, path: Path):
     if how == "ours":
         from pyjl_autoimage import include
 
-        module = include(MODEL / "model.jl")
-    else:
-        jl.include(str(MODEL / "model.jl"))
-        module = jl
+        return include(path)
+    jl.include(str(path))
+    return jl
+
+
+def model(jl, how: str, times: dict) -> None:
+    before = time.perf_counter()
+    module = included(jl, how, MODEL / "model.jl")
     times["load"] = time.perf_counter() - before
     before = time.perf_counter()
     data = str(MODEL / "cases.csv")

@@ -29,7 +29,7 @@ NAMES = {
     "model: juliacall": "*model*, plain juliacall",
     "model: layer": "*model*, layer",
     "model: image, model in Main": "*model*, image, its code in `Main`",
-    "model: image with the model": "*model*, image with its code",
+    "model: image": "*model*, image with its code",
 }
 PHASES = ("import", "load", "first_call", "second_call", "first_result")
 
@@ -80,7 +80,7 @@ def times(ratio: float) -> str:
 def headline() -> str:
     """The one comparison of the front page."""
     median = measured("startup")["median"]
-    plain, image = median["model: juliacall"], median["model: image with the model"]
+    plain, image = median["model: juliacall"], median["model: image"]
     rows = [
         (label, seconds(plain[phase]), seconds(median["model: layer"][phase]), seconds(image[phase]))
         for phase, label in (("import", "import"), ("first_result", "first result"), ("second_call", "second call"))
@@ -92,7 +92,7 @@ def front() -> str:
     """The README's: one program on every tier, and what that is made of."""
     result = measured("startup")
     median, floor, bars = result["median"], result["floor"], list(result["bars"].values())
-    plain, layer, image = (median[f"model: {kind}"] for kind in ("juliacall", "layer", "image with the model"))
+    plain, layer, image = (median[f"model: {kind}"] for kind in ("juliacall", "layer", "image"))
     phases = {
         "import": "import",
         "load": "load packages and model",

@@ -84,6 +84,8 @@ class JuliaFacts:
     libjulia: str
     depots: tuple[str, ...]
     load_path: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
+    """The internals that we use and it has not, each with what becomes of that (`internals.jl`)."""
 
     @classmethod
     def from_json(cls, value: Any) -> JuliaFacts:
@@ -96,7 +98,7 @@ class JuliaFacts:
         if not isinstance(value, dict) or not names <= set(value):
             raise ValueError("not the facts of a Julia")
         fields = {name: value[name] for name in names}
-        for name in ("depots", "load_path"):
+        for name in ("depots", "load_path", "lacks"):
             if not isinstance(fields[name], list):
                 raise ValueError(f"{name} is not a list")
             fields[name] = tuple(str(path) for path in fields[name])
@@ -270,6 +272,7 @@ def probe(environment: Environment) -> JuliaFacts:
             libjulia=values["libjulia"],
             depots=tuple(value for key, _, value in items if key == "depot"),
             load_path=tuple(value for key, _, value in items if key == "load_path"),
+            lacks=tuple(value for key, _, value in items if key == "lacks"),
         )
     except subprocess.CalledProcessError as error:
         raise JuliaNotFoundError(

@@ -94,9 +94,7 @@ def _checked(value: dict[str, Any]) -> Profile:
         parsed = parse_statement(line)
         if parsed is not None:
             users = {names[number] for number in numbers} - {None}
-            statements[parsed[0]] = Statement(
-                _count(runs), 0.0, float(milliseconds), users, inferred=bool(inferred)
-            )
+            statements[parsed[0]] = Statement(_count(runs), 0.0, float(milliseconds), users, inferred=bool(inferred))
     return Profile(statements, packages, programs)
 
 

@@ -148,7 +148,7 @@ def unescaped(text: str) -> str:
 
 def call_latest(module: str, function: str, *arguments: str) -> str:
     """Julia code that calls a function which the same line defines: a line sees only what was there when it began."""
-    return f"Base.invokelatest(Base.invokelatest(getfield, {module}, :{function}){''.join(map(', {}'.format, arguments))})"
+    return f"Base.invokelatest({', '.join((f'Base.invokelatest(getfield, {module}, :{function})', *arguments))})"
 
 
 def evaluate(juliacall: Any, code: str) -> int | None:

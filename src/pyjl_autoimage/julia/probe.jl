@@ -1,5 +1,6 @@
 # What an image depends on of Julia itself, printed as NUL-terminated "key=value" items (a path may hold
 # anything but NUL). Runs with --compile=min: keep it simple.
+include("internals.jl")
 let item(key, value) = print(stdout, key, '=', value, '\0')
     item("version", VERSION)
     item("commit", Base.GIT_VERSION_INFO.commit)
@@ -12,4 +13,5 @@ let item(key, value) = print(stdout, key, '=', value, '\0')
     item("libjulia", abspath(Base.Libc.Libdl.dlpath("libjulia")))
     foreach(path -> item("depot", abspath(path)), DEPOT_PATH)
     foreach(path -> item("load_path", path), Base.load_path())
+    foreach(((name, without),) -> item("lacks", string(name, ": ", without)), Internals.lacking())
 end
