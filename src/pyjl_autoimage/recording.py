@@ -226,6 +226,11 @@ end
 """
 
 
+def compile_callers_once(juliacall: Any) -> None:
+    """What `attach_packages` does beside recording: see ``julia/callers.jl``."""
+    _call_recorder(juliacall, "unspecialize_callers")
+
+
 def open_trace(juliacall: Any, recording: Recording) -> None:
     """Let Julia open its trace file now, if it has not yet.
 

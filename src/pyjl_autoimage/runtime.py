@@ -255,21 +255,22 @@ def _judge(store: Store) -> bool:
 
 def finish(juliacall: ModuleType) -> None:
     """Everything after juliacall is up: noting the packages that this process loads, and the layer."""
-    _record(juliacall)
     plan = session.plan
+    if session.recording is not None:
+        _record(juliacall, session.recording)
+    elif plan is not None and plan.enabled and not session.on_image:  # an image has it for good
+        recording.compile_callers_once(juliacall)
     if plan is not None and plan.layer is not None and not recording.use_layer(juliacall, plan.layer_use):
         session.notes.append(f"layer {plan.layer} is not used: Julia could not set it up")
         session.code = [code for code in session.code if not code[3]]
 
 
-def _record(juliacall: ModuleType) -> None:
-    if session.recording is None:
-        return
-    session.recording.note(f"ready {time.perf_counter() - session.began:.4f}")
-    session.tracing = juliacall.CONFIG.get("opt_trace_compile") == session.recording.trace
+def _record(juliacall: ModuleType, own: recording.Recording) -> None:
+    own.note(f"ready {time.perf_counter() - session.began:.4f}")
+    session.tracing = juliacall.CONFIG.get("opt_trace_compile") == own.trace
     if session.tracing:
-        recording.open_trace(juliacall, session.recording)
-    if not session.tracing or not recording.attach_packages(juliacall, session.recording):
+        recording.open_trace(juliacall, own)
+    if not session.tracing or not recording.attach_packages(juliacall, own):
         session.notes.append("the packages that this process loads are not recorded")
 
 
