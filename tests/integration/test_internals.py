@@ -6,8 +6,8 @@ import re
 import subprocess
 
 import pytest
-from conftest import Place
 
+from conftest import Place
 from pyjl_autoimage.environment import JULIA_SOURCES
 
 with open(f"{JULIA_SOURCES}/internals.jl", encoding="utf-8") as _file:

@@ -7,8 +7,7 @@ const PYTHONCALL = Base.PkgId(Base.UUID("6099a3de-0909-46bc-b1f4-468b9a2dfc0d"),
 
 # Has them compiled once, for whatever is called: as if PythonCall said `@nospecialize self`. Nothing is redefined, so
 # nothing that is compiled already is lost. A method of another shape than we know is left alone.
-function unspecialize_callers()
-    pythoncall = get(Base.loaded_modules, PYTHONCALL, nothing)
+function unspecialize_callers(pythoncall = get(Base.loaded_modules, PYTHONCALL, nothing))
     pythoncall isa Module && isdefined(pythoncall, :JlWrap) && isdefined(pythoncall, :Py) || return nothing
     for name in CALLERS
         isdefined(pythoncall.JlWrap, name) || continue

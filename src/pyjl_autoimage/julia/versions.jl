@@ -40,4 +40,4 @@ end
 # Whether an object came with the system image or a package image: a bit of the word before it
 # (`_jl_taggedvalue_bits` in src/julia.h; `jl_object_in_image` is exported from 1.11 on only).
 in_image(@nospecialize(object)) = unsafe_load(Ptr{UInt}(pointer_from_objref(object)) - sizeof(UInt)) & 4 != 0
-knows_images() = in_image(Base) && !in_image(Ref(0))
+knows_images() = in_image(Base) && !in_image(Any[])
