@@ -1,7 +1,7 @@
 # What a run only inferred: what was inlined into a method that it compiled, or is reached from one. No trace names
 # it, and on an image that lacks it the next process infers it anew, which on Julia 1.12 is most of a first call.
 
-include("../../versions.jl")
+Base.include(@__MODULE__, joinpath(@__DIR__, "..", "..", "versions.jl")) # also where no `include` is
 
 const MOST = 10_000 # lines
 const LONGEST = 500_000_000 # nanoseconds
