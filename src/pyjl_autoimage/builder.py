@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import choice, clean, history, jobs, layering, profile, recipe, settings, train, verify, workloads
+from . import choice, clean, history, jobs, layering, linking, profile, recipe, settings, train, verify, workloads
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
@@ -297,9 +297,9 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     """
     began = time.time()
     work.enter("prepare")
-    if not quick:
-        check_compiler()
     facts = choice.julia_facts(work.environment, work.store, fresh=True)
+    if not quick:
+        check_compiler(facts)
     recorded = _recorded(work, quick=quick)
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
@@ -377,18 +377,22 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     return image
 
 
-def check_compiler() -> None:
-    """The same search as PackageCompiler's, before anything else takes time.
+def check_compiler(facts: JuliaFacts | None = None) -> None:
+    """Know before anything takes time whether an image can be linked.
+
+    Args:
+        facts: of the Julia that builds; None if there is none.
 
     Raises:
-        BuildError: there is none.
+        BuildError: there is neither a linker in Julia nor a C compiler.
     """
     if os.environ.get("JULIA_CC") or sys.platform == "win32":
         return
-    if not any(shutil.which(name) for name in ("gcc", "clang")):
+    if not (facts and linking.lld(facts.bindir)) and not linking.compiler():
         raise BuildError(
-            "no C compiler: an image is linked with gcc or clang, and neither is on PATH. "
-            "Install one (Debian: gcc, macOS: xcode-select --install), or name one with JULIA_CC"
+            "no C compiler: an image is linked with the lld that comes with Julia (on Linux), or with gcc or clang, "
+            "and none is there. Install gcc or clang (Debian: gcc, macOS: xcode-select --install), or name a C "
+            "compiler with JULIA_CC"
         )
 
 
@@ -563,6 +567,11 @@ def _run_julia(
     environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
     environ["JULIA_DEBUG"] = "PackageCompiler"
     environ["JULIA_IMAGE_THREADS"] = str(threads)
+    if not environ.get("JULIA_CC"):
+        environ.pop("JULIA_CC", None)  # an empty one would be run
+        linker = linking.lld(facts.bindir)
+        if linker:
+            environ["JULIA_CC"] = linking.as_compiler(linker)
     status = run(work, command, environ, lambda line: _follow(work, line))
     if status or not os.path.isfile(library):
         raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}{_remedy(work)}")
@@ -669,7 +678,7 @@ _MARKS = (
     (re.compile(r"writing precompile staging code|running precompilation execution script"), "load"),
     (re.compile(r"\[autoimage\] statements (\d+/\d+)"), "statements"),
     (re.compile(r"\[autoimage\] native code"), "native code"),
-    (re.compile(r"Debug: running .* -shared "), "link"),
+    (re.compile(r"\[autoimage\] linking|Debug: running .* -shared "), "link"),
 )
 
 
