@@ -564,6 +564,9 @@ def _run_julia(
     # whatever its environment, finds them again.
     own = work.store.ensure(work.store.builder_depot)
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((own, *facts.depots))
+    # Julia 1.14 caches the objects that LLVM makes (its `src/objcache.h`), in the first depot; but the process that
+    # writes an image begins without depots. So far known from its source alone.
+    environ.setdefault("JULIA_OBJCACHE_PATH", os.path.join(own, "cache", _minor(facts), "objcache"))
     environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
     environ["JULIA_DEBUG"] = "PackageCompiler"
     environ["JULIA_IMAGE_THREADS"] = str(threads)
