@@ -107,6 +107,14 @@ def test_the_next_build_finds_the_caches_of_the_last(world):
     assert seen == [f"{depot}{os.pathsep}{world.depot}"] * 2
 
 
+def test_the_julia_that_builds_has_a_registry_and_so_installs_none(world):
+    """(That Pkg takes it for one: `tests/integration/test_outside.py`.)"""
+    registry = "registries/Empty/Registry.toml"
+    julia_that_builds(world, meanwhile=f'cat "${{JULIA_DEPOT_PATH%%:*}}/{registry}" > "{world.root}/registry"')
+    build(world)
+    assert "[packages]" in (world.root / "registry").read_text()
+
+
 @pytest.mark.parametrize("given", [None, "/elsewhere"])
 def test_the_next_build_finds_the_objects_that_the_last_compiled(world, given):
     """Those that Julia 1.14 caches."""

@@ -563,6 +563,7 @@ def _run_julia(
     # anybody else, and Julia, which keeps ten of a package, would drop the user's for them. The next build,
     # whatever its environment, finds them again.
     own = work.store.ensure(work.store.builder_depot)
+    have_a_registry(own)
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((own, *facts.depots))
     # Julia 1.14 caches the objects that LLVM makes (its `src/objcache.h`), in the first depot; but the process that
     # writes an image begins without depots. So far known from its source alone.
@@ -579,6 +580,21 @@ def _run_julia(
     if status or not os.path.isfile(library):
         raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}{_remedy(work)}")
     return library
+
+
+def have_a_registry(depot: str) -> None:
+    """Put a registry without packages into a depot.
+
+    PackageCompiler lets Pkg look whether all is installed, as it is; and Pkg, even in offline mode, first installs a
+    registry where no depot has any. Without network that fails.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    directory = os.path.join(depot, "registries", "Empty")
+    os.makedirs(directory, exist_ok=True)
+    text = 'name = "Empty"\nuuid = "2f0c3c5e-6d4b-4f0e-9a57-3d8c1e6f7b21"\n\n[packages]\n'
+    write_atomically(os.path.join(directory, "Registry.toml"), text.encode())
 
 
 def _call_of(source: str, function: str, *arguments: str) -> str:
