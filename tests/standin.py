@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -344,6 +345,15 @@ def environ_of(world: World, **extra: str) -> dict[str, str]:
     """For a build in that world."""
     builder = str(world.root / "builder")
     return {**world.environ, "PYJL_AUTOIMAGE_BUILDER_PROJECT": builder, "JULIA_CC": "cc", **extra}
+
+
+def path_without_compiler(world: World) -> str:
+    """A PATH with what the stand-in Julia needs, and nothing that could link an image."""
+    directory = world.root / "programs"
+    directory.mkdir(exist_ok=True)
+    for program in ("cat", "sh"):
+        (directory / program).symlink_to(shutil.which(program) or "")
+    return str(directory)
 
 
 def until(path: Path) -> str:

@@ -108,6 +108,23 @@ def test_the_next_build_finds_the_caches_of_the_last(world):
     assert seen == [f"{depot}{os.pathsep}{world.depot}"] * 2
 
 
+def test_the_julia_that_builds_has_a_registry_and_so_installs_none(world):
+    """(That Pkg takes it for one: `tests/integration/test_outside.py`.)"""
+    registry = "registries/Empty/Registry.toml"
+    julia_that_builds(world, meanwhile=f'cat "${{JULIA_DEPOT_PATH%%:*}}/{registry}" > "{world.root}/registry"')
+    build(world)
+    assert "[packages]" in (world.root / "registry").read_text()
+
+
+@pytest.mark.parametrize("given", [None, "/elsewhere"])
+def test_the_next_build_finds_the_objects_that_the_last_compiled(world, given):
+    """Those that Julia 1.14 caches."""
+    julia_that_builds(world, meanwhile=f'echo "$JULIA_OBJCACHE_PATH" > "{world.root}/objects"')
+    build(world, **({} if given is None else {"JULIA_OBJCACHE_PATH": given}))
+    ours = os.path.join(world.store.builder_depot, "cache", "v1.10", "objcache")
+    assert (world.root / "objects").read_text() == f"{given or ours}\n"
+
+
 @pytest.mark.parametrize("slim", ["0", "1"])
 def test_slim_forgets_before_the_statements_bring_back_what_they_need(world, slim):
     julia_that_builds(world, meanwhile=f'cp "$(dirname "$a")/../bake.jl" "{world.root}/script"')

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from environments import VirtualEnvironment
-from standin import World
+from standin import World, path_without_compiler
 
 pytest.importorskip("IPython")
 
@@ -84,7 +84,8 @@ def test_so_are_errors(world):
 def test_rebuild_runs_in_the_background(world):
     """It fails here, for want of a C compiler; what counts is that the notebook goes on, and hears of it."""
     code = (
-        "%load_ext pyjl_autoimage\nimport os\nos.environ['PATH'] = ''\nos.environ['JULIA_CC'] = ''\n"
+        "%load_ext pyjl_autoimage\nimport os\n"
+        f"os.environ['PATH'] = {path_without_compiler(world)!r}\nos.environ['JULIA_CC'] = ''\n"
         "%autoimage rebuild\nprint('going on')\n%autoimage rebuild --wait\n"
     )
     shown = ipython(world, code, status=1)

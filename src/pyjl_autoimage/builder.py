@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import choice, clean, history, jobs, layering, profile, recipe, settings, train, verify, workloads
+from . import choice, clean, history, jobs, layering, linking, profile, recipe, settings, train, verify, workloads
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
@@ -28,12 +28,13 @@ from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
 from .options import code_flags, user_options
+from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
 from .processes import name_of_this_process, python_path
 from .profile import Profile
 from .recipe import Recipe
 from .recording import RECORDER, call_latest, julia_string
 from .settings import Settings
-from .store import Store, create_text, depot_of, file_sha256, library_name
+from .store import Store, create_text, depot_of, file_sha256, library_name, write_atomically
 from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 
@@ -296,9 +297,9 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     """
     began = time.time()
     work.enter("prepare")
-    if not quick:
-        check_compiler()
     facts = choice.julia_facts(work.environment, work.store, fresh=True)
+    if not quick:
+        check_compiler(facts)
     recorded = _recorded(work, quick=quick)
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
@@ -376,18 +377,22 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     return image
 
 
-def check_compiler() -> None:
-    """The same search as PackageCompiler's, before anything else takes time.
+def check_compiler(facts: JuliaFacts | None = None) -> None:
+    """Know before anything takes time whether an image can be linked.
+
+    Args:
+        facts: of the Julia that builds; None if there is none.
 
     Raises:
-        BuildError: there is none.
+        BuildError: there is neither a linker in Julia nor a C compiler.
     """
     if os.environ.get("JULIA_CC") or sys.platform == "win32":
         return
-    if not any(shutil.which(name) for name in ("gcc", "clang")):
+    if not (facts and linking.lld(facts.bindir)) and not linking.compiler():
         raise BuildError(
-            "no C compiler: an image is linked with gcc or clang, and neither is on PATH. "
-            "Install one (Debian: gcc, macOS: xcode-select --install), or name one with JULIA_CC"
+            "no C compiler: an image is linked with the lld that comes with Julia (on Linux), or with gcc or clang, "
+            "and none is there. Install gcc or clang (Debian: gcc, macOS: xcode-select --install), or name a C "
+            "compiler with JULIA_CC"
         )
 
 
@@ -446,37 +451,78 @@ def _tell(work: Work, chosen: Recipe, statements: list[str]) -> None:
 
 
 def _builder_project(work: Work, facts: JuliaFacts) -> str:
-    """The Julia project that has PackageCompiler: a given one, or our own, set up by Pkg on first use."""
+    """The Julia project that has PackageCompiler: a given one, or our own."""
     given = work.settings.builder_project
-    if given is not None:
-        if not os.path.isdir(given):
-            raise BuildError(f"PYJL_AUTOIMAGE_BUILDER_PROJECT: {given} is not a directory")
-        return given
+    if given is not None and not os.path.isdir(given):
+        raise BuildError(f"PYJL_AUTOIMAGE_BUILDER_PROJECT: {given} is not a directory")
+    project = given or _own_builder_project(work, facts)
+    problem = packagecompiler_problem(project, facts.version)
+    if problem and too_old(packagecompiler_version(project, facts.version) or "", OLDEST):
+        raise BuildError(f"{problem}, and no image can be built with this one")
+    if problem:
+        work.note(f"{problem}; building takes longer, and the image holds less than it could")
+    return project
+
+
+def _own_builder_project(work: Work, facts: JuliaFacts) -> str:
+    """The one of the store, set up by Pkg on first use, and again where its PackageCompiler has become too old.
+
+    One that cannot be brought up to date (without network) stays as it is.
+    """
     project = work.store.ensure(own_builder_project(work.store, facts))
     ready = os.path.join(project, "ready")
-    if not os.path.exists(ready):
-        work.detail("installing PackageCompiler")
-        code = f"""
-            using Pkg
-            Pkg.add(Pkg.PackageSpec(name = "PackageCompiler", uuid = "{PACKAGECOMPILER_UUID}", version = "2"))
-            using PackageCompiler
-            """
-        command = [work.environment.executable, f"--project={project}", "--startup-file=no", "-e", code]
-        status = run(work, command, julia_environment(), lambda line: None)
-        if status:
-            raise BuildError(
-                f"PackageCompiler could not be installed (Julia ended with status {status}):\n"
-                f"{_last_lines(work)}\nWithout network, name a Julia project that has it with "
-                "PYJL_AUTOIMAGE_BUILDER_PROJECT."
-            )
-        with open(ready, "w", encoding="utf-8"):
-            pass
+    least = least_packagecompiler(facts.version)
+    wanted = "\n".join((least, *facts.depots))  # what it was set up for
+    try:
+        with lock(os.path.join(project, "lock"), PATIENCE):  # another first build may be about it
+            done = _content(ready)
+            if done == wanted and not packagecompiler_problem(project, facts.version):
+                return project
+            work.detail("installing PackageCompiler")
+            command = [work.environment.executable, f"--project={project}", "--startup-file=no", "-e"]
+            status = run(work, [*command, _INSTALL, least, OLDEST], julia_environment(), lambda line: None)
+            if status and done is None:
+                raise BuildError(
+                    f"PackageCompiler could not be installed (Julia ended with status {status}):\n"
+                    f"{_last_lines(work)}\nWithout network, name a Julia project that has it with "
+                    "PYJL_AUTOIMAGE_BUILDER_PROJECT."
+                )
+            if not status:
+                write_atomically(ready, wanted.encode())
+    except TimeoutError:
+        raise BuildError(f"another build is still about to install PackageCompiler into {project}") from None
     return project
+
+
+# A registry that does not know the version that is wanted (a mirror that lags behind) may have one that will do.
+_INSTALL = f"""
+using Pkg
+least(version) = Pkg.PackageSpec(; name = "PackageCompiler", uuid = "{PACKAGECOMPILER_UUID}", version = "$version-2")
+try
+    Pkg.add(least(ARGS[1]))
+catch
+    ARGS[1] == ARGS[2] && rethrow()
+    Pkg.add(least(ARGS[2]))
+end
+using PackageCompiler
+"""
+
+
+def _content(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def own_builder_project(store: Store, facts: JuliaFacts) -> str:
     """The Julia project of the store that has PackageCompiler, once its file ``ready`` is there."""
-    return os.path.join(store.builder_project, f"v{'.'.join(facts.version.split('.')[:2])}")
+    return os.path.join(store.builder_project, _minor(facts))
+
+
+def _minor(facts: JuliaFacts) -> str:
+    return f"v{'.'.join(facts.version.split('.')[:2])}"
 
 
 def _run_julia(
@@ -517,14 +563,38 @@ def _run_julia(
     # anybody else, and Julia, which keeps ten of a package, would drop the user's for them. The next build,
     # whatever its environment, finds them again.
     own = work.store.ensure(work.store.builder_depot)
+    have_a_registry(own)
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((own, *facts.depots))
+    # Julia 1.14 caches the objects that LLVM makes (its `src/objcache.h`), in the first depot; but the process that
+    # writes an image begins without depots. So far known from its source alone.
+    environ.setdefault("JULIA_OBJCACHE_PATH", os.path.join(own, "cache", _minor(facts), "objcache"))
     environ["TMPDIR"] = environ["TMP"] = environ["TEMP"] = work.place("tmp")
     environ["JULIA_DEBUG"] = "PackageCompiler"
     environ["JULIA_IMAGE_THREADS"] = str(threads)
+    if not environ.get("JULIA_CC"):
+        environ.pop("JULIA_CC", None)  # an empty one would be run
+        linker = linking.lld(facts.bindir)
+        if linker:
+            environ["JULIA_CC"] = linking.as_compiler(linker)
     status = run(work, command, environ, lambda line: _follow(work, line))
     if status or not os.path.isfile(library):
         raise BuildError(f"{_ending(status)}:\n{_last_lines(work)}{_remedy(work)}")
     return library
+
+
+def have_a_registry(depot: str) -> None:
+    """Put a registry without packages into a depot.
+
+    PackageCompiler lets Pkg look whether all is installed, as it is; and Pkg, even in offline mode, first installs a
+    registry where no depot has any. Without network that fails.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    directory = os.path.join(depot, "registries", "Empty")
+    os.makedirs(directory, exist_ok=True)
+    text = 'name = "Empty"\nuuid = "2f0c3c5e-6d4b-4f0e-9a57-3d8c1e6f7b21"\n\n[packages]\n'
+    write_atomically(os.path.join(directory, "Registry.toml"), text.encode())
 
 
 def _call_of(source: str, function: str, *arguments: str) -> str:
@@ -627,7 +697,7 @@ _MARKS = (
     (re.compile(r"writing precompile staging code|running precompilation execution script"), "load"),
     (re.compile(r"\[autoimage\] statements (\d+/\d+)"), "statements"),
     (re.compile(r"\[autoimage\] native code"), "native code"),
-    (re.compile(r"Debug: running .* -shared "), "link"),
+    (re.compile(r"\[autoimage\] linking|Debug: running .* -shared "), "link"),
 )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage import linking
 from pyjl_autoimage.environment import Environment, JuliaFacts, probe
 from pyjl_autoimage.manifest import Manifest, load_manifest, load_toml, manifest_file, source_directory
 
@@ -195,8 +196,8 @@ def quickstart() -> tuple[list[Block], list[Block]]:
 
 
 def build_in(place: Place, *, like_quickstart: bool = False, **environ: str) -> Place:
-    if shutil.which("gcc") is None and shutil.which("clang") is None and not os.environ.get("JULIA_CC"):
-        pytest.skip("no C compiler to link an image with")
+    if not (os.environ.get("JULIA_CC") or linking.lld(place.facts.bindir) or linking.compiler()):
+        pytest.skip("neither Julia's lld nor a C compiler to link an image with")
     if "PYJL_AUTOIMAGE_BUILDER_PROJECT" not in place.environ:
         pytest.skip("no PackageCompiler: name a Julia project that has it with PYJL_AUTOIMAGE_BUILDER_PROJECT")
     place.history.append(place.program(place.variant))

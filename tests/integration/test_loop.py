@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage import linking
 from pyjl_autoimage.image import Image
 from pyjl_autoimage.store import file_sha256
 
@@ -286,6 +287,14 @@ def test_nothing_is_left_of_a_build_but_its_log(built):
     state = build["ended"]
     assert state["state"] == "done"
     assert {"prepare", "precompile", "native code", "link", "prove"} <= set(state["seconds"])
+
+
+def test_an_image_is_linked_with_the_linker_of_its_julia(built):
+    """And with nothing else."""
+    lld = linking.lld(built.facts.bindir)
+    if lld is None or os.environ.get("JULIA_CC"):
+        pytest.skip("this Julia has no lld, or JULIA_CC says who is to link")
+    assert re.findall(r"\[autoimage\] linking with (.+)", built.history[2]["text"]) == [lld]
 
 
 def test_the_users_precompile_caches_are_not_touched_by_a_build(built):
