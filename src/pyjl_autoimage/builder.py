@@ -28,12 +28,13 @@ from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
 from .options import code_flags, user_options
+from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
 from .processes import name_of_this_process, python_path
 from .profile import Profile
 from .recipe import Recipe
 from .recording import RECORDER, julia_string
 from .settings import Settings
-from .store import Store, create_text, depot_of, file_sha256, library_name
+from .store import Store, create_text, depot_of, file_sha256, library_name, write_atomically
 from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 
@@ -446,37 +447,78 @@ def _tell(work: Work, chosen: Recipe, statements: list[str]) -> None:
 
 
 def _builder_project(work: Work, facts: JuliaFacts) -> str:
-    """The Julia project that has PackageCompiler: a given one, or our own, set up by Pkg on first use."""
+    """The Julia project that has PackageCompiler: a given one, or our own."""
     given = work.settings.builder_project
-    if given is not None:
-        if not os.path.isdir(given):
-            raise BuildError(f"PYJL_AUTOIMAGE_BUILDER_PROJECT: {given} is not a directory")
-        return given
+    if given is not None and not os.path.isdir(given):
+        raise BuildError(f"PYJL_AUTOIMAGE_BUILDER_PROJECT: {given} is not a directory")
+    project = given or _own_builder_project(work, facts)
+    problem = packagecompiler_problem(project, facts.version)
+    if problem and too_old(packagecompiler_version(project, facts.version) or "", OLDEST):
+        raise BuildError(f"{problem}, and no image can be built with this one")
+    if problem:
+        work.note(f"{problem}; building takes longer, and the image holds less than it could")
+    return project
+
+
+def _own_builder_project(work: Work, facts: JuliaFacts) -> str:
+    """The one of the store, set up by Pkg on first use, and again where its PackageCompiler has become too old.
+
+    One that cannot be brought up to date (without network) stays as it is.
+    """
     project = work.store.ensure(own_builder_project(work.store, facts))
     ready = os.path.join(project, "ready")
-    if not os.path.exists(ready):
-        work.detail("installing PackageCompiler")
-        code = f"""
-            using Pkg
-            Pkg.add(Pkg.PackageSpec(name = "PackageCompiler", uuid = "{PACKAGECOMPILER_UUID}", version = "2"))
-            using PackageCompiler
-            """
-        command = [work.environment.executable, f"--project={project}", "--startup-file=no", "-e", code]
-        status = run(work, command, julia_environment(), lambda line: None)
-        if status:
-            raise BuildError(
-                f"PackageCompiler could not be installed (Julia ended with status {status}):\n"
-                f"{_last_lines(work)}\nWithout network, name a Julia project that has it with "
-                "PYJL_AUTOIMAGE_BUILDER_PROJECT."
-            )
-        with open(ready, "w", encoding="utf-8"):
-            pass
+    least = least_packagecompiler(facts.version)
+    wanted = "\n".join((least, *facts.depots))  # what it was set up for
+    try:
+        with lock(os.path.join(project, "lock"), PATIENCE):  # another first build may be about it
+            done = _content(ready)
+            if done == wanted and not packagecompiler_problem(project, facts.version):
+                return project
+            work.detail("installing PackageCompiler")
+            command = [work.environment.executable, f"--project={project}", "--startup-file=no", "-e"]
+            status = run(work, [*command, _INSTALL, least, OLDEST], julia_environment(), lambda line: None)
+            if status and done is None:
+                raise BuildError(
+                    f"PackageCompiler could not be installed (Julia ended with status {status}):\n"
+                    f"{_last_lines(work)}\nWithout network, name a Julia project that has it with "
+                    "PYJL_AUTOIMAGE_BUILDER_PROJECT."
+                )
+            if not status:
+                write_atomically(ready, wanted.encode())
+    except TimeoutError:
+        raise BuildError(f"another build is still about to install PackageCompiler into {project}") from None
     return project
+
+
+# A registry that does not know the version that is wanted (a mirror that lags behind) may have one that will do.
+_INSTALL = f"""
+using Pkg
+least(version) = Pkg.PackageSpec(; name = "PackageCompiler", uuid = "{PACKAGECOMPILER_UUID}", version = "$version-2")
+try
+    Pkg.add(least(ARGS[1]))
+catch
+    ARGS[1] == ARGS[2] && rethrow()
+    Pkg.add(least(ARGS[2]))
+end
+using PackageCompiler
+"""
+
+
+def _content(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def own_builder_project(store: Store, facts: JuliaFacts) -> str:
     """The Julia project of the store that has PackageCompiler, once its file ``ready`` is there."""
-    return os.path.join(store.builder_project, f"v{'.'.join(facts.version.split('.')[:2])}")
+    return os.path.join(store.builder_project, _minor(facts))
+
+
+def _minor(facts: JuliaFacts) -> str:
+    return f"v{'.'.join(facts.version.split('.')[:2])}"
 
 
 def _run_julia(

@@ -3,6 +3,10 @@
 # fit it either.
 using Pkg
 
+# Nothing is to be installed. Asked to look, Pkg would install the registries of a depot that has none or (Julia 1.13)
+# that the manifest names, JULIA_PKG_OFFLINE or not (Pkg.jl 4579, 4784).
+precompile_all() = Pkg.precompile(; already_instantiated = true)
+
 identity_of(project) = Base.PkgId(Base.UUID(project["uuid"]::String), project["name"]::String)
 
 function standard_libraries()
@@ -26,7 +30,7 @@ let users = dirname(Base.active_project()), libraries = standard_libraries(), fa
         mktempdir() do directory
             write_project(directory, libraries)
             Pkg.activate(directory; io = devnull)
-            Pkg.precompile()
+            precompile_all()
         end
     catch err
         println("standard libraries: ", sprint(showerror, err))
@@ -43,4 +47,4 @@ let users = dirname(Base.active_project()), libraries = standard_libraries(), fa
     end
     isempty(failed) || println("not precompiled: ", join(failed, ", "))
 end
-Pkg.precompile()
+precompile_all()
