@@ -19,8 +19,8 @@ from .environment import Environment, JuliaFacts, how_julia_was_found, how_proje
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Image, Situation
 from .jobs import State
-from .manifest import ManifestError, load_manifest, manifest_file
 from .options import code_flags, user_options
+from .packagecompiler import packagecompiler_problem, packagecompiler_version
 from .recipe import PYTHONCALL_UUID
 from .report import stdout_to_stderr
 from .settings import Settings
@@ -242,14 +242,14 @@ def _builder_project(settled: Settings, store: Store, facts: JuliaFacts) -> Chec
     project = given or builder.own_builder_project(store, facts)
     if given is None and not os.path.exists(os.path.join(project, "ready")):
         return Check(what, True, "not there yet: the first build installs PackageCompiler into it, from the network")
-    try:
-        path = manifest_file(project, facts.version)
-        package = load_manifest(path).packages.get(builder.PACKAGECOMPILER_UUID) if path else None
-    except (ManifestError, OSError) as error:
-        return Check(what, False, str(error), _remedy_of_builder(given, project))
-    if package is None:
+    version = packagecompiler_version(project, facts.version)
+    if version is None:
         return Check(what, False, f"{project} has no PackageCompiler", _remedy_of_builder(given, project))
-    return Check(what, True, f"PackageCompiler {package.version} in {project}")
+    problem = packagecompiler_problem(project, facts.version)
+    if problem and given:
+        return Check(what, False, problem, f"`Pkg.update()` in {project}")
+    remedy = f"{problem}: the next build sees to it" if problem else ""
+    return Check(what, True, f"PackageCompiler {version} in {project}", remedy)
 
 
 def _remedy_of_builder(given: str | None, project: str) -> str:
