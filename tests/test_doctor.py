@@ -121,23 +121,6 @@ def test_versions_that_do_not_agree(world):
     assert "resolve" in checks["PythonCall"]["remedy"]
 
 
-@pytest.mark.parametrize(
-    ("version", "told"),
-    [
-        ("1.10.4", ""),
-        ("1.11.9", "it gets no fixes any more"),
-        ("1.12.7", ""),
-        ("1.12.0-rc1", "a pre-release"),
-        ("1.13.1", "newer than 1.12, the newest"),
-        ("1.14.0-DEV.123", "a pre-release"),
-        ("2.0.0", "newer than 1.12"),
-    ],
-)
-def test_a_julia_that_was_not_tried_or_gets_no_fixes_is_named(version, told):
-    about = versions.about_julia(version)
-    assert about.startswith(told) and bool(about) is bool(told)
-
-
 def test_what_is_worth_knowing_of_julia_is_no_fault(world):
     world.write_julia(replace(world.facts, version="1.13.1"))
     check = checks_of(world, "--no-start")[1]["Julia"]
@@ -150,24 +133,6 @@ def test_why_juliapkg_takes_an_old_julia(world, monkeypatch, openssl, told):
     environment = replace(world.environment, managed=True)
     about = "; ".join(doctor_module._about_julia(environment, replace(world.facts, version="1.11.9")))
     assert ("juliapkg would take a newer one" in about) is told
-
-
-@pytest.mark.parametrize(
-    ("implementation", "version", "free_threaded", "against"),
-    [
-        ("CPython", (3, 10, 13), False, ""),
-        ("CPython", (3, 14, 1), False, "use 3.14.2 or later"),
-        ("CPython", (3, 14, 2), False, ""),
-        ("CPython", (3, 13, 9), True, "from 3.14 on"),
-        ("CPython", (3, 14, 2), True, ""),
-        ("CPython", (3, 15, 0), True, ""),
-        ("PyPy", (3, 11, 11), False, "juliacall cannot work with PyPy"),
-        ("GraalVM", (3, 12, 8), False, "juliacall cannot work with GraalVM"),
-    ],
-)
-def test_pythons_that_juliacall_cannot_work_with(implementation, version, free_threaded, against):
-    found = versions.against_python(implementation, version, free_threaded=free_threaded)
-    assert against in found and bool(found) is bool(against)
 
 
 def test_a_python_that_cannot_work_is_a_fault_with_another_to_use(monkeypatch):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -513,6 +514,8 @@ print(repr((sorted(set(sys.modules) - before), events)))
 def observe(world):
     """The modules that a start imports, and what it does, without anything that a site imports beforehand."""
     path = [str(world.site), str(Path(pyjl_autoimage.__file__).parent.parent)]
+    if sys.version_info < (3, 11):  # the slow way reads TOML with what is installed
+        path.append(sysconfig.get_path("purelib"))
 
     def run(code):
         result = subprocess.run(
