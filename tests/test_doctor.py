@@ -8,12 +8,16 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage import builder, versions
+from pyjl_autoimage import doctor as doctor_module
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.processes import name_of_this_process
+from pyjl_autoimage.settings import Settings
 
 from standin import PYTHONCALL, World, buildable_world, cli, environ_of, forbid_writing, pythoncall
 
@@ -21,7 +25,7 @@ BUILDER_MANIFEST = """manifest_format = "2.0"
 [[deps.PackageCompiler]]
 uuid = "9b87118b-4619-50d2-8e1e-99f35a4d4d9d"
 git-tree-sha1 = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
-version = "2.1.17"
+version = "2.2.3"
 """
 
 
@@ -53,7 +57,7 @@ def test_where_all_is_well(world):
     assert found["Julia"].startswith("1.10.4 ") and "PYTHON_JULIACALL_EXE" in found["Julia"]
     assert str(world.project) in found["Julia project"] and "2 packages" in found["Julia project"]
     assert found["PythonCall"] == "PythonCall 0.9.37, juliacall 0.9.37"
-    assert found["builder project"].startswith("PackageCompiler 2.1.17 in ")
+    assert found["builder project"].startswith("PackageCompiler 2.2.3 in ")
     assert found["hook"] == "not enabled" and found["layers"].startswith("1 layer,")
     assert "juliapkg" in found["versions"] and sys.executable in found["Python"]
     assert f"on image {image.id}" in found["start"]
@@ -117,6 +121,86 @@ def test_versions_that_do_not_agree(world):
     assert "resolve" in checks["PythonCall"]["remedy"]
 
 
+def test_what_is_worth_knowing_of_julia_is_no_fault(world):
+    world.write_julia(replace(world.facts, version="1.13.1"))
+    check = checks_of(world, "--no-start")[1]["Julia"]
+    assert check["ok"] and check["remedy"] == versions.about_julia("1.13.1")
+
+
+@pytest.mark.parametrize(("openssl", "told"), [((3, 0, 13, 0, 0), True), ((3, 5, 1, 0, 0), False)])
+def test_why_juliapkg_takes_an_old_julia(world, monkeypatch, openssl, told):
+    monkeypatch.setattr("ssl.OPENSSL_VERSION_INFO", openssl)
+    environment = replace(world.environment, managed=True)
+    about = "; ".join(doctor_module._about_julia(environment, replace(world.facts, version="1.11.9")))
+    assert ("juliapkg would take a newer one" in about) is told
+
+
+def test_a_python_that_cannot_work_is_a_fault_with_another_to_use(monkeypatch):
+    monkeypatch.setattr("platform.python_implementation", lambda: "PyPy")
+    check = doctor_module._python()
+    assert not check.ok and "PyPy" in check.found and "use CPython 3.10 or later" in check.remedy
+
+
+def test_a_free_threaded_python_is_named(monkeypatch):
+    monkeypatch.setattr("sys.version", f"{sys.version} free-threading build")
+    monkeypatch.setattr("sys.version_info", (3, 14, 2, "final", 0))
+    check = doctor_module._python()
+    assert check.ok and " free-threaded, " in check.found and "experimental" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("targets", "meant"),
+    [
+        ("generic,haswell", "generic;haswell"),
+        ("x86_64,haswell,znver3,native", "x86_64;haswell;znver3;native"),
+        ("generic, skylake-avx512,clone_all", "generic;skylake-avx512,clone_all"),
+        ("generic,cortex-a57;apple-m1,neoverse-n1", "generic;cortex-a57;apple-m1;neoverse-n1"),
+        ("generic,x86-64-v3", "generic;x86-64-v3"),
+    ],
+)
+def test_commas_between_cpu_targets(world, targets, meant):
+    for where in ("JULIA_CPU_TARGET", "PYJL_AUTOIMAGE_CPU_TARGET"):
+        check = checks_of(world, "--no-start", **{where: targets})[1]["CPU targets"]
+        assert not check["ok"] and check["found"].startswith(f"{where}={targets}: ")
+        assert check["remedy"] == f"separate targets by semicolons: {meant}"
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        *builder.PORTABLE_TARGETS.values(),
+        "native",
+        "generic",
+        "haswell,+avx2,-rdrnd,sse4.1,base(0),opt_size",
+        "generic;znver3,-avx512f,min_size",
+        "apple-m1,apple-a7-sysreg",
+        "haswell,",
+    ],
+)
+def test_commas_before_features(targets, monkeypatch):
+    monkeypatch.setenv("JULIA_CPU_TARGET", targets)
+    check = doctor_module._cpu_targets(Settings(cpu_target=targets))
+    assert check.ok and not check.remedy
+
+
+def test_a_packagecompiler_that_is_too_old_for_this_julia(world):
+    world.write_julia(replace(world.facts, version="1.13.1"))
+    check = checks_of(world, "--no-start")[1]["builder project"]
+    assert not check["ok"] and "2.2.3" in check["found"] and "2.4.5 or later" in check["found"]
+    assert check["remedy"] == f"`Pkg.update()` in {world.root / 'builder'}"
+
+
+def test_one_of_our_own_is_brought_up_to_date_by_the_next_build(world):
+    facts = replace(world.facts, version="1.13.1")
+    project = builder.own_builder_project(world.store, facts)
+    world.store.ensure(project)
+    (Path(project) / "ready").touch()
+    (Path(project) / "Manifest.toml").write_text(BUILDER_MANIFEST)
+    check = doctor_module._builder_project(Settings(), world.store, facts)
+    assert check.ok and check.found.startswith("PackageCompiler 2.2.3 in ")
+    assert check.remedy.endswith("it needs 2.4.5 or later: the next build sees to it")
+
+
 @pytest.mark.parametrize(("prints", "ok"), [("", False), ("/usr/lib/libpython3.so", True)])
 def test_libpython(world, prints, ok):
     source = pythoncall(world)
@@ -141,12 +225,12 @@ def test_an_error_that_the_hook_kept_from_a_program(world):
     [("ValueError: broken", False), ("pyjl_autoimage.errors.SettingsError: PYJL_X is not a setting", True)],
 )
 def test_an_error_of_the_enabled_hook_counts_while_it_can_come_again(world, monkeypatch, error, ok):
-    from pyjl_autoimage import doctor, sitehook
+    from pyjl_autoimage import sitehook
 
     world.store.ensure(world.store.root)
     Path(world.store.hook_log).write_text(f"2026-01-02 03:04:05 python3\nTraceback\n{error}{'x' * 5000}\n")
     monkeypatch.setattr(sitehook, "enabled", lambda: "/somewhere/hook.pth")
-    check = doctor._hook(world.store)
+    check = doctor_module._hook(world.store)
     assert check.ok is ok and check.remedy and len(check.found) < 400
 
 
@@ -207,7 +291,7 @@ def test_the_report_holds_everything_but_secrets(world, tmp_path):
         "https://***@pkg.example.org/x",
         "PYTHON_JULIACALL_EXE=~/julia/bin/julia",
         '"program": "~/program.py"',
-        "PackageCompiler 2.1.17",
+        "PackageCompiler 2.2.3",
         "which Julia, project and image",
     ):
         assert told in text, told

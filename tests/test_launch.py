@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,7 +228,7 @@ def test_another_environment_is_another_question(managed, environ):
 
 
 def test_another_executable_is_another_question(managed):
-    other = managed.root / "julia" / "other-julia"
+    other = managed.executable.parent / "other-julia"
     other.write_text(managed.executable.read_text())
     other.chmod(0o755)
     os.utime(other, (1, 1))
@@ -328,23 +329,39 @@ def test_a_link_to_a_package_that_appears_later(tmp_path):
 
 
 def test_what_changes_with_the_directory_is_not_taken_from_another_one(managed):
-    with_override = {"Overrides": [{"Path": "/somewhere", "Channel": "1.11"}]}
-    managed.juliaup.write_text(json.dumps(with_override))
-    age(managed.juliaup.parent)
-    managed.publish()
-    age(managed.store.root)
-    for _ in range(2):
-        started = managed.times_started()
-        assert managed.asks(), "never remembered"
-        assert managed.times_started() > started, "nor what Julia said of itself"
-    # But a Julia that juliaup installed is itself, wherever one is.
+    """juliaup's launcher, with an override; without one what it starts is in a file that we look at."""
     installed = managed.juliaup.parent / "julia-1.10.4" / "bin" / "julia"
     installed.parent.mkdir(parents=True)
     installed.write_text(managed.executable.read_text())
     installed.chmod(0o755)
-    age(managed.juliaup.parent)
+    juliapkg = managed.site / "juliapkg" / "__init__.py"
+    juliapkg.write_text(juliapkg.read_text().replace(repr(managed.facts.bindir), repr(str(installed.parent))))
+    managed.juliaup.write_text(json.dumps({"Overrides": [{"Path": "/somewhere", "Channel": "1.11"}]}))
+    age(managed.juliaup.parent, juliapkg.parent)
+    for _ in range(2):
+        assert managed.asks(), "never remembered"
+    # But a Julia that juliaup installed is itself, wherever one is.
     assert managed.asks(PYTHON_JULIAPKG_EXE=str(installed))
     assert not managed.asks(PYTHON_JULIAPKG_EXE=str(installed))
+    managed.juliaup.write_text("{}")
+    age(managed.juliaup.parent)
+    assert managed.asks()
+    assert not managed.asks()
+
+
+def test_what_a_launcher_of_the_users_own_starts_is_not_remembered(tmp_path):
+    """Nothing says whether it starts the same Julia next time; what Julia said of itself is of no more use."""
+    world = World(tmp_path)
+    launcher = tmp_path / "julia" / "launcher"
+    launcher.write_text(world.executable.read_text())
+    launcher.chmod(0o755)
+    world.executable = launcher
+    image = world.publish()
+    age(tmp_path)
+    for times in (1, 2):
+        assert start_in(world)["sysimage"] == image.path
+        assert world.times_started() == times
+        assert not os.path.exists(world.store.launches)
 
 
 def test_an_executable_on_path_by_its_name(managed):
@@ -497,6 +514,8 @@ print(repr((sorted(set(sys.modules) - before), events)))
 def observe(world):
     """The modules that a start imports, and what it does, without anything that a site imports beforehand."""
     path = [str(world.site), str(Path(pyjl_autoimage.__file__).parent.parent)]
+    if sys.version_info < (3, 11):  # the slow way reads TOML with what is installed
+        path.append(sysconfig.get_path("purelib"))
 
     def run(code):
         result = subprocess.run(

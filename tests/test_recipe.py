@@ -59,6 +59,17 @@ def test_pythoncall_and_what_runs_loaded(situation):
     assert set(chosen.expected) == set(chosen.closure)
 
 
+def test_jlls_that_come_with_julia_are_known_by_their_source(situation, tmp_path):
+    stdlib = tmp_path / "julia" / "share" / "julia" / "stdlib" / "v1.10"
+    for name in ("Zlib_jll", "Dates"):
+        (stdlib / name / "src").mkdir(parents=True)
+        (stdlib / name / "src" / f"{name}.jl").write_text(name)
+    situation = replace(situation, facts=replace(FACTS, bindir=str(tmp_path / "julia" / "bin")))
+    chosen = recipe.choose(situation, loaded(situation, "CSV"), BAKE)
+    known = {baked.name for baked in chosen.expected.values() if baked.in_julia and baked.digest}
+    assert known == {"Zlib_jll"}, "the others go by the build of Julia"
+
+
 def registered_but(situation, depot, *by_path):
     """The same project with every package from a registry, installed in a depot, but for these."""
     tree = "0" * 40

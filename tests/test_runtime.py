@@ -148,6 +148,24 @@ def test_settings_of_the_programs_project_are_noticed_wherever_they_appear(world
     assert recorded()
 
 
+def test_where_juliacall_cannot_work_its_own_error_is_all_that_is_seen(world):
+    world.publish()
+    (world.site / "juliacall" / "__init__.py").write_text("raise Exception('PythonCall.jl did not start properly')")
+    plain, ours = (python(world, code) for code in ("import juliacall", "from pyjl_autoimage import jl"))
+    assert ours.returncode == plain.returncode == 1
+    assert ours.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1] != ""
+    assert ours.stderr.startswith("Traceback") and ours.stderr.count("Traceback") == 1 and not ours.stdout
+
+
+def test_an_attribute_that_juliacall_lacks_is_not_taken_for_ours(world):
+    """As on PyPy, whose ctypes has no PyDLL: of an AttributeError, `from` would tell nothing."""
+    (world.site / "juliacall" / "__init__.py").write_text("import ctypes; ctypes.of_cpython")
+    why = "AttributeError: module 'ctypes' has no attribute 'of_cpython'"
+    for line in ("from pyjl_autoimage import jl", "import pyjl_autoimage; pyjl_autoimage.jl"):
+        lines = python(world, line).stderr.splitlines()
+        assert why in lines and lines[-1] == f"ImportError: juliacall cannot be imported: {why}"
+
+
 def test_a_bad_setting_is_an_error_that_names_its_place(world):
     result = python(world, "from pyjl_autoimage import jl", PYJL_AUTOIMAGE_DEV_PACKAGES="burn")
     assert "SettingsError: PYJL_AUTOIMAGE_DEV_PACKAGES='burn'" in result.stderr

@@ -86,7 +86,10 @@ def __getattr__(name: str) -> object:
     if name == "jl":
         from .runtime import start
 
-        return start()
+        try:
+            return start()
+        except AttributeError as error:  # of which `from pyjl_autoimage import jl` would say that there is no jl
+            raise ImportError(f"juliacall cannot be imported: AttributeError: {error}") from error
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

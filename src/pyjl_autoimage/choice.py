@@ -71,11 +71,12 @@ def _decide_with(settings: Settings, question: str | None) -> Plan:
         witnesses.files.append(environment.libjulia)
     if environment.managed:
         witnesses.of_juliapkg(environment.project)
+    facts: JuliaFacts | None = None
     if "sysimage" in options:
         plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
     else:
-        _choose(plan, environment, store, settings, witnesses)
-    if question is not None and not environment.changes_with_directory():
+        facts = _choose(plan, environment, store, settings, witnesses)
+    if question is not None and not environment.may_start_another(facts.bindir if facts else None):
         launch.remember(plan, question, witnesses)
     return plan
 
@@ -92,14 +93,20 @@ def _pyproject_candidates() -> Iterator[str]:
         directory = parent
 
 
-def _choose(plan: Plan, environment: Environment, store: Store, settings: Settings, witnesses: Witnesses) -> None:
-    """Put the newest valid image, and the newest layer for it, into the plan; note what this depends on."""
+def _choose(
+    plan: Plan, environment: Environment, store: Store, settings: Settings, witnesses: Witnesses
+) -> JuliaFacts | None:
+    """Put the newest valid image, and the newest layer for it, into the plan; note what this depends on.
+
+    Returns:
+        What Julia said of itself, where there was anything to choose from.
+    """
     trusted = settings.trusted_stores
     witnesses.files += (store.images, store.layers, store.condemnations, *(Store(home).images for home in trusted))
     images = images_of(environment, store, trusted)
     layers = layers_of(environment, store, program_name())
     if not images and not layers:
-        return
+        return None
     situation = situation_of(environment, store, plan.flags)
     _witness_situation(situation, witnesses)
     image = _newest_valid(images, store, situation, trusted, witnesses)
@@ -111,12 +118,13 @@ def _choose(plan: Plan, environment: Environment, store: Store, settings: Settin
         witnesses.files.append(os.path.join(layer.path, "layer.json"))
         for cache in layer.caches:
             witnesses.exists_or_not(cache)  # Julia touches a cache whenever it loads it
-        _witness_packages(layer.packages, witnesses)
+        _witness_packages(layer.packages, situation, witnesses)
         if not reasons_against_layer(layer, plan.image, situation, store):
             plan.layer, plan.layer_path = layer.id, layer.path
             plan.layer_use = layer.description("start" if settings.preload else "use")
             plan.code += [(code.name, code.uuid, dict(code.files), True) for code in layer.code]
-            return
+            break
+    return situation.facts
 
 
 def valid_image(
@@ -138,7 +146,7 @@ def _newest_valid(
     for image in images:
         if witnesses is not None:
             witnesses.files.append(image.path)
-            _witness_packages(image.packages, witnesses)
+            _witness_packages(image.packages, situation, witnesses)
         if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
             return image
     return None
@@ -217,16 +225,18 @@ def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) 
     """What this environment's Julia says of itself: remembered until its files change, else asked again."""
     path = store.facts(environment.id)
     variables = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME", "JULIAUP_CHANNEL")
-    asked = [*(os.environ.get(name, "") for name in variables), os.path.realpath(environment.executable)]
-    kept = None if fresh or environment.changes_with_directory() else read_json(path)
+    asked = [*(os.environ.get(name, "") for name in variables), os.path.realpath(environment.julia)]
+    kept = None if fresh else read_json(path)
     if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
         try:
-            if as_noted(kept["witnesses"]):
-                return JuliaFacts.from_json(kept["facts"])
+            facts = JuliaFacts.from_json(kept["facts"])
+            same = environment.julia != environment.executable or not environment.may_start_another(facts.bindir)
+            if same and as_noted(kept["witnesses"]):
+                return facts
         except (KeyError, TypeError, ValueError, IndexError):
             pass
     facts = probe(environment)
-    witnesses = stat_notes([environment.executable, juliaup_configuration(), facts.libjulia, facts.base_sysimage])
+    witnesses = stat_notes([environment.julia, juliaup_configuration(), facts.libjulia, facts.base_sysimage])
     try:
         store.ensure(store.environment(environment.id))
         write_json(path, {"schema": 1, "asked": asked, "witnesses": witnesses, "facts": facts.to_json()})
@@ -250,11 +260,12 @@ def _witness_situation(situation: Situation, witnesses: Witnesses) -> None:
         files.append(spec.origin)
 
 
-def _witness_packages(packages: Sequence[BakedPackage], witnesses: Witnesses) -> None:
+def _witness_packages(packages: Sequence[BakedPackage], situation: Situation, witnesses: Witnesses) -> None:
     """The places and files that the packages of an image or a layer depend on."""
     for package in packages:
         if package.source:
             witnesses.exists_or_not(package.source)  # what is in it the manifest says
-        if package.digest and package.path:
-            sources = [os.path.join(package.path, relative) for relative, _ in source_files(package.path)]
+        if package.digest:
+            directory = package.path or os.path.join(situation.facts.stdlib, package.name)
+            sources = [os.path.join(directory, relative) for relative, _ in source_files(directory)]
             witnesses.files += [*sources, *{os.path.dirname(path) for path in sources}]

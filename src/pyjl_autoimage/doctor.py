@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,14 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import builder, choice, settings, sitehook
+from . import builder, choice, settings, sitehook, versions
 from ._version import __version__
 from .environment import Environment, JuliaFacts, how_julia_was_found, how_project_was_found, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Image, Situation
 from .jobs import State
-from .manifest import ManifestError, load_manifest, manifest_file
 from .options import code_flags, user_options
+from .packagecompiler import packagecompiler_problem, packagecompiler_version
 from .recipe import PYTHONCALL_UUID
 from .report import stdout_to_stderr
 from .settings import Settings
@@ -57,8 +58,10 @@ def examine(*, start: bool = True) -> Iterator[Check]:
     settled = settings.settle()
     store = Store(settled.home)
     yield from _store(store)
+    yield _python()
     yield from _versions()
     yield from _settings(settled)
+    yield _cpu_targets(settled)
     yield from _machine()
     try:
         with stdout_to_stderr():
@@ -70,7 +73,7 @@ def examine(*, start: bool = True) -> Iterator[Check]:
         yield from _images(store, None)
         return
     found = f"{facts.version} ({facts.commit[:10]}) {environment.executable}, {how_julia_was_found(environment)}"
-    yield Check("Julia", True, found)
+    yield Check("Julia", True, found, "; ".join(_about_julia(environment, facts)))
     situation: Situation | None = None
     try:
         situation = choice.situation_of(environment, store, code_flags(user_options()))
@@ -122,9 +125,15 @@ def _forbids_code(path: str) -> bool:
         return False
 
 
+def _python() -> Check:
+    implementation, free_threaded = platform.python_implementation(), "free-threading build" in sys.version
+    build = f"{implementation} {platform.python_version()}{' free-threaded' if free_threaded else ''}"
+    found = f"{sys.executable} ({build}, {platform.platform()})"
+    against = versions.against_python(implementation, sys.version_info[:3], free_threaded=free_threaded)
+    return Check("Python", not against, found, against or versions.about_python(free_threaded=free_threaded))
+
+
 def _versions() -> Iterator[Check]:
-    bits = f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}"
-    yield Check("Python", True, f"{sys.executable} ({bits})")
     found = {"pyjl_autoimage": __version__}
     for name in ("juliacall", "juliapkg"):
         try:
@@ -143,6 +152,26 @@ def _settings(settled: Settings) -> Iterator[Check]:
 
 def _remedy_if_off(settled: Settings) -> str:
     return "" if settled.enabled else "programs start as with plain juliacall: unset PYJL_AUTOIMAGE"
+
+
+# Names of CPUs, and of families of them, as LLVM knows them. Not all, but no feature is among them.
+_CPU_NAME = re.compile(
+    r"native|sysimage|generic|x86[-_]64(-v\d)?|core2|core-\w+|penryn|nehalem|westmere"
+    r"|\w+(bridge|well|lake|rapids|mont)(-\w+)?|(zn|bd|bt)ver\d|(cortex|neoverse|apple)-\w+|thunderx\w*|carmel|a64fx"
+)
+
+
+def _cpu_targets(settled: Settings) -> Check:
+    """Semicolons separate targets, commas the features of one (`parse_cmdline` in Julia's ``src/processor.cpp``)."""
+    of_caches = os.environ.get("JULIA_CPU_TARGET", "")
+    given = {settled.origins.get("cpu_target", ""): settled.cpu_target, "JULIA_CPU_TARGET": of_caches}
+    for where, targets in given.items():
+        meant = re.sub(rf",\s*(?=({_CPU_NAME.pattern})\s*([,;]|$))", ";", targets)
+        if meant != targets:
+            found = f"{where}={targets}: what follows a comma is taken for a feature of the CPU before it"
+            return Check("CPU targets", False, found, f"separate targets by semicolons: {meant}")
+    caches = f"; precompile caches for {of_caches} (JULIA_CPU_TARGET)" if of_caches else ""
+    return Check("CPU targets", True, f"images for {settled.cpu_target}{caches}")
 
 
 def _machine() -> Iterator[Check]:
@@ -172,6 +201,23 @@ def _version_of(command: str) -> str:
 # -- Julia's side ------------------------------------------------------------------------------------------
 
 
+def _about_julia(environment: Environment, facts: JuliaFacts) -> Iterator[str]:
+    about = versions.about_julia(facts.version)
+    if about:
+        yield about
+    if environment.managed and facts.version.startswith("1.11."):
+        import ssl
+
+        # juliapkg takes Julia 1.12, which needs OpenSSL 3.5, only for a Python that has it (`openssl_compat` there).
+        if ssl.OPENSSL_VERSION_INFO < (3, 5):
+            yield f"for a Python with OpenSSL 3.5 (this has {ssl.OPENSSL_VERSION}) juliapkg would take a newer one"
+    if environment.may_start_another(facts.bindir):
+        yield (
+            "it may start another Julia at any time, so every start asks which, as plain juliacall does; "
+            f"PYTHON_JULIAPKG_EXE={environment.julia} names this one for good, and starts are faster"
+        )
+
+
 def _pythoncall(situation: Situation, facts: JuliaFacts) -> Iterator[Check]:
     package = situation.manifest.packages.get(PYTHONCALL_UUID)
     if package is None:
@@ -196,14 +242,14 @@ def _builder_project(settled: Settings, store: Store, facts: JuliaFacts) -> Chec
     project = given or builder.own_builder_project(store, facts)
     if given is None and not os.path.exists(os.path.join(project, "ready")):
         return Check(what, True, "not there yet: the first build installs PackageCompiler into it, from the network")
-    try:
-        path = manifest_file(project, facts.version)
-        package = load_manifest(path).packages.get(builder.PACKAGECOMPILER_UUID) if path else None
-    except (ManifestError, OSError) as error:
-        return Check(what, False, str(error), _remedy_of_builder(given, project))
-    if package is None:
+    version = packagecompiler_version(project, facts.version)
+    if version is None:
         return Check(what, False, f"{project} has no PackageCompiler", _remedy_of_builder(given, project))
-    return Check(what, True, f"PackageCompiler {package.version} in {project}")
+    problem = packagecompiler_problem(project, facts.version)
+    if problem and given:
+        return Check(what, False, problem, f"`Pkg.update()` in {project}")
+    remedy = f"{problem}: the next build sees to it" if problem else ""
+    return Check(what, True, f"PackageCompiler {version} in {project}", remedy)
 
 
 def _remedy_of_builder(given: str | None, project: str) -> str:

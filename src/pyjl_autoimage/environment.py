@@ -48,19 +48,49 @@ class Environment:
         """16 hexadecimal digits that name the environment in the store."""
         return hashlib.sha256(f"{self.executable}\0{self.project}".encode()).hexdigest()[:16]
 
-    def changes_with_directory(self) -> bool:
-        """Whether the executable may start another Julia in another directory (``juliaup override``)."""
+    @property
+    def julia(self) -> str:
+        """The Julia itself, where juliapkg knows its directory; else the executable, which may be a launcher."""
+        name = "julia.exe" if sys.platform == "win32" else "julia"
+        itself = os.path.join(self.bindir or "", name)
+        return itself if self.bindir and os.path.isfile(itself) else self.executable
+
+    def is_launcher(self, bindir: str | None = None) -> bool:
+        """Whether the executable is another program than the Julia that it starts.
+
+        juliaup's is one, and so are a site's wrapper, snap's, and the script of PyPI's ``julialang``.
+
+        Args:
+            bindir: where that Julia is, if juliapkg did not say so (False where nobody knows).
+        """
+        bindir = self.bindir or bindir
+        if not bindir:
+            return False
+        return _real(os.path.dirname(os.path.realpath(self.executable))) != _real(bindir)
+
+    def may_start_another(self, bindir: str | None = None) -> bool:
+        """Whether the executable may start another Julia next time, without a change that we could see.
+
+        juliaup's launcher does so in a directory that has an override. Other launchers go by what they alone know.
+
+        Args:
+            bindir: as in `is_launcher`.
+        """
+        if not self.is_launcher(bindir):
+            return False
         configuration = juliaup_configuration()
-        own = os.path.join(os.path.realpath(os.path.dirname(configuration)), "")
-        if os.path.realpath(self.executable).startswith(own):
-            return False  # a Julia that juliaup installed, not its launcher
+        own = os.path.join(_real(os.path.dirname(configuration)), "")
+        if not os.path.join(_real(self.bindir or bindir or ""), "").startswith(own):
+            return True
         try:
             with open(configuration, "rb") as file:
                 return bool(json.load(file).get("Overrides"))
-        except FileNotFoundError:
-            return False
         except (OSError, ValueError, AttributeError):
             return True  # not sure
+
+
+def _real(path: str) -> str:
+    return os.path.normcase(os.path.realpath(path))
 
 
 def juliaup_configuration() -> str:
@@ -108,6 +138,12 @@ class JuliaFacts:
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return asdict(self)
+
+    @property
+    def stdlib(self) -> str:
+        """Where the sources of the standard libraries are (`Sys.STDLIB` in Julia's ``base/sysinfo.jl``)."""
+        version = ".".join(self.version.split(".")[:2])
+        return os.path.normpath(os.path.join(self.bindir, "..", "share", "julia", "stdlib", f"v{version}"))
 
 
 def locate(options: Mapping[str, str] | None = None, *, install: bool = True, outdated: bool = False) -> Environment:
@@ -213,6 +249,11 @@ def _why_not_set_up() -> str:
 
 def how_julia_was_found(environment: Environment) -> str:
     """What led to the executable, in words."""
+    how = _how_executable_was_found(environment)
+    return f"{how}; a launcher, which starts {environment.julia}" if environment.is_launcher() else how
+
+
+def _how_executable_was_found(environment: Environment) -> str:
     if not environment.managed:
         return "named to juliacall (PYTHON_JULIACALL_EXE, or -X juliacall-exe)"
     from juliapkg.state import STATE, get_config
@@ -250,7 +291,7 @@ def probe(environment: Environment) -> JuliaFacts:
         JuliaNotFoundError: it cannot be started, or is no Julia.
     """
     command = [
-        environment.executable,
+        environment.julia,
         f"--project={environment.project}",
         "--startup-file=no",
         "-O0",
@@ -276,10 +317,10 @@ def probe(environment: Environment) -> JuliaFacts:
         )
     except subprocess.CalledProcessError as error:
         raise JuliaNotFoundError(
-            f"{environment.executable} ended with status {error.returncode}: {error.stderr.strip()[-500:]}"
+            f"{environment.julia} ended with status {error.returncode}: {error.stderr.strip()[-500:]}"
         ) from None
     except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-        raise JuliaNotFoundError(f"{environment.executable} is not a usable Julia: {error}") from None
+        raise JuliaNotFoundError(f"{environment.julia} is not a usable Julia: {error}") from None
 
 
 def cpu_identity() -> str:

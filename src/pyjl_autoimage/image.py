@@ -55,7 +55,7 @@ class BakedPackage:
     tree_sha1: str | None = None
     path: str | None = None
     digest: str | None = None
-    """SHA-256 of the sources of a package tracked by path."""
+    """SHA-256 of the sources of a package tracked by path, or of a JLL that comes with Julia."""
     url: str | None = None
     rev: str | None = None
     source: str | None = None
@@ -318,8 +318,16 @@ def preferences_digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def baked_package(package: Package, depots: Sequence[str], package_preferences: Mapping[str, Any]) -> BakedPackage:
+def baked_package(
+    package: Package, depots: Sequence[str], package_preferences: Mapping[str, Any], stdlib: str = ""
+) -> BakedPackage:
     """The identity of a package as the manifest has it now.
+
+    Args:
+        package: the package.
+        depots: where its source may be.
+        package_preferences: what is preferred of it.
+        stdlib: where Julia's own are.
 
     Raises:
         OSError: the sources of a package tracked by path cannot be read.
@@ -330,13 +338,24 @@ def baked_package(package: Package, depots: Sequence[str], package_preferences: 
         version=package.version,
         tree_sha1=package.tree_sha1,
         path=package.path,
-        digest=source_digest(package.path) if package.path is not None else None,
+        digest=source_digest(package.path) if package.path is not None else _jll_digest(package, stdlib),
         url=package.url,
         rev=package.rev,
         source=source_directory(package, depots),
         preferences=preferences_digest(package_preferences),
         in_julia=package.in_julia,
     )
+
+
+def _jll_digest(package: Package, stdlib: str) -> str | None:
+    """What tells whether a JLL of Julia's own names the same libraries; None for any other package.
+
+    Everything else that comes with a Julia goes by its version and build. These are rewritten in place where Julia's
+    libraries get other names, so that Python's of the same name do not stand in for them (pyjuliapkg 97).
+    """
+    directory = os.path.join(stdlib, package.name)
+    is_one = package.in_julia and package.name.endswith("_jll") and os.path.isdir(directory)
+    return source_digest(directory) if is_one else None
 
 
 def cache_header(path: str) -> str:
@@ -412,7 +431,10 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
         yield f"{name} comes from {baked.url} at {baked.rev} in the image, {current.url} at {current.rev} now"
     elif baked.tree_sha1 != current.tree_sha1:
         yield f"{name} {baked.version or ''} has another source in the manifest (git-tree-sha1)"
-    elif not baked.in_julia:
+    elif baked.in_julia:
+        if baked.digest is not None and baked.digest != _jll_digest(current, now.facts.stdlib):
+            yield f"{name}, which comes with Julia, has another source in {now.facts.stdlib} now"
+    else:
         source = source_directory(current, now.facts.depots)
         if source is None:
             yield f"the source of {name} is not installed"

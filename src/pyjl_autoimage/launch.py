@@ -237,6 +237,8 @@ class Witnesses:
         """Add what juliapkg's answer depends on (`can_skip_resolve` and `deps_files` in its ``deps.py``)."""
         state = os.path.join(project, "pyjuliapkg")
         self.files += (os.path.join(state, "meta.json"), os.path.join(state, "juliapkg.json"))
+        # Another process may be at making these anew: juliapkg waits for its end.
+        self.files += (os.path.join(project, "Project.toml"), os.path.join(project, "Manifest.toml"))
         juliapkg = getattr(sys.modules.get("juliapkg"), "__file__", None)
         if juliapkg:  # it looks whether it runs from its own repository
             package = os.path.dirname(os.path.abspath(juliapkg))

@@ -189,7 +189,7 @@ def _publish(
     manifest, facts = situation.manifest, situation.facts
     used = {*parts.roots.values(), *(uuid for own in parts.code.values() for uuid in own.deps.values())}
     packages = [
-        baked_package(manifest.packages[uuid], facts.depots, situation.preferences.get(uuid, {}))
+        baked_package(manifest.packages[uuid], facts.depots, situation.preferences.get(uuid, {}), facts.stdlib)
         for uuid in sorted(manifest.closure([uuid for uuid in used if uuid in manifest.packages]))
     ]
     layer = Layer(

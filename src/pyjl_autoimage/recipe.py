@@ -104,8 +104,9 @@ def choose(
             left_out[name] = f"{profile.code[name].path} uses {', '.join(missing)}, not in the image"
         else:
             own[name] = profile.code[name]
+    facts = situation.facts
     expected = {
-        uuid: baked_package(manifest.packages[uuid], situation.facts.depots, situation.preferences.get(uuid, {}))
+        uuid: baked_package(manifest.packages[uuid], facts.depots, situation.preferences.get(uuid, {}), facts.stdlib)
         for uuid in closure
     }
     missing = sorted(b.name for b in expected.values() if not b.in_julia and b.source is None)
