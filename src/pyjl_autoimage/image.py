@@ -44,6 +44,9 @@ __all__ = [
 
 SCHEMA = 2
 
+LATER = {"heap_bytes", "syntax"}
+"""Fields that were added since; without them what they default to holds."""
+
 
 @dataclass(frozen=True)
 class BakedPackage:
@@ -63,6 +66,8 @@ class BakedPackage:
     preferences: str = ""
     """Digest of the package's preferences; empty when it has none."""
     in_julia: bool = False
+    syntax: str | None = None
+    """The version of Julia's syntax that it was parsed at (see `pyjl_autoimage.manifest.Package`)."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +203,8 @@ def checked(kind: type[Requirements], text: str) -> dict[str, Any]:
     data = json.loads(text)
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise ValueError("not of this schema")
-    names = set(kind.__dataclass_fields__) - {"path"}
     lists = isinstance(data.get("packages"), list) and isinstance(data.get("code"), list)
-    if set(data) != names or not lists:
+    if not _has_fields(data, set(kind.__dataclass_fields__) - {"path"}) or not lists:
         raise ValueError("not the facts of an image or a layer")
     packages = tuple(_read_package(package) for package in data.pop("packages"))
     code = tuple(_read_code(code) for code in data.pop("code"))
@@ -218,8 +222,13 @@ def checked(kind: type[Requirements], text: str) -> dict[str, Any]:
     return {**data, "packages": packages, "code": code}
 
 
+def _has_fields(data: Mapping[str, Any], names: set[str]) -> bool:
+    return names - LATER <= set(data) <= names
+
+
 _TYPES: dict[str, Any] = {
     "bytes": int,
+    "heap_bytes": int,
     "word_size": int,
     "statements": int,
     "built_at": (int, float),
@@ -239,7 +248,7 @@ def _read_code(data: Any) -> OwnCode:
 
 
 def _read_package(data: Any) -> BakedPackage:
-    if not isinstance(data, dict) or set(data) != set(BakedPackage.__dataclass_fields__):
+    if not isinstance(data, dict) or not _has_fields(data, set(BakedPackage.__dataclass_fields__)):
         raise ValueError("not a package of an image")
     for name, value in data.items():
         optional = name not in ("name", "uuid", "preferences", "in_julia")
@@ -336,6 +345,7 @@ def baked_package(package: Package, depots: Sequence[str], package_preferences: 
         source=source_directory(package, depots),
         preferences=preferences_digest(package_preferences),
         in_julia=package.in_julia,
+        syntax=package.syntax,
     )
 
 
@@ -412,6 +422,9 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
         yield f"{name} comes from {baked.url} at {baked.rev} in the image, {current.url} at {current.rev} now"
     elif baked.tree_sha1 != current.tree_sha1:
         yield f"{name} {baked.version or ''} has another source in the manifest (git-tree-sha1)"
+    elif baked.syntax != current.syntax and not baked.in_julia:
+        before, after = (syntax or "1.13 and before" for syntax in (baked.syntax, current.syntax))
+        yield f"{name} was parsed as Julia {before} in the image, the manifest says {after} now"
     elif not baked.in_julia:
         source = source_directory(current, now.facts.depots)
         if source is None:
