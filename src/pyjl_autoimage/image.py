@@ -37,6 +37,7 @@ __all__ = [
     "baked_package",
     "cache_header",
     "checked",
+    "heap_of",
     "mismatches",
     "preferences_digest",
     "to_json",
@@ -119,13 +120,23 @@ class Image(Requirements):
     path: str
     """Of the shared library."""
     bytes: int
+    """Of all its files."""
     sha256: str
+    """Of all its files, one after the other."""
     built_at: float
     """Seconds since the epoch."""
     code: tuple[OwnCode, ...] = ()
     statements: int = 0
     """How many precompile statements it holds."""
     build_seconds: float = 0.0
+    heap_bytes: int = 0
+    """Of the file beside the library that holds Julia's heap (see `heap_of`); 0: the library holds it."""
+
+    @property
+    def files(self) -> dict[str, int]:
+        """path -> bytes of all that it consists of, the library first."""
+        library = {self.path: self.bytes - self.heap_bytes}
+        return library | ({heap_of(self.path): self.heap_bytes} if self.heap_bytes else {})
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; the path is the store's business."""
@@ -185,6 +196,11 @@ class Layer(Requirements):
             ValueError: it is not one that this version can read.
         """
         return cls(path=path, **checked(cls, text))
+
+
+def heap_of(library: str) -> str:
+    """Where Julia 1.14 and later look for the heap of an image that does not hold it (julia pull request 61649)."""
+    return f"{os.path.splitext(library)[0]}.ji"
 
 
 def to_json(built: Requirements) -> dict[str, Any]:
