@@ -25,14 +25,16 @@ function evaluate(name, path, text, packages)
     finally
         Base._track_dependencies[] = tracked
         noted = splice!(Base._require_dependencies, known+1:length(Base._require_dependencies))
-        said = [syntax(as_written); map(describe, noted, Iterators.repeated(Symbol(name)))]
-        FACTS[] = join(filter(!isempty, said), '\0')
+        FACTS[] = syntax(as_written)
+        for entry in noted # a plain loop: anything cleverer would have to be compiled
+            FACTS[] = string(FACTS[], "\0", describe(entry, Symbol(name)))
+        end
     end
 end
 
 # What Julia makes of a module in a file that Main includes. From 1.14 on it may begin with a version of Julia's syntax, at
 # which the module parses what it includes in turn (`jl_eval_module_expr` in src/toplevel.c).
-module_in_main() = Base.include_string(Main, ":(module M end)")
+module_in_main() = Base.include_string(identity, Main, ":(module M end)", "string")
 
 alike(as_written, name, body) = Expr(:module, as_written.args[1:end-2]..., name, body)
 

@@ -27,18 +27,18 @@ end
 
 # -- the program's own code, as Julia parses it --------------------------------------------------------------------
 
-# A module that parses what it includes as the package does: at the version of Julia's syntax that its project names
-# (1.14 and later; see `code.jl`), else as any module would.
+# Whether a module has a version of Julia's syntax, at which it parses what it includes (1.14 and later; see `code.jl`).
+const VERSIONED = hasmethod(Meta.parseall, Tuple{String}, (:mod,))
+
+# A module that parses as the package does, at the version that its project names.
 function alike(project)
-    syntax = get(Base.parsed_toml(project), "syntax", nothing)
+    syntax = VERSIONED ? get(Base.parsed_toml(project), "syntax", nothing) : nothing
     syntax === nothing && return Module()
     return Core.eval(Module(), Expr(:module, VersionNumber(syntax["julia_version"]), true, :Alike, Expr(:block)))
 end
 
-function expressions(path, within)
-    keywords = hasmethod(Meta.parseall, Tuple{String}, (:mod,)) ? (; mod = within) : (;)
-    return Meta.parseall(read(path, String); filename = path, keywords...)
-end
+expressions(path, within) =
+    Meta.parseall(read(path, String); filename = path, (VERSIONED ? (; mod = within) : (;))...)
 
 # Of a `module` expression, which begins with the version of the syntax where that is 1.14 or later.
 module_name(ex) = ex.args[end-1]::Symbol
