@@ -253,6 +253,16 @@ def test_the_layer_is_built_beside_the_image(world):
     assert told["layers"] == [layer.id for layer in world.store.all_layers()] and len(told["layers"]) == 1
 
 
+def test_what_a_layer_could_not_hold_is_no_reason_to_build_it_again(world):
+    """A run on it compiles, and records, the same statements (Julia issue 58465)."""
+    tried = world.root / "tried"
+    julia_that_precompiles_layers(world, meanwhile=f'echo once >> "{tried}"')
+    for _ in range(2):
+        record_a_statement(world)
+        build(world, "--quick")
+    assert tried.read_text() == "once\n" and len(list(world.store.all_layers())) == 1
+
+
 def test_a_layer_outlives_the_failure_of_the_image_beside_it(world):
     record_a_statement(world)
     failed = world.root / "image-failed"

@@ -18,11 +18,12 @@ from typing import Any
 from .code import module_uuid
 from .environment import JULIA_SOURCES
 from .errors import BuildError
+from .image import Layer
 from .manifest import Manifest
 from .profile import Code
 from .recording import julia_string, unescaped
 
-__all__ = ["Parts", "Report", "read_report", "roots_of", "write_code_package", "write_packages"]
+__all__ = ["Parts", "Report", "read_report", "roots_of", "statements_of", "write_code_package", "write_packages"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,16 @@ def _write_package(
         with open(os.path.join(directory, "src", file_name), "w", encoding="utf-8", newline="") as file:
             file.write(text)
     return {"uuid": facts["uuid"], "version": "1.0.0", "path": directory, "deps": dict(deps)}
+
+
+def statements_of(layer: Layer) -> frozenset[str]:
+    """The statements that a layer was given, those that it cannot hold included."""
+    path = os.path.join(layer.path, "packages", layer.package, "src", "statements.jl")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return frozenset(file.read().splitlines())
+    except OSError:
+        return frozenset()
 
 
 def roots_of(manifest: Manifest, uuids: Iterable[str]) -> dict[str, str]:
