@@ -6,6 +6,7 @@ just as the real one does, and keeps what it was told in CONFIG.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,10 +22,10 @@ from typing import TypeVar
 
 from pyjl_autoimage import manifest
 from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
-from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements, baked_package
+from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements, baked_package, heap_of
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.processes import hostname, is_alive
-from pyjl_autoimage.store import Store, depot_of, file_sha256, library_name
+from pyjl_autoimage.store import Store, depot_of, library_name
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
 EXAMPLE_TREE = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
@@ -242,18 +243,21 @@ class World:
         )
         return replace(image, **changes)  # type: ignore[arg-type]
 
-    def publish(self, content: bytes = b"an image", **changes: object) -> Image:
-        """Put an image into the store."""
+    def publish(self, content: bytes = b"an image", heap: bytes = b"", **changes: object) -> Image:
+        """Put an image into the store; with a `heap`, one in two files."""
         staging = Path(self.store.environment("staging")) / "image"
         staging.mkdir(parents=True)
         library = staging / library_name()
         library.write_bytes(content)
-        sha256 = file_sha256(str(library))
+        if heap:
+            Path(heap_of(str(library))).write_bytes(heap)
+        sha256 = hashlib.sha256(content + heap).hexdigest()
         image = self.image(
             **{
                 "id": sha256[:16],
                 "sha256": sha256,
-                "bytes": len(content),
+                "bytes": len(content + heap),
+                "heap_bytes": len(heap),
                 "path": self.store.image_library(sha256[:16]),
                 **changes,
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -62,6 +63,18 @@ def test_a_build_makes_an_image_that_the_next_start_uses(world):
     assert image.julia_version == "1.10.4" and image.juliacall == "0.9.37"
     assert start_in(world)["sysimage"] == image.path
     assert os.stat(Path(image.path).parent).st_mode & 0o022 == 0
+
+
+def test_an_image_that_julia_writes_as_two_files_is_published_whole(world):
+    julia_that_builds(world, meanwhile='printf "its heap" > "${a%.so}.ji"')
+    build(world)
+    image = only_image(world)
+    heap = Path(image.path).with_suffix(".ji")
+    assert (Path(image.path).read_text(), heap.read_text()) == ("a new image", "its heap")
+    assert image.files == {image.path: 11, str(heap): 8} and image.bytes == 19
+    assert image.id == image.sha256[:16] == hashlib.sha256(b"a new imageits heap").hexdigest()[:16]
+    assert world.store.damage(image, thorough=True) == []
+    assert start_in(world)["sysimage"] == image.path
 
 
 def test_a_manifest_that_moves_while_the_image_is_built(world):
@@ -256,6 +269,16 @@ def test_the_layer_is_built_beside_the_image(world):
     told = build(world)
     assert told["state"] == "done" and told["notes"] == [] and told["image"] == only_image(world).id
     assert told["layers"] == [layer.id for layer in world.store.all_layers()] and len(told["layers"]) == 1
+
+
+def test_what_a_layer_could_not_hold_is_no_reason_to_build_it_again(world):
+    """A run on it compiles, and records, the same statements (Julia issue 58465)."""
+    tried = world.root / "tried"
+    julia_that_precompiles_layers(world, meanwhile=f'echo once >> "{tried}"')
+    for _ in range(2):
+        record_a_statement(world)
+        build(world, "--quick")
+    assert tried.read_text() == "once\n" and len(list(world.store.all_layers())) == 1
 
 
 def test_a_layer_outlives_the_failure_of_the_image_beside_it(world):

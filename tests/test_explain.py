@@ -174,6 +174,23 @@ def test_it_starts_on_what_the_program_would_start_on(world):
     assert of(measured(world, "-c", PROGRAM), "image").layer is None
 
 
+@pytest.mark.parametrize(("others", "said"), [(0, False), (1, True)])
+def test_what_a_layer_was_given_and_cannot_hold_is_told(world, others, said):
+    """Unless that is most of it: then it was not loaded."""
+    made = world.publish_layer(program=str(world.root / "program.py"))
+    source = Path(made.path, "packages", made.package, "src")
+    source.mkdir(parents=True)
+    more = ["PythonCall.f", *(f"Base.f{number}" for number in range(others))]  # compiled before it could be loaded
+    statements = [f"precompile(Tuple{{typeof({name}), Int64}})\n" for name in ["Example.f", *more]]
+    (source / "statements.jl").write_text("".join(statements[: 1 + 2 * others]))
+    age(world.root)
+    found = measured(world, "program.py")
+    assert of(found, "plain").beyond_layer == 0
+    assert of(found, "image").beyond_layer == int(said)
+    text = " ".join(cli(world, "explain", "program.py").stdout.split())
+    assert ("1 method of those compiled cannot be held by a layer" in text) is said
+
+
 def test_measuring_is_no_run_of_the_program(world):
     measured(world, "program.py", PYJL_AUTOIMAGE_AUTO="1")
     assert not os.path.exists(world.store.recordings(world.environment.id))

@@ -104,6 +104,17 @@ def test_preferences(world):
     assert mismatches(world.image(), situation(world)) == ["the preferences of Example have changed"]
 
 
+def test_a_package_that_would_be_parsed_otherwise(world):
+    """From Julia 1.14 on the manifest says at which version of the syntax."""
+    path = world.project / "Manifest.toml"
+    path.write_text(path.read_text() + 'syntax.julia_version = "1.14.0"\n')
+    assert mismatches(world.image(), situation(world)) == [
+        "Example was parsed as Julia 1.13 and before in the image, the manifest says 1.14 now"
+    ]
+    (package,) = world.image().packages
+    assert mismatches(world.image(packages=(replace(package, syntax="1.14"),)), situation(world)) == []
+
+
 def test_a_load_path_that_does_not_begin_with_the_project(world):
     facts = replace(world.facts, load_path=("/elsewhere/Project.toml", *world.facts.load_path))
     assert "JULIA_LOAD_PATH does not begin with the project" in mismatches(
@@ -140,6 +151,15 @@ def test_no_manifest(world):
 def test_what_is_written_is_read_back(world):
     image = world.image(path="/x/sys.so")
     assert Image.from_json(json.dumps(image.to_json()), "/x/sys.so") == image
+
+
+def test_what_was_written_before_some_fields_came_is_read(world):
+    image = world.image(path="/x/sys.so")
+    before = image.to_json()
+    del before["heap_bytes"]
+    for package in before["packages"]:
+        del package["syntax"]
+    assert Image.from_json(json.dumps(before), "/x/sys.so") == image
 
 
 JSON = st.recursive(

@@ -12,6 +12,7 @@ import pytest
 
 from pyjl_autoimage import code, layer
 from pyjl_autoimage.choice import reasons_against_layer, situation_of
+from pyjl_autoimage.environment import JULIA_SOURCES
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.image import Layer, OwnCode, cache_header
 from pyjl_autoimage.layer import Parts
@@ -217,6 +218,27 @@ def test_the_packages_of_a_layer_are_julia_packages(tmp_path):
     assert set(statements["deps"]) == {"Example", "model_1a2b", "code_3c"}
     assert 'include("/p/model.jl")' in (tmp_path / "packages/model_1a2b/src/model_1a2b.jl").read_text()
     assert (tmp_path / "packages/code_3c/src/text.jl").read_text() == "f() = 1"
+
+
+def test_code_is_compiled_at_the_version_of_the_syntax_that_it_was_evaluated_at(tmp_path):
+    own = {"model_1a2b": Code("/p/model.jl", syntax="1.14.0"), "code_3c": Code("/p/a.py", "f() = 1")}
+    made = parts(code=own)
+    layer.write_packages(str(tmp_path), made)
+    manifest = load_toml(str(tmp_path / "Manifest.toml"))["deps"]
+    projects = {name: load_toml(str(Path(entry["path"], "Project.toml"))) for name, (entry,) in manifest.items()}
+    for said in (manifest["model_1a2b"][0], projects["model_1a2b"]):
+        assert said["syntax"] == {"julia_version": "1.14.0"}
+    assert not any("syntax" in said for said in (manifest["code_3c"][0], projects["code_3c"]))
+    newer = replace(own["model_1a2b"], syntax="1.15.0")
+    assert made.contents != replace(made, code={**own, "model_1a2b": newer}).contents
+
+
+def test_what_is_ours_is_parsed_alike_by_every_julia(tmp_path):
+    """Julia 1.14 parses a package at the oldest version that it says it is compatible with."""
+    layer.write_packages(str(tmp_path), parts())
+    recorder = Path(JULIA_SOURCES, "AutoimageRecorder")
+    for directory in (recorder, tmp_path / "packages" / "AutoimageStatements_1a"):
+        assert load_toml(str(directory / "Project.toml"))["compat"] == {"julia": "1.10"}
 
 
 def test_the_same_parts_have_the_same_digest_whatever_their_order(tmp_path):

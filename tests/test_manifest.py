@@ -54,6 +54,31 @@ def test_the_first_format(tmp_path):
     assert read.packages[EXAMPLE_UUID].deps == ("ade2ca70-3891-5945-98fb-dc099432e06a",)
 
 
+def test_what_newer_julias_write_besides_is_read(tmp_path):
+    """Registries (format 2.1, Julia 1.13), and the version of the syntax (1.14; 1.13 is what none is taken for)."""
+    uuids = [EXAMPLE_UUID, *(f"{EXAMPLE_UUID[:-1]}{digit}" for digit in "bcdef")]
+    said = ["1.14.0-DEV", "1.15", "1.13.0", "1.0.0", "2", None]
+    entries = [
+        f"""
+        [[deps.Example]]
+        git-tree-sha1 = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
+        registries = "General"
+        uuid = "{uuid}"
+        version = "0.5.3"
+        {f'syntax.julia_version = "{version}"' if version else ""}
+        """
+        for uuid, version in zip(uuids, said, strict=True)
+    ]
+    general = (
+        '[registries.General]\nurl = "https://example.org/G.git"\nuuid = "23338594-aafe-5451-b93e-139f81909106"\n'
+    )
+    head = 'julia_version = "1.14.0"\nmanifest_format = "2.1"\n'
+    read = load_manifest(write(tmp_path / "Manifest.toml", f"{head}{''.join(entries)}\n{general}"))
+    assert read.julia_version == "1.14.0"
+    assert [read.packages[uuid].syntax for uuid in uuids] == ["1.14", "1.15", None, None, "2.0", None]
+    assert {(package.name, package.version) for package in read.packages.values()} == {("Example", "0.5.3")}
+
+
 def test_a_name_with_two_uuids(tmp_path):
     path = write(
         tmp_path / "Manifest.toml",

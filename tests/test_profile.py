@@ -205,7 +205,7 @@ def whole() -> Profile:
         {statement(1): profile.Statement(2, 5.0, 1.5, {"a.py"}, True)},
         {DATAFRAMES: profile.LoadedPackage("DataFrames", 1, 5.0)},
         {"a.py": profile.Program(1, 5.0, {DATAFRAMES: 5.0}, ["c"], 5.0, [1.0])},
-        {"c": profile.Code("c.jl", None, ["CSV"], ["c.jl"], {"CSV": "u"}, 5.0)},
+        {"c": profile.Code("c.jl", None, ["CSV"], ["c.jl"], {"CSV": "u"}, 5.0, "1.14.0")},
         {"host-1-1": profile.Run("a.py", 5.0, ready=1.0, compiled=2.0, ended=True)},
         {"host-1-1": [10, 20]},
         {"optimize": "3"},
@@ -235,6 +235,17 @@ def test_any_json_is_a_profile_or_an_empty_one(key, value):
 
 def test_a_profile_of_another_version_is_an_empty_one():
     assert Profile.from_json(whole().to_json() | {"schema": profile.SCHEMA + 1}) == Profile()
+
+
+@pytest.mark.parametrize(("noted", "known"), [({}, ""), ({"syntax": "1.14.0"}, "1.14.0"), ({"syntax": 1.14}, "")])
+def test_the_syntax_that_own_code_was_parsed_at(store, noted, known):
+    facts = {"name": "c", "path": "/c.jl", "text": None, "using": [], "files": ["/c.jl"], "deps": {}, **noted}
+    record(store, dead(), "", f"code {json.dumps(facts)}\n")
+    read = profile.merge(store, ENVIRONMENT)
+    assert read.code["c"].syntax == known
+    written = read.to_json()
+    del written["code"]["c"]["syntax"]  # as it was written before it was noted
+    assert Profile.from_json(written).code["c"].path == "/c.jl"
 
 
 def test_packages_of_ours_are_not_what_a_program_loads(store):

@@ -13,7 +13,7 @@ from pyjl_autoimage.environment import JuliaFacts
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.image import Situation
 from pyjl_autoimage.manifest import load_manifest, load_toml
-from pyjl_autoimage.profile import LoadedPackage, Profile
+from pyjl_autoimage.profile import Code, LoadedPackage, Profile
 from pyjl_autoimage.settings import Settings
 
 from standin import slug
@@ -150,6 +150,20 @@ def test_the_generated_project(situation, tmp_path):
         assert after.extensions == before.extensions
     recorder = written.packages[recipe.RECORDER_UUID]
     assert os.path.isfile(os.path.join(recorder.path, "src", "AutoimageRecorder.jl"))
+
+
+def test_every_package_is_parsed_at_the_version_of_the_syntax_that_the_manifest_says(situation, tmp_path):
+    tables = situation.manifest.by_name("Tables")[0].uuid
+    packages = {**situation.manifest.packages, tables: replace(situation.manifest.packages[tables], syntax="1.14")}
+    newer = replace(situation, manifest=replace(situation.manifest, packages=packages))
+    profile = loaded(newer, "Tables")
+    profile.code = {"model_1a": Code("/p/model.jl", syntax="1.14.0"), "old_1a": Code("/p/old.jl")}
+    chosen = recipe.choose(newer, profile, BAKE, code=profile.code)
+    recipe.write_project(str(tmp_path / "generated"), chosen, newer)
+    said = load_toml(str(tmp_path / "generated" / "Manifest.toml"))["deps"]
+    with_it = {name: entry["syntax"] for name, (entry,) in said.items() if "syntax" in entry}
+    assert with_it == {"Tables": {"julia_version": "1.14"}, "model_1a": {"julia_version": "1.14.0"}}
+    assert chosen.expected[tables].syntax == "1.14"
 
 
 def write_report(tmp_path, *lines):

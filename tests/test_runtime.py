@@ -247,9 +247,9 @@ def test_julia_is_asked_again_when_its_files_have_changed_and_not_when_they_were
     assert world.times_started() - started == asked
 
 
-def remembered(world):
+def remembered(world, **image):
     """An image in use, from a cached answer."""
-    image = world.publish()
+    image = world.publish(**image)
     age(world.root)
     assert start_in(world)["sysimage"] == image.path
     assert len(os.listdir(world.store.launches)) == 1
@@ -346,23 +346,32 @@ def test_a_newer_image_is_noticed(world):
     assert start_in(world)["sysimage"] == newer.path
 
 
+@pytest.mark.parametrize("heap", [b"", b"the heap"])
 @pytest.mark.parametrize("what", ["truncated", "vanished"])
-def test_an_image_that_was_damaged_is_noticed_and_an_older_one_used(world, what):
+def test_an_image_that_was_damaged_is_noticed_and_an_older_one_used(world, what, heap):
     older = world.publish(b"older", built_at=1.0)
-    image = remembered(world)
-    os.truncate(image.path, 3) if what == "truncated" else os.unlink(image.path)
+    image = remembered(world, heap=heap)
+    path = [*image.files][-1]
+    os.truncate(path, 3) if what == "truncated" else os.unlink(path)
     assert start_in(world)["sysimage"] == older.path
 
 
+@pytest.mark.parametrize("heap", [b"", b"the heap"])
 @pytest.mark.parametrize(
-    ("late", "why"), [("os.truncate(path, 3)", "it has changed"), ("os.unlink(path)", "it is gone")]
+    ("late", "why"),
+    [
+        ("os.truncate(path, 3)", "it has changed"),
+        ("os.unlink(path)", "it is gone"),
+        ("os.chmod(path, 0o666)", "{path} can be written by other users"),
+    ],
 )
-def test_what_happens_to_an_image_after_it_was_chosen_is_seen(world, late, why):
-    """Between the plan and the hand-over."""
-    remembered(world)
+def test_what_happens_to_an_image_after_it_was_chosen_is_seen(world, late, why, heap):
+    """Between the plan and the hand-over; to the last of its files, where Julia wrote it as two."""
+    path = [*remembered(world, heap=heap).files][-1]
+    why = why.format(path=os.path.realpath(path))
     code = (
         "import os, pyjl_autoimage.runtime as r\nplan = r._plan\n"
-        f"def late(*given):\n    made = plan(*given); path = made.image_path; {late}; return made\nr._plan = late\n"
+        f"def late(*given):\n    made = plan(*given); path = {path!r}; {late}; return made\nr._plan = late\n"
     )
     told = start_in(world, code=code)
     assert told["sysimage"] is None and not told["on_image"]

@@ -75,6 +75,34 @@ def test_a_truncated_image_is_seen(world):
     assert world.store.damage(image) == ["its file has 4 bytes, 10 when it was published"]
 
 
+def test_an_image_in_two_files_is_one(world):
+    """As Julia 1.14 can write it: the library, and the heap beside it."""
+    image = world.publish(b"library", heap=b"the heap")
+    library, heap = map(Path, image.files)
+    assert (library, heap) == (Path(image.path), Path(image.path).with_suffix(".ji"))
+    assert image.files == {str(library): 7, str(heap): 8} and image.bytes == 15
+    assert list(world.store.all_images()) == [image]
+    assert world.store.damage(image, thorough=True) == []
+    content = heap.read_bytes()
+    heap.write_bytes(content[::-1])
+    assert world.store.damage(image) == [] and "checksum" in world.store.damage(image, thorough=True)[0]
+    os.truncate(heap, 3)
+    assert world.store.damage(image) == [f"its file {heap.name} has 3 bytes, 8 when it was published"]
+    heap.unlink()
+    assert world.store.damage(image) == [f"its file {heap.name} cannot be read: No such file or directory"]
+    heap.write_bytes(content)
+    heap.chmod(0o666)
+    assert world.store.distrust(*image.files) == f"{heap} can be written by other users"
+    assert world.store.remove_image(image.id) > 15
+    assert os.listdir(world.store.images) == []
+
+
+def test_what_lies_beside_an_image_of_one_file_is_none_of_it(world):
+    image = world.publish()
+    Path(image.path).with_suffix(".ji").write_bytes(b"something")
+    assert list(image.files) == [image.path] and world.store.damage(image, thorough=True) == []
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file"
     write_atomically(str(path), b"old")

@@ -23,7 +23,7 @@ from . import choice, clean, history, jobs, layering, linking, profile, recipe, 
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
-from .image import Image, OwnCode
+from .image import Image, OwnCode, heap_of
 from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
@@ -353,16 +353,19 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     _keep_only_caches(depot)
 
     work.enter("publish")
-    sha256 = file_sha256(library)
+    files = [library, *filter(os.path.exists, [heap_of(library)])]
+    sizes = [os.path.getsize(path) for path in files]
+    sha256 = file_sha256(*files)
     image = Image(
         id=sha256[:16],
         path=work.store.image_library(sha256[:16]),
-        bytes=os.path.getsize(library),
+        bytes=sum(sizes),
         sha256=sha256,
         built_at=round(time.time(), 3),
         code=tuple(replace(own[name], uuid=module_uuid(name)) for name in chosen.code),
         statements=len(statements) - len(unresolved),
         build_seconds=round(time.time() - began, 1),
+        heap_bytes=sum(sizes[1:]),
         **situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
     work.store.publish(os.path.dirname(library), image)

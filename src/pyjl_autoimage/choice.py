@@ -111,7 +111,7 @@ def _choose(
     _witness_situation(situation, witnesses)
     image = _newest_valid(images, store, situation, trusted, witnesses)
     if image is not None:
-        plan.image, plan.image_path, plan.image_bytes = image.id, image.path, image.bytes
+        plan.image, plan.image_path, plan.image_files = image.id, image.path, image.files
         plan.trusted = _is_below(image.path, trusted)
         plan.code = [(code.name, code.uuid, dict(code.files), False) for code in image.code]
     for layer in layers:
@@ -145,7 +145,7 @@ def _newest_valid(
     suspicious = any(store.condemned(image.id) for image in images)
     for image in images:
         if witnesses is not None:
-            witnesses.files.append(image.path)
+            witnesses.files += image.files
             _witness_packages(image.packages, situation, witnesses)
         if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
             return image
@@ -198,7 +198,7 @@ def reasons_against(
         thorough: compare its checksum, too (a second for a few hundred megabytes).
     """
     condemned = store.condemned(image.id)
-    distrusted = None if _is_below(image.path, trusted) else store.distrust(image.path)
+    distrusted = None if _is_below(image.path, trusted) else store.distrust(*image.files)
     reasons = [f"condemned: {condemned}"] if condemned else []
     reasons += [f"not trusted: {distrusted}"] if distrusted else []
     return [*reasons, *store.damage(image, thorough=thorough), *mismatches(image, situation)]

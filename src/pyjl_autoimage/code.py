@@ -196,8 +196,9 @@ def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence
     facts = [fact.partition("=")[::2] for fact in str(evaluator.facts()).split("\0") if fact]
     files = {**fingerprints(value for kind, value in facts if kind == "file"), **before}
     deps = dict(value.rpartition("=")[::2] for kind, value in facts if kind == "package")
+    syntax = next((value for kind, value in facts if kind == "syntax"), "")
     noted = {"name": name, "path": path, "text": text, "using": list(using), "files": [*files], "deps": deps}
-    _note(noted)
+    _note({**noted, "syntax": syntax})
     return files, module
 
 

@@ -310,7 +310,7 @@ def _images(store: Store, situation: Situation | None) -> Iterator[Check]:
         if condemned:
             yield Check(what, False, f"condemned: {condemned}", f"its content is intact: `restore {image.id}`")
             continue
-        distrusted = store.distrust(image.path)
+        distrusted = store.distrust(*image.files)
         if distrusted:
             yield Check(what, False, f"not trusted: {distrusted}", "not used; make it yours alone to write")
             continue

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
@@ -27,6 +27,7 @@ from . import choice, profile, programs, settings
 from .attribution import owner
 from .environment import JULIA_SOURCES, locate
 from .errors import AutoimageError, WorkloadError
+from .layer import statements_of
 from .manifest import Manifest, Package, load_manifest, load_toml, manifest_file, project_file
 from .options import user_options
 from .profile import Profile
@@ -130,6 +131,8 @@ class Timeline:
     layer: str | None = None
     asked_anew: bool = False
     """Whether what to start on was found out anew, because something had changed since it was remembered."""
+    beyond_layer: int = 0
+    """How many of its statements the layer was given, and could not hold."""
     status: int = 0
     """How the program ended."""
     output: str = ""
@@ -254,7 +257,9 @@ def explain(
         if timeline.asked_anew and timeline.total < AGAIN:
             tell("running it once more, now that it is remembered what to start on")
             timeline = _measure(way, program, timed, packages)
-        timelines.append(timeline)
+        used = next((one for one in store.all_layers() if one.id == timeline.layer), None)
+        beyond = _beyond(timeline, statements_of(used)) if used else 0
+        timelines.append(replace(timeline, beyond_layer=beyond))
     found = Explanation(name[:200], facts.version, round(time.time(), 3), tuple(timelines))
     try:
         store.ensure(store.environment(environment.id))
@@ -613,6 +618,17 @@ def _phases(
         compiled = _compiled_by(clock, end) - _compiled_by(clock, start)
         phases.append(Phase(kind, start, end, min(compiled, end - start)))
     return phases
+
+
+def _beyond(timeline: Timeline, given: Collection[str]) -> int:
+    """How many statements were compiled although the layer had been given them.
+
+    A layer is loaded when all is that it is about, so what was compiled before the last package was there does not
+    tell. Nor does anything where most is compiled again: Julia has found the layer's cache stale.
+    """
+    loaded = max((package.end for package in timeline.packages), default=timeline.ready)
+    again = sum(one.end > loaded and one.statement in given for one in timeline.statements)
+    return again if again <= len(given) / 2 else 0
 
 
 def _compiled(moment: float, line: str, seconds: float | None = None) -> Compiled:

@@ -48,6 +48,11 @@ def advice(explanation: Explanation) -> list[str]:
                 "the next one remembers it."
             )
         lines += [] if alike else [f"{name}: {said}" for said in endings[name]]
+        if timeline.beyond_layer:
+            lines.append(
+                f"{name}: {count_text(timeline.beyond_layer, 'method')} of those compiled cannot be held by a layer, "
+                "which was given them (Julia issue 58465); an image holds them."
+            )
         if timeline.way == "image" and not timeline.image and timeline.ready:
             lines.append("There is no valid image for this program: `pyjl-autoimage build` makes one.")
     return lines

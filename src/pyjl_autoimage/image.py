@@ -37,12 +37,16 @@ __all__ = [
     "baked_package",
     "cache_header",
     "checked",
+    "heap_of",
     "mismatches",
     "preferences_digest",
     "to_json",
 ]
 
 SCHEMA = 2
+
+LATER = {"heap_bytes", "syntax"}
+"""Fields that were added since; without them what they default to holds."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class BakedPackage:
     preferences: str = ""
     """Digest of the package's preferences; empty when it has none."""
     in_julia: bool = False
+    syntax: str | None = None
+    """The version of Julia's syntax that it was parsed at (see `pyjl_autoimage.manifest.Package`)."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +120,23 @@ class Image(Requirements):
     path: str
     """Of the shared library."""
     bytes: int
+    """Of all its files."""
     sha256: str
+    """Of all its files, one after the other."""
     built_at: float
     """Seconds since the epoch."""
     code: tuple[OwnCode, ...] = ()
     statements: int = 0
     """How many precompile statements it holds."""
     build_seconds: float = 0.0
+    heap_bytes: int = 0
+    """Of the file beside the library that holds Julia's heap (see `heap_of`); 0: the library holds it."""
+
+    @property
+    def files(self) -> dict[str, int]:
+        """path -> bytes of all that it consists of, the library first."""
+        library = {self.path: self.bytes - self.heap_bytes}
+        return library | ({heap_of(self.path): self.heap_bytes} if self.heap_bytes else {})
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; the path is the store's business."""
@@ -182,6 +198,11 @@ class Layer(Requirements):
         return cls(path=path, **checked(cls, text))
 
 
+def heap_of(library: str) -> str:
+    """Where Julia 1.14 and later look for the heap of an image that does not hold it (julia pull request 61649)."""
+    return f"{os.path.splitext(library)[0]}.ji"
+
+
 def to_json(built: Requirements) -> dict[str, Any]:
     """An image or a layer as plain data, but for its path."""
     data = asdict(built)
@@ -198,9 +219,8 @@ def checked(kind: type[Requirements], text: str) -> dict[str, Any]:
     data = json.loads(text)
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise ValueError("not of this schema")
-    names = set(kind.__dataclass_fields__) - {"path"}
     lists = isinstance(data.get("packages"), list) and isinstance(data.get("code"), list)
-    if set(data) != names or not lists:
+    if not _has_fields(data, set(kind.__dataclass_fields__) - {"path"}) or not lists:
         raise ValueError("not the facts of an image or a layer")
     packages = tuple(_read_package(package) for package in data.pop("packages"))
     code = tuple(_read_code(code) for code in data.pop("code"))
@@ -218,8 +238,13 @@ def checked(kind: type[Requirements], text: str) -> dict[str, Any]:
     return {**data, "packages": packages, "code": code}
 
 
+def _has_fields(data: Mapping[str, Any], names: set[str]) -> bool:
+    return names - LATER <= set(data) <= names
+
+
 _TYPES: dict[str, Any] = {
     "bytes": int,
+    "heap_bytes": int,
     "word_size": int,
     "statements": int,
     "built_at": (int, float),
@@ -239,7 +264,7 @@ def _read_code(data: Any) -> OwnCode:
 
 
 def _read_package(data: Any) -> BakedPackage:
-    if not isinstance(data, dict) or set(data) != set(BakedPackage.__dataclass_fields__):
+    if not isinstance(data, dict) or not _has_fields(data, set(BakedPackage.__dataclass_fields__)):
         raise ValueError("not a package of an image")
     for name, value in data.items():
         optional = name not in ("name", "uuid", "preferences", "in_julia")
@@ -344,6 +369,7 @@ def baked_package(
         source=source_directory(package, depots),
         preferences=preferences_digest(package_preferences),
         in_julia=package.in_julia,
+        syntax=package.syntax,
     )
 
 
@@ -434,6 +460,9 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
     elif baked.in_julia:
         if baked.digest is not None and baked.digest != _jll_digest(current, now.facts.stdlib):
             yield f"{name}, which comes with Julia, has another source in {now.facts.stdlib} now"
+    elif baked.syntax != current.syntax:
+        before, after = (syntax or "1.13 and before" for syntax in (baked.syntax, current.syntax))
+        yield f"{name} was parsed as Julia {before} in the image, the manifest says {after} now"
     else:
         source = source_directory(current, now.facts.depots)
         if source is None:

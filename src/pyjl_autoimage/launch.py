@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Witnesses", "question", "quick_home", "recall", "remember"]
 
 # What a kept answer begins with; another one for another form of what follows.
-MAGIC = b"pyjl_autoimage launch 2\0"
+MAGIC = b"pyjl_autoimage launch 3\0"
 
 # A file changed within the clock's grain of the moment we looked may change again unseen. Two seconds is
 # the coarsest grain of file systems in use (FAT).
@@ -50,7 +50,7 @@ class Plan:
         "flags",
         "home",
         "image",
-        "image_bytes",
+        "image_files",
         "image_path",
         "layer",
         "layer_path",
@@ -74,7 +74,7 @@ class Plan:
         bindir: str | None = None,
         image: str | None = None,
         image_path: str | None = None,
-        image_bytes: int = 0,
+        image_files: Mapping[str, int] | None = None,
         trusted: bool = False,
         layer: str | None = None,
         layer_path: str | None = None,
@@ -94,7 +94,7 @@ class Plan:
         self.bindir: str | None = bindir
         self.image: str | None = image
         self.image_path: str | None = image_path
-        self.image_bytes: int = image_bytes
+        self.image_files: dict[str, int] = dict(image_files or {})
         self.trusted: bool = trusted
         self.layer: str | None = layer
         self.layer_path: str | None = layer_path

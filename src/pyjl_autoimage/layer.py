@@ -18,11 +18,12 @@ from typing import Any
 from .code import module_uuid
 from .environment import JULIA_SOURCES
 from .errors import BuildError
+from .image import Layer
 from .manifest import Manifest
 from .profile import Code
 from .recording import julia_string, unescaped
 
-__all__ = ["Parts", "Report", "read_report", "roots_of", "write_code_package", "write_packages"]
+__all__ = ["Parts", "Report", "read_report", "roots_of", "statements_of", "write_code_package", "write_packages"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Parts:
         """A digest that is the same for the same parts."""
         lines = [*sorted(self.statements), *sorted(self.roots.values())]
         for name, code in sorted(self.code.items()):
-            lines += [name, code.path, code.text or "", *sorted(code.deps.values())]
+            lines += [name, code.path, code.text or "", code.syntax, *sorted(code.deps.values())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
@@ -91,7 +92,10 @@ def write_code_package(directory: str, name: str, uuid: str, code: Code) -> dict
             f"Base.include_string(@__MODULE__, read({text}, String), {julia_string(code.path)})",
         ]
     files[f"{name}.jl"] = "\n".join([f"module {name}", *body, "end", ""])
-    return _write_package(directory, name, uuid, code.deps, files)
+    # A package is parsed at the version that the manifest says (`explicit_manifest_entry_load_spec`, base/loading.jl
+    # of Julia 1.14), and Pkg writes there what the project says.
+    syntax = {"syntax": {"julia_version": code.syntax}} if code.syntax else {}
+    return {**_write_package(directory, name, uuid, code.deps, files, syntax), **syntax}
 
 
 def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> dict[str, Any]:
@@ -113,25 +117,42 @@ def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> 
             ]
         ),
     }
-    entry = _write_package(directory, parts.package, parts.uuid(parts.package), used, files)
+    # What it is compatible with says at which version of Julia's syntax it is parsed, too: always the oldest.
+    compat = {"compat": {"julia": "1.10"}}
+    entry = _write_package(directory, parts.package, parts.uuid(parts.package), used, files, compat)
     for name in ("bake.jl", "callers.jl"):
         shutil.copyfile(os.path.join(JULIA_SOURCES, name), os.path.join(directory, "src", name))
     return entry
 
 
 def _write_package(
-    directory: str, name: str, uuid: str, deps: Mapping[str, str], files: Mapping[str, str]
+    directory: str,
+    name: str,
+    uuid: str,
+    deps: Mapping[str, str],
+    files: Mapping[str, str],
+    more: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
     import tomlkit
 
     os.makedirs(os.path.join(directory, "src"))
     facts = {"name": name, "uuid": uuid, "version": "1.0.0"}
     with open(os.path.join(directory, "Project.toml"), "w", encoding="utf-8") as file:
-        tomlkit.dump({**facts, "deps": dict(deps)}, file)
+        tomlkit.dump({**facts, "deps": dict(deps), **more}, file)
     for file_name, text in files.items():
         with open(os.path.join(directory, "src", file_name), "w", encoding="utf-8", newline="") as file:
             file.write(text)
     return {"uuid": facts["uuid"], "version": "1.0.0", "path": directory, "deps": dict(deps)}
+
+
+def statements_of(layer: Layer) -> frozenset[str]:
+    """The statements that a layer was given, those that it cannot hold included."""
+    path = os.path.join(layer.path, "packages", layer.package, "src", "statements.jl")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return frozenset(file.read().splitlines())
+    except OSError:
+        return frozenset()
 
 
 def roots_of(manifest: Manifest, uuids: Iterable[str]) -> dict[str, str]:

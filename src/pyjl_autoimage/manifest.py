@@ -67,6 +67,8 @@ class Package:
     url: str | None = None
     rev: str | None = None
     subdir: str | None = None
+    syntax: str | None = None
+    """The version of Julia's syntax that it is parsed at (1.14 and later); None: that of Julia 1.13 and before."""
     deps_by_name: Mapping[str, str] = field(default_factory=dict)
     """name -> uuid of what it depends on."""
     weakdeps_by_name: Mapping[str, str] = field(default_factory=dict)
@@ -268,10 +270,18 @@ def _package(name: str, item: dict[str, Any], uuids: Mapping[str, Sequence[str]]
         url=text("repo-url"),
         rev=text("repo-rev"),
         subdir=text("repo-subdir"),
+        syntax=_syntax(item.get("syntax")),
         deps_by_name=_uuids_of(item.get("deps"), uuids),
         weakdeps_by_name=_uuids_of(item.get("weakdeps"), uuids),
         extensions=_extensions(item.get("extensions")),
     )
+
+
+def _syntax(table: Any) -> str | None:
+    """Julia 1.14 takes what is older than 1.13, or not said, for 1.13 (`explicit_manifest_entry_load_spec`)."""
+    version = str(table.get("julia_version")) if isinstance(table, dict) else ""
+    major, minor = (*_version_parts(version), 0, 0)[:2]
+    return f"{major}.{minor}" if (major, minor) > (1, 13) else None
 
 
 def _uuids_of(deps: Any, uuids: Mapping[str, Sequence[str]]) -> dict[str, str]:

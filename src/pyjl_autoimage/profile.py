@@ -117,6 +117,8 @@ class Code:
     deps: dict[str, str] = field(default_factory=dict)
     """name -> uuid of the packages that it loads."""
     last: float = 0.0
+    syntax: str = ""
+    """The version of Julia's syntax that it was parsed at (1.14 and later); empty: that of Julia 1.13 and before."""
 
 
 @dataclass
@@ -534,7 +536,7 @@ def _note_code(profile: Profile, run: Run, facts: dict[str, Any], now: float) ->
         files, deps = [str(file) for file in files], {str(key): str(uuid) for key, uuid in deps.items()}
         using = facts.get("using")
         using = [str(package) for package in using] if isinstance(using, list) else []
-        profile.code[name] = Code(path, text, using, files, deps)
+        profile.code[name] = Code(path, text, using, files, deps, syntax=_text(facts.get("syntax")) or "")
     if name in profile.code:
         profile.code[name].last = now
         program = profile.programs.get(run.program)

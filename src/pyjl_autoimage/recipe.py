@@ -191,6 +191,8 @@ def _manifest(recipe: Recipe, situation: Situation) -> dict[str, Any]:
         ):
             if value is not None:
                 entry[key] = value
+        if package.syntax is not None:
+            entry["syntax"] = {"julia_version": package.syntax}
         # As tables of name and uuid, not as lists of names: a name may be ambiguous, or cut away.
         entry["deps"] = dict(package.deps_by_name)
         if package.extensions:

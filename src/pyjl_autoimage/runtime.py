@@ -203,15 +203,15 @@ def _guarded(plan: Plan) -> guard.Guard:
 
 def _take_image(plan: Plan) -> None:
     """Mark the image as used and look at it once more: it may have been removed since it was chosen."""
-    assert plan.image is not None and plan.image_path is not None
+    assert plan.image is not None
     store = Store(plan.home)
     if _judge(store):
         _go_without_image(plan)
         return
     store.mark_use(plan.image)
-    problem = None if plan.trusted else store.distrust(plan.image_path)
+    problem = None if plan.trusted else store.distrust(*plan.image_files)
     try:
-        if os.stat(plan.image_path).st_size != plan.image_bytes:
+        if any(os.stat(path).st_size != size for path, size in plan.image_files.items()):
             problem = "it has changed"
     except OSError:
         problem = "it is gone"

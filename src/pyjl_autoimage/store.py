@@ -306,16 +306,18 @@ class Store:
         return size
 
     def damage(self, image: Any, *, thorough: bool = False) -> list[str]:
-        """What is wrong with an image's file, as far as its size tells, or (`thorough`) its whole content."""
-        try:
-            size = os.stat(image.path).st_size
-        except OSError as error:
-            return [f"its file cannot be read: {error.strerror}"]
-        if size != image.bytes:
-            return [f"its file has {size} bytes, {image.bytes} when it was published"]
+        """What is wrong with an image's files, as far as their sizes tell, or (`thorough`) their whole content."""
+        for path, expected in image.files.items():
+            its_file = "its file" if path == image.path else f"its file {os.path.basename(path)}"
+            try:
+                size = os.stat(path).st_size
+            except OSError as error:
+                return [f"{its_file} cannot be read: {error.strerror}"]
+            if size != expected:
+                return [f"{its_file} has {size} bytes, {expected} when it was published"]
         if thorough:
             try:
-                intact = file_sha256(image.path) == image.sha256
+                intact = file_sha256(*image.files) == image.sha256
             except OSError as error:
                 return [f"its file cannot be read: {error.strerror}"]
             if not intact:
@@ -324,12 +326,15 @@ class Store:
 
     # -- who could have written it ---------------------------------------------------------------------
 
-    def distrust(self, path: str) -> str | None:
-        """Why a file of the store must not be loaded: somebody else can write it, or a directory on its way.
+    def distrust(self, *paths: str) -> str | None:
+        """Why files of the store must not be loaded: somebody else can write one, or a directory on its way.
 
         Loading an image runs its code. Root is trusted; so is a directory with the sticky bit, in which nobody
         can replace what is ours.
         """
+        return next(filter(None, map(self._distrust, paths)), None)
+
+    def _distrust(self, path: str) -> str | None:
         if not hasattr(os, "getuid"):
             return None
         current = os.path.realpath(path)
@@ -383,15 +388,15 @@ class Store:
         """Make a proved image selectable: one rename, after everything is on disk.
 
         Args:
-            staging: directory on the store's file system that holds the library; it becomes the image.
+            staging: directory on the store's file system that holds the image's files; it becomes the image.
             image: its facts.
 
         Raises:
             OSError: it cannot be written; then nothing was published.
         """
-        library = os.path.join(staging, library_name())
-        with open(library, "rb") as file:
-            os.fsync(file.fileno())
+        for path in image.files:
+            with open(os.path.join(staging, os.path.basename(path)), "rb") as file:
+                os.fsync(file.fileno())
         write_json(os.path.join(staging, "image.json"), image.to_json(), durable=True)
         self.ensure(self.images)
         self.restore(image.id)  # it has just been proved
@@ -555,18 +560,19 @@ def tree_size(path: str) -> int:
     return total
 
 
-def file_sha256(path: str) -> str:
-    """SHA-256 of a file's content (hexadecimal).
+def file_sha256(*paths: str) -> str:
+    """SHA-256 of a file's content, or of that of several, one after the other (hexadecimal).
 
     Raises:
-        OSError: it cannot be read.
+        OSError: one cannot be read.
     """
     import hashlib
 
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

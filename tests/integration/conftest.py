@@ -126,13 +126,19 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def prepared() -> Path:
+def julia() -> str:
+    """The Julia that is tested with; alone it is enough for what needs no Python."""
+    exe = shutil.which(os.environ.get("PYTHON_JULIAPKG_EXE") or "julia")
+    if exe is None:
+        pytest.skip("no Julia: put julia on PATH, or name one with PYTHON_JULIAPKG_EXE")
+    return exe
+
+
+@pytest.fixture(scope="session")
+def prepared(julia: str) -> Path:
     """The directory of a Julia project that has PythonCall."""
     given = os.environ.get("PYTHON_JULIAPKG_PROJECT")
     project = Path(given) if given else Path.home() / ".julia" / "environments" / "pyjuliapkg"
-    exe = os.environ.get("PYTHON_JULIAPKG_EXE") or shutil.which("julia")
-    if exe is None or shutil.which(exe) is None:
-        pytest.skip("no Julia: put julia on PATH, or name one with PYTHON_JULIAPKG_EXE")
     path = manifest_file(str(project))
     if path is None or not load_manifest(path).by_name("PythonCall"):
         pytest.skip(f"no prepared Julia project at {project}: name one with PYTHON_JULIAPKG_PROJECT")

@@ -4,7 +4,8 @@ module AutoimageCode
 
 Base.Experimental.@compiler_options compile = min optimize = 0 infer = no
 
-# What the last evaluation included and loaded: items separated by NUL, "file=PATH" and "package=NAME=UUID".
+# What the last evaluation included and loaded, and the version of the syntax that it was parsed at, where there are
+# several: items separated by NUL, "file=PATH", "package=NAME=UUID" and "syntax=VERSION".
 const FACTS = Ref{String}("")
 
 facts() = FACTS[]
@@ -13,9 +14,10 @@ function evaluate(name, path, text, packages)
     key = Base.PkgId(nothing, String(name))
     Base.unreference_module(key) # an earlier version of it: what holds it keeps it
     tracked, known = Base._track_dependencies[], length(Base._require_dependencies)
+    as_written = module_in_main()
     Base._track_dependencies[] = true
     try
-        Core.eval(Base.__toplevel__, Expr(:module, true, Symbol(name), body(String(path), text, String(packages))))
+        Core.eval(Base.__toplevel__, alike(as_written, Symbol(name), body(String(path), text, String(packages))))
         return Base.loaded_modules[key]
     catch
         Base.unreference_module(key)
@@ -23,9 +25,20 @@ function evaluate(name, path, text, packages)
     finally
         Base._track_dependencies[] = tracked
         noted = splice!(Base._require_dependencies, known+1:length(Base._require_dependencies))
-        FACTS[] = join((fact for fact in map(describe, noted, Iterators.repeated(Symbol(name))) if !isempty(fact)), '\0')
+        FACTS[] = syntax(as_written)
+        for entry in noted # a plain loop: anything cleverer would have to be compiled
+            FACTS[] = string(FACTS[], "\0", describe(entry, Symbol(name)))
+        end
     end
 end
+
+# What Julia makes of a module in a file that Main includes. From 1.14 on it may begin with a version of Julia's syntax, at
+# which the module parses what it includes in turn (`jl_eval_module_expr` in src/toplevel.c).
+module_in_main() = Base.include_string(identity, Main, ":(module M end)", "string")
+
+alike(as_written, name, body) = Expr(:module, as_written.args[1:end-2]..., name, body)
+
+syntax(as_written) = as_written.args[1] isa VersionNumber ? string("syntax=", as_written.args[1]) : ""
 
 function body(path, text, packages)
     block = Expr(:block, LineNumberNode(1, Symbol(path)))

@@ -25,7 +25,26 @@ function precompiled(id)
     return result isa Tuple ? result[1] : result
 end
 
-# -- what a program's own code does at its top level ---------------------------------------------------------------
+# -- the program's own code, as Julia parses it --------------------------------------------------------------------
+
+# Whether a module has a version of Julia's syntax, at which it parses what it includes (1.14 and later; see `code.jl`).
+const VERSIONED = hasmethod(Meta.parseall, Tuple{String}, (:mod,))
+
+# A module that parses as the package does, at the version that its project names.
+function alike(project)
+    syntax = VERSIONED ? get(Base.parsed_toml(project), "syntax", nothing) : nothing
+    syntax === nothing && return Module()
+    return Core.eval(Module(), Expr(:module, VersionNumber(syntax["julia_version"]), true, :Alike, Expr(:block)))
+end
+
+expressions(path, within) =
+    Meta.parseall(read(path, String); filename = path, (VERSIONED ? (; mod = within) : (;))...)
+
+# Of a `module` expression, which begins with the version of the syntax where that is 1.14 or later.
+module_name(ex) = ex.args[end-1]::Symbol
+module_body(ex) = ex.args[end]
+
+# -- what it does at its top level ---------------------------------------------------------------------------------
 
 # A package runs its top level once, when it is precompiled. So code whose top level is there for its effects must be
 # evaluated in each process. The text of the first such expression, or nothing.
@@ -35,7 +54,7 @@ function effect(ex)
     if head in (:toplevel, :block, :if, :elseif, :let, :for, :while, :try, :&&, :||)
         return first_effect(head in (:let, :for, :while, :if, :elseif) ? args[2:end] : args)
     elseif head === :module
-        return effect(args[3])
+        return effect(module_body(ex))
     elseif head === :call
         return args[1] in (:include, :include_dependency, :(Base.include), :(Base.include_dependency)) ? nothing : ex
     elseif head === :(=)
@@ -56,10 +75,9 @@ function first_effect(args)
 end
 const EFFECTFUL = ("@info", "@warn", "@error", "@debug", "@show", "@time", "@async", "@spawn", "@threads", "@everywhere", "@printf")
 
-function first_effect_in(path)
-    parsed = Meta.parseall(read(path, String); filename = path)
+function first_effect_in(path, within = Module())
     at = LineNumberNode(1, Symbol(path))
-    for ex in parsed.args
+    for ex in expressions(path, within).args
         ex isa LineNumberNode && (at = ex; continue)
         found = effect(ex)
         found === nothing || return string(path, ':', at.line, ": ", found)
@@ -74,7 +92,7 @@ function reason_against_image(root, files)
     isdefined(root, :__init__) && return "it has an __init__, which every start on the image would run"
     any(path -> occursin(r"@eval\b|\beval\(", read(path, String)), files) &&
         return "what it defines by eval cannot be told"
-    for path in files, (within, name) in defined(root, Meta.parseall(read(path, String); filename = path))
+    for path in files, (within, name) in defined(root, expressions(path, root))
         found = try
             Core.eval(within, name)
         catch
@@ -104,8 +122,8 @@ function defined(within, ex, found = Tuple{Module,Any}[])
     ex isa Expr || return found
     head, args = ex.head, ex.args
     if head === :module
-        inner = args[2]::Symbol
-        isdefined(within, inner) && defined(getfield(within, inner), args[3], found)
+        inner = module_name(ex)
+        isdefined(within, inner) && defined(getfield(within, inner), module_body(ex), found)
     elseif head in (:function, :(=))
         name = function_name(args[1])
         name === nothing || push!(found, (within, name))
@@ -127,14 +145,15 @@ end
 
 # -- the journey ---------------------------------------------------------------------------------------------------
 
-function code(io, id)
+function code(io, id, project)
     try
         cache = precompiled(id)
         files = [entry isa Tuple ? entry[1] : entry for entry in Base.cache_dependencies(cache)[2]]
         generated = joinpath("src", string(id.name, ".jl"))
         sources = filter(path -> endswith(path, ".jl") && !endswith(path, generated), files)
+        within = alike(project)
         for path in sources
-            found = first_effect_in(path)
+            found = first_effect_in(path, within)
             found === nothing || return (line(io, "failed", id.name, "at its top level it does more than define: $found"); false)
         end
         against = Base.invokelatest(reason_against_image, load_cached(id), sources) # which sees what is loaded now
@@ -149,10 +168,10 @@ end
 function main(layer, report, statements, modules...)
     push!(LOAD_PATH, layer)
     open(report, "w") do io
-        usable = [id for id in map(parse_id, modules) if code(io, id)]
+        place(id) = joinpath(layer, "packages", id.name)
+        usable = [id for id in map(parse_id, modules) if code(io, id, joinpath(place(id), "Project.toml"))]
         id = parse_id(statements)
-        source = joinpath(layer, "packages", id.name, "src")
-        open(joinpath(source, "code.jl"), "w") do file
+        open(joinpath(place(id), "src", "code.jl"), "w") do file
             for used in usable # the statements are about these, whatever else of that name an image has
                 println(file, "import ", used.name, "\nCore.eval(Staging, :(const ", used.name, " = \$", used.name, "))")
             end
