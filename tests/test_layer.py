@@ -7,10 +7,11 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pyjl_autoimage import code, layer
+from pyjl_autoimage import code, layer, runtime
 from pyjl_autoimage.choice import reasons_against_layer, situation_of
 from pyjl_autoimage.environment import JULIA_SOURCES
 from pyjl_autoimage.errors import BuildError
@@ -270,6 +271,21 @@ def test_namesakes_have_names_of_their_own_that_julia_can_spell(tmp_path):
     assert len(set(names)) == 4
     assert all(name.isascii() and name.isidentifier() for name in names)
     assert names[0].startswith("model_")
+
+
+@pytest.mark.parametrize("syntax", ["1.14.0", ""])
+def test_what_an_evaluation_used_is_noted(tmp_path, monkeypatch, syntax):
+    path = tmp_path / "a.jl"
+    path.write_text("using Example")
+    said = (f"syntax={syntax}" if syntax else "", f"package=Example={EXAMPLE_UUID}", "", f"file={path}")
+    evaluator = SimpleNamespace(evaluate=lambda *given: "a module", facts=lambda: "\0".join(said))
+    noted: list[str] = []
+    monkeypatch.setattr(runtime.session, "evaluator", evaluator)
+    monkeypatch.setattr(runtime.session, "recording", SimpleNamespace(note=noted.append))
+    files, module = code._evaluate(None, "a_1", str(path), None, ())
+    assert module == "a module" and files == code.fingerprints([str(path)])
+    facts = json.loads(noted[0].removeprefix("code "))
+    assert (facts["syntax"], facts["deps"], facts["files"]) == (syntax, {"Example": EXAMPLE_UUID}, [str(path)])
 
 
 def test_a_file_that_changed_is_seen_whatever_its_times_say(tmp_path):
