@@ -197,8 +197,9 @@ def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence
     files = {**fingerprints(value for kind, value in facts if kind == "file"), **before}
     deps = dict(value.rpartition("=")[::2] for kind, value in facts if kind == "package")
     syntax = next((value for kind, value in facts if kind == "syntax"), "")
-    noted = {"name": name, "path": path, "text": text, "using": list(using), "files": [*files], "deps": deps}
-    _note({**noted, "syntax": syntax})
+    if ("unknown", "") not in map(tuple, facts):  # otherwise nobody could tell later whether it has changed
+        noted = {"name": name, "path": path, "text": text, "using": list(using), "files": [*files], "deps": deps}
+        _note({**noted, "syntax": syntax})
     return files, module
 
 

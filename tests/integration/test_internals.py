@@ -56,3 +56,16 @@ def test_what_came_with_an_image_is_told_from_what_is_new(place: Place) -> None:
         println(knows_images(), ' ', in_image(first(methods(sum))), ' ', in_image(method))
         """
     assert julia(place, code) == ["true true false"]
+
+
+def test_own_code_is_evaluated_where_julia_does_not_tell_what_it_is_made_of(place: Place) -> None:
+    (place.root / "own.jl").write_text("module Inner; g() = 20; end\nf() = Inner.g() + 1\n")
+    code = f"""
+        code = replace(read("{JULIA_SOURCES}/code.jl", String), ":binunpack)" => ":no_such_thing)")
+        Base.include_string(Main, code)
+        first = AutoimageCode.evaluate("own", "{place.root}/own.jl", nothing, "")
+        println(Base.invokelatest(() -> first.f()), ' ', AutoimageCode.facts(), ' ', isdefined(Main, :own))
+        text = AutoimageCode.evaluate("text", "text.py", "using Dates; f() = Dates.value(Day(3))", "Dates")
+        println(Base.invokelatest(() -> text.f()))
+        """
+    assert julia(place, code) == ["21 unknown= false", "3"]

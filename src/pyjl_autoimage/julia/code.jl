@@ -5,12 +5,19 @@ module AutoimageCode
 Base.Experimental.@compiler_options compile = min optimize = 0 infer = no
 
 # What the last evaluation included and loaded, and the version of the syntax that it was parsed at, where there are
-# several: items separated by NUL, "file=PATH", "package=NAME=UUID" and "syntax=VERSION".
+# several: items separated by NUL, "file=PATH", "package=NAME=UUID" and "syntax=VERSION"; "unknown=" where this Julia
+# does not tell.
 const FACTS = Ref{String}("")
 
 facts() = FACTS[]
 
+const TELLS = (:unreference_module, :__toplevel__, :_track_dependencies, :_require_dependencies, :binunpack)
+
 function evaluate(name, path, text, packages)
+    if !all(internal -> isdefined(Base, internal), TELLS)
+        FACTS[] = "unknown="
+        return Core.eval(Module(), Expr(:module, true, Symbol(name), body(String(path), text, String(packages))))
+    end
     key = Base.PkgId(nothing, String(name))
     Base.unreference_module(key) # an earlier version of it: what holds it keeps it
     tracked, known = Base._track_dependencies[], length(Base._require_dependencies)
