@@ -40,13 +40,13 @@ KINDS = {
     "import: pyjl_autoimage": ("import", "ours", "image"),
     "tables: juliacall": ("tables", "plain", None),
     "tables: juliacall, all set by hand": ("tables", "plain", "hand"),
-    "tables: layer": ("tables", "ours", "layer"),
+    "tables: layer": ("tables", "ours", "layer-tables"),
     "tables: image": ("tables", "ours", "image"),
     "tables as a file: juliacall": ("tables-file", "plain", None),
-    "tables as a file: layer": ("tables-file", "ours", "layer"),
+    "tables as a file: layer": ("tables-file", "ours", "layer-tables as a file"),
     "tables as a file: image": ("tables-file", "ours", "image"),
     "model: juliacall": ("model", "plain", None),
-    "model: layer": ("model", "ours", "layer"),
+    "model: layer": ("model", "ours", "layer-model"),
     "model: image, model in Main": ("model", "main", "image"),
     "model: image": ("model", "ours", "image"),
 }
@@ -73,10 +73,13 @@ def main() -> int:
 
 def measure(options: argparse.Namespace) -> dict:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
-    stores = {
-        name: {**os.environ, "PYJL_AUTOIMAGE_HOME": str(Path(options.place, name))} for name in ("layer", "image")
+    # A layer is of one program, and all of these are of one script: each has a store of its own.
+    names = ("image", *(f"layer-{program}" for program in OURS))
+    stores = {name: {**os.environ, "PYJL_AUTOIMAGE_HOME": str(Path(options.place, name))} for name in names}
+    builds = {
+        "layer": [build_layer(program, stores[f"layer-{program}"]) for program in OURS],
+        "image": build_images(stores["image"], options.generations),
     }
-    builds = {"layer": build_layer(stores["layer"]), "image": build_images(stores["image"], options.generations)}
     status = command(["status", "--json"], stores["image"])
     environs = {None: dict(os.environ), "hand": by_hand(status), **stores}
     for kind in KINDS:
@@ -144,10 +147,9 @@ def bars(medians: dict, floor: dict) -> dict:
     }
 
 
-def build_layer(environ: dict[str, str]) -> dict:
+def build_layer(program: str, environ: dict[str, str]) -> dict:
     if not there("layers/*/layer.json", environ):
-        for kind in OURS:
-            run(f"{kind}: layer", {"layer": environ})
+        run(f"{program}: layer", {f"layer-{program}": environ})
         command(["build", "--quick", "--json"], environ)
     return {"seconds": there("layers/*/layer.json", environ)[-1]["build_seconds"]}
 
