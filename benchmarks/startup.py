@@ -77,7 +77,7 @@ def measure(options: argparse.Namespace) -> dict:
     names = ("image", *(f"layer-{program}" for program in OURS))
     stores = {name: {**os.environ, "PYJL_AUTOIMAGE_HOME": str(Path(options.place, name))} for name in names}
     builds = {
-        "layer": [build_layer(program, stores[f"layer-{program}"]) for program in OURS],
+        "layer": {program: build_layer(program, stores[f"layer-{program}"]) for program in OURS},
         "image": build_images(stores["image"], options.generations),
     }
     status = command(["status", "--json"], stores["image"])

@@ -13,6 +13,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ NAMES = {
     "import: pyjl_autoimage": "*import*, this package",
     "tables: juliacall": "*tables*, plain juliacall",
     "tables: juliacall, all set by hand": "*tables*, all set by hand",
+    "tables: layer": "*tables*, layer",
     "tables: image": "*tables*, image",
+    "tables as a file: juliacall": "*tables* as a file, plain juliacall",
+    "tables as a file: layer": "*tables* as a file, layer",
+    "tables as a file: image": "*tables* as a file, image",
     "model: juliacall": "*model*, plain juliacall",
     "model: layer": "*model*, layer",
     "model: image, model in Main": "*model*, image, its code in `Main`",
@@ -109,26 +114,32 @@ def front() -> str:
         )
         for phase, label in phases.items()
     ]
-    built = result["builds"]["layer"]["seconds"], result["builds"]["image"][-1]["seconds"] / 60
+    built = result["builds"]["layer"]["model"]["seconds"], result["builds"]["image"][-1]["seconds"] / 60
     tables = median["tables: juliacall"]["first_result"], median["tables: image"]["first_result"]
     head = ("", "plain juliacall", f"layer, built in {built[0]:.0f} s", f"image, built in {built[1]:.0f} min", "")
     told = f"""
-        Medians of {result["runs"]} runs of each kind, in turn, on two cores, Julia {result["julia"]}. The image is
-        of the second generation: built from what runs on a first image recorded. A bare `julia -e ''` takes
-        {seconds(floor["julia"])} there, `python -c ''` {seconds(floor["python"])}. The process of an import through
-        this package takes {bars[0]:.2f} times as long as one with juliacall told everything by hand, the same image
-        included. Code that is not in a file of its own (`jl.seval("function ...")`) cannot be kept in an image:
-        another DataFrames program, whose function is such a string, goes from {seconds(tables[0])} to
-        {seconds(tables[1])}, {times(tables[0] / tables[1])}. All of it is measured by `python benchmarks/startup.py`
+        Medians of {result["runs"]} runs of each kind, in turn, on two cores, Julia {result["julia"]}.
+        {_generation(result)} A bare `julia -e ''` takes {seconds(floor["julia"])} there, `python -c ''`
+        {seconds(floor["python"])}. The process of an import through this package takes {bars[0]:.2f} times as long as one
+        with juliacall told everything by hand, the same image included. Code that is not in a file of its own
+        (`jl.seval("function ...")`) cannot be kept in an image, but all that it calls can: another DataFrames program,
+        whose function is such a string, goes from {seconds(tables[0])} to {seconds(tables[1])},
+        {times(tables[0] / tables[1])}. All of it is measured by `python benchmarks/startup.py`
         ([all figures](docs/images/startup.json)).
         """
     filled = textwrap.fill(" ".join(told.split()), 118, break_long_words=False, break_on_hyphens=False)
     return f"{table(head, rows)}\n\n{filled}"
 
 
-def startup() -> str:
+def _generation(result: dict[str, Any]) -> str:
+    if len(result["builds"]["image"]) > 1:
+        return "The image is of the second generation: built from what runs on a first image recorded."
+    return "The image is a first one, built from one recorded run of each program."
+
+
+def startup(name: str = "startup") -> str:
     """Every kind of start, phase by phase."""
-    result = measured("startup")
+    result = measured(name)
     rows = [
         (name, *(seconds(result["median"][kind].get(phase)) for phase in PHASES))
         for kind, name in NAMES.items()
@@ -137,18 +148,19 @@ def startup() -> str:
     floor = result["floor"]
     return (
         f"Medians of {result['runs']} runs of each kind, in turn; {result['machine']}, Julia {result['julia']}. "
-        f"The image has {result['image']['bytes'] / 1e6:.0f} MB and {result['image']['statements']} statements. "
+        f"{_generation(result)} It has {result['image']['bytes'] / 1e6:.0f} MB and {result['image']['statements']} "
+        f"statements, and took {result['builds']['image'][-1]['seconds'] / 60:.0f} min to build. "
         f"On that machine `julia -e ''` takes {seconds(floor['julia'])}, "
         f"`python -c ''` {seconds(floor['python'])}.\n\n"
         + table(("", *(phase.replace("_", " ") for phase in PHASES)), rows)
     )
 
 
-def bars() -> str:
+def bars(name: str = "startup") -> str:
     """What is promised, and what was measured."""
     rows = [
         (re.sub(r" \((.*)\)$", "", name), f"{value:.2f}", re.search(r"\((.*)\)$", name)[1])  # type: ignore[index]
-        for name, value in measured("startup")["bars"].items()
+        for name, value in measured(name)["bars"].items()
     ]
     return table(("ratio", "measured", "held to"), rows)
 
@@ -212,6 +224,23 @@ def third_party() -> str:
     )
 
 
+def callers() -> str:
+    """First calls with PythonCall's callers specialised for each function, and compiled once."""
+    results = [measured(name) for name in ("first_call", "first_call-1.12")]
+    labels = {"small": "a function of one line", "keyword": "one with a keyword", "tables": "a report on tables"}
+    rows = [
+        (label, *(seconds(result["median"][how][call]) for result in results for how in ("specialised", "once")))
+        for call, label in labels.items()
+    ]
+    later = [f"{result['median'][how]['later']:.1f} µs" for result in results for how in ("specialised", "once")]
+    head = [f"{result['julia']}, {how}" for result in results for how in ("as it is", "compiled once")]
+    return (
+        f"First calls in a plain start, medians of {results[0]['runs']} processes of each kind, in turn; "
+        f"{results[0]['machine'].rpartition(',')[0]} (`python benchmarks/first_call.py`).\n\n"
+        + table(("", *head), [*rows, ("a later call", *later)])
+    )
+
+
 def container() -> str:
     """Cold starts of the program in examples/container."""
     result = measured("container")
@@ -242,6 +271,9 @@ FIGURES = {
     "headline": headline,
     "startup": startup,
     "bars": bars,
+    "startup_next": partial(startup, "startup-1.12"),
+    "bars_next": partial(bars, "startup-1.12"),
+    "callers": callers,
     "build": build,
     "memory": memory,
     "third_party": third_party,

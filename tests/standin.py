@@ -163,8 +163,8 @@ class World:
         self.facts = facts
         items = []
         for name, value in facts.to_json().items():
-            if name in ("depots", "load_path"):
-                items += [f"{'depot' if name == 'depots' else name}={path}" for path in value]
+            if name in ("depots", "load_path", "lacks"):
+                items += [f"{'depot' if name == 'depots' else name}={one}" for one in value]
             else:
                 items.append(f"{name}={value}")
         answer = self.root / "julia" / "answer"

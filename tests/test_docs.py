@@ -165,3 +165,9 @@ def test_install_commands_of_quickstart_install(tmp_path):
         pytest.skip("pip can fetch nothing here, or there is none")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip().startswith(str(copy / ".venv"))
+
+
+def test_the_page_of_versions_lists_the_internals_of_julia_that_we_touch():
+    told = re.findall(r"^\| `([^`]+)` \| (.+) \| (.+) \|$", (DOCS / "versions.md").read_text(), re.MULTILINE)
+    table = (Path(pyjl_autoimage.__file__).parent / "julia" / "internals.jl").read_text()
+    assert told == re.findall(r'^    \("([^"]+)", "([^"]+)", "([^"]+)",', table, re.MULTILINE)

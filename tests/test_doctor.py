@@ -316,3 +316,10 @@ def test_the_report_where_there_is_no_julia(no_julia_environ, tmp_path):
 def test_a_report_that_cannot_be_written(world, tmp_path):
     result = doctor(environ_of(world), "--no-start", "--report", str(tmp_path / "nowhere" / "report.txt"))
     assert result.returncode == 1 and "cannot be written" in result.stderr
+
+
+def test_internals_that_a_julia_lacks_are_named(world):
+    lacks = ("Base.package_callbacks: they are not recorded", "Base.compilecache: no layer is built")
+    world.write_julia(replace(world.facts, lacks=lacks))
+    check = checks_of(world, "--no-start")[1]["Julia"]
+    assert check["ok"] and check["remedy"] == "; ".join(f"it lacks {lack}" for lack in lacks)

@@ -298,6 +298,8 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     began = time.time()
     work.enter("prepare")
     facts = choice.julia_facts(work.environment, work.store, fresh=True)
+    for lack in facts.lacks:
+        work.note(f"this Julia lacks {lack}")
     if not quick:
         check_compiler(facts)
     recorded = _recorded(work, quick=quick)

@@ -205,6 +205,8 @@ def _about_julia(environment: Environment, facts: JuliaFacts) -> Iterator[str]:
     about = versions.about_julia(facts.version)
     if about:
         yield about
+    for lack in facts.lacks:
+        yield f"it lacks {lack}"
     if environment.managed and facts.version.startswith("1.11."):
         import ssl
 
