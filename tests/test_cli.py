@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -430,7 +431,7 @@ def test_log_of_a_build_that_succeeded(buildable):
 def test_in_a_pipe_a_build_says_how_long_each_phase_took(buildable):
     julia_that_builds(buildable, meanwhile='echo "[autoimage] native code"; sleep 0.3')
     lines = cli(environ_of(buildable), "build").stdout.splitlines()
-    assert lines[0].startswith("a build takes about 5 min; log: ")
+    assert re.match(r"a build takes about \d min; log: ", lines[0]), "less where it is over as soon as one looks"
     phases = [line.rsplit(None, 2)[0].strip() for line in lines[1:] if line.endswith((" s", " ms"))]
     assert [phase for phase in phases if phase in ("prepare", "native code", "publish")][:2] == [
         "prepare",

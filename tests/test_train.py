@@ -312,12 +312,15 @@ def test_what_libraries_bring_along_goes_into_an_ordinary_build(world):
 
 def test_a_broken_library_costs_a_note(world):
     julia_that_builds_generations(world)
-    install(world, "broken", "import no_such_thing", "a = broken.images:f", "b = broken.nowhere", "c = ???")
+    install(world, "broken", "import no_such_thing", "a = broken.images:f", "b = broken.nowhere")
+    install(world, "odd", "", "c = ???")
     (world.site / "unreadable-1.dist-info").mkdir()
     told = build(world)
     assert told["state"] == "done" and images_built(world) == 1
+    odd = told["notes"].pop(0)
+    # From 3.15 on Python itself refuses such a one, and does not give out the others of that package.
+    assert odd == "workload odd: c: '???' names no module" or odd.startswith("odd's metadata cannot be read: ")
     assert told["notes"] == [
-        "workload broken: c: '???' names no module",
         "workload broken: a: it ended with status 1: ModuleNotFoundError: No module named 'no_such_thing'",
         f"workload broken: b: it ended with status 1: {sys.executable}: No module named broken.nowhere",
         NOTHING_RECORDED,

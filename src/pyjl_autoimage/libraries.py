@@ -30,11 +30,14 @@ def gather(path: Sequence[str] | None) -> tuple[list[Task], list[str]]:
     problems: list[str] = []
     seen: set[str] = set()
     for distribution in distributions() if path is None else distributions(path=list(path)):
+        library = "a package"
         try:
             library = str(distribution.metadata["Name"])
             entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+        except FileNotFoundError:  # from Python 3.15 on, where an uninstallation has left a directory behind
+            continue
         except Exception as error:  # metadata is written by anybody
-            problems.append(f"a package's metadata cannot be read: {error}")
+            problems.append(f"{library}'s metadata cannot be read: {error}")
             continue
         key = re.sub(r"[-_.]+", "-", library).lower()
         if key in seen:
