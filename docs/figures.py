@@ -120,9 +120,9 @@ def front() -> str:
     told = f"""
         Medians of {result["runs"]} runs of each kind, in turn, on two cores, Julia {result["julia"]}.
         {_generation(result)} A bare `julia -e ''` takes {seconds(floor["julia"])} there, `python -c ''`
-        {seconds(floor["python"])}. The process of an import through this package takes {bars[0]:.2f} times as long as one
-        with juliacall told everything by hand, the same image included. Code that is not in a file of its own
-        (`jl.seval("function ...")`) cannot be kept in an image, but all that it calls can: another DataFrames program,
+        {seconds(floor["python"])}. The process of an import through this package takes {bars[0]:.2f} times as long as
+        one with juliacall told everything by hand, the same image included. Code that is not in a file of its own
+        (`jl.seval("function ...")`) cannot be kept in an image, but all that it calls can: another program,
         whose function is such a string, goes from {seconds(tables[0])} to {seconds(tables[1])},
         {times(tables[0] / tables[1])}. All of it is measured by `python benchmarks/startup.py`
         ([all figures](docs/images/startup.json)).
