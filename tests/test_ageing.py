@@ -73,6 +73,16 @@ def test_too_many_statements_leave_those_needed_last_and_most(monkeypatch):
     assert kept(statements, {}) == {"often", "once"}
 
 
+def test_what_was_only_inferred_never_takes_the_place_of_what_was_compiled(monkeypatch):
+    monkeypatch.setattr(ageing, "STATEMENTS_KEPT", 2)
+    statements = {
+        "inferred": Statement(9, NOW, inferred=True),
+        "compiled": Statement(1, NOW - 2 * DAY),
+        "too": Statement(1, NOW - DAY),
+    }
+    assert kept(statements, {}) == {"compiled", "too"}
+
+
 def test_programs_packages_and_code_age_as_well():
     whole = Profile(
         {statement("f"): Statement(1, NOW, 0, {"new.py", "old.py"})},

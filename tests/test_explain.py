@@ -273,6 +273,13 @@ def test_options_behind_the_program_are_its_own(world):
 # -- reading what was noted ------------------------------------------------------------------------------
 
 
+def test_times_of_methods_that_contain_one_another_are_no_more_than_all_compilation():
+    lines = ["#= 3000.0 ms =# precompile(Tuple{typeof(Base.f), Int64})"]
+    lines += ["#= 1000.0 ms =# precompile(Tuple{typeof(Base.g), Int64})"]
+    timeline = timeline_of([(2.0, line) for line in lines], timed=True, clock=[(1.0, 0.0), (9.0, 3.0)])
+    assert [one.seconds for one in timeline.statements] == [pytest.approx(2.25), pytest.approx(0.75)]
+
+
 def timeline_of(lines: list[tuple[float, str]], *, timed: bool, clock: list[tuple[float, float]]) -> Timeline:
     """Of a process of ten seconds; Julia's clock was looked at now and then."""
     ns = 1_000_000_000

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .profile import Profile, Program
+    from .profile import Profile, Program, Statement
 
 __all__ = ["compact", "is_of_main"]
 
@@ -52,7 +52,7 @@ def compact(profile: Profile, now: float) -> None:
     for text in unbaked:
         needed[text] = profile.statements[text].last
     kept = [text for text, when in needed.items() if now - when <= (AGE_UNBAKED if text in unbaked else AGE)]
-    kept.sort(key=lambda text: (text not in unbaked, needed[text], profile.statements[text].runs), reverse=True)
+    kept.sort(key=lambda text: _rank(text in unbaked, profile.statements[text], needed[text]), reverse=True)
     chosen = set(kept[:STATEMENTS_KEPT])
     for text in [text for text in profile.statements if text not in chosen]:
         del profile.statements[text]
@@ -76,6 +76,11 @@ def compact(profile: Profile, now: float) -> None:
         program.packages = {uuid: last for uuid, last in program.packages.items() if uuid in profile.packages}
     for statement in profile.statements.values():
         statement.programs.intersection_update(profile.programs)
+
+
+def _rank(unbaked: bool, statement: Statement, needed: float) -> tuple[bool, bool, float, int]:
+    """What is kept when there is too much: what images can hold, and of that what was compiled, first."""
+    return not unbaked, not statement.inferred, needed, statement.runs
 
 
 def _needed(last: float, seen: float, users: Iterable[str], programs: Mapping[str, Program]) -> float:

@@ -341,8 +341,10 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
-    if unresolved:
-        note = f"{len(unresolved)} of {len(statements)} statements cannot be compiled ahead, but when they are called"
+    compiled = [text for text in statements if not recorded.statements[text].inferred]
+    late = len(refused.intersection(compiled))  # of what was only inferred nobody would miss one
+    if late:
+        note = f"{late} of {len(compiled)} statements cannot be compiled ahead, but when they are called"
         work.state.notes.append(note)
 
     work.enter("outside")

@@ -486,9 +486,7 @@ def read(
         output=output,
         phases=tuple(_phases(notes, ready, found, clock)),
         packages=tuple(found),
-        statements=tuple(
-            [_compiled(*line) for line in notes.lines] if timed else _estimated_statements(notes, clock)
-        ),
+        statements=tuple(_timed_statements(notes, clock) if timed else _estimated_statements(notes, clock)),
         calls=tuple(Call(step.label, step.start, step.end, step.after - step.before) for step in notes.of("call")),
     )
 
@@ -635,6 +633,15 @@ def _compiled(moment: float, line: str, seconds: float | None = None) -> Compile
     """What a line of Julia's trace says, also of what no profile keeps (our own methods, and very long lines)."""
     text, milliseconds = profile.split_timing(line)
     return Compiled(text, owner(text), moment, milliseconds / 1e3 if seconds is None else seconds)
+
+
+def _timed_statements(notes: _Notes, clock: Sequence[tuple[float, float]]) -> Iterable[Compiled]:
+    """Where Julia times statements. What is compiled on the way to a method counts in its time and in the other's, so
+    that all together may come to more than Julia's clock of compilation says: each gets less then, in proportion."""
+    found = [_compiled(*line) for line in notes.lines]
+    together = sum(one.seconds for one in found)
+    share = min(1.0, clock[-1][1] / together) if together else 1.0
+    return [replace(one, seconds=one.seconds * share) for one in found]
 
 
 def _estimated_statements(notes: _Notes, clock: Sequence[tuple[float, float]]) -> Iterable[Compiled]:

@@ -109,7 +109,8 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
         "rejected": [*rejected, *strangers],
         "layers": layers_data,
         "profile": {
-            "statements": len(recorded.statements),
+            "statements": sum(not statement.inferred for statement in recorded.statements.values()),
+            "inferred": sum(statement.inferred for statement in recorded.statements.values()),
             "recordings": recorded.runs,
             "packages": sorted(package.name for package in recorded.packages.values()),
         },

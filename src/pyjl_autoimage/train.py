@@ -102,7 +102,7 @@ def record(work: Work, generation: int = 1) -> Profile:
         given = set(_statements_in(outcome.statements))
         if given:
             profile.add(work.store, work.environment.id, Profile(dict.fromkeys(given, Statement())))
-        compiled = given.union(recorded.bakeable())
+        compiled = given.union(text for text in recorded.bakeable() if not recorded.statements[text].inferred)
         _report(work, outcome, len(compiled), len(compiled - known), generation)
         known |= compiled
         profile.merge(work.store, work.environment.id)

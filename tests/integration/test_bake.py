@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from pyjl_autoimage.environment import JULIA_SOURCES
-from pyjl_autoimage.recording import julia_string
+from pyjl_autoimage.recording import call_latest, julia_string
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -45,10 +45,9 @@ REFUSED = [
 def bake(place, tmp_path, lines):
     """What bake.jl reports on these lines (in a Julia that writes no image)."""
     (tmp_path / "statements.jl").write_text("".join(f"{line}\n" for line in lines))
-    names = ", ".join(julia_string(str(tmp_path / name)) for name in ("statements.jl", "report"))
-    code = (
-        f"Base.include(Module(:AutoimageBake), {julia_string(os.path.join(JULIA_SOURCES, 'bake.jl'))}).bake({names})"
-    )
+    names = [julia_string(str(tmp_path / name)) for name in ("statements.jl", "report")]
+    source = julia_string(os.path.join(JULIA_SOURCES, "bake.jl"))
+    code = call_latest(f"Base.include(Module(:AutoimageBake), {source})", "bake", *names)
     subprocess.run([place.environment.executable, "--startup-file=no", "-e", code], check=True, capture_output=True)
     report = (tmp_path / "report").read_text().splitlines()
     assert report[-1] == "end"

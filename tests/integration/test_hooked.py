@@ -41,6 +41,14 @@ def recordings(place) -> set[Path]:
     return set(place.store.glob("v1/environments/*/recordings/*.log"))
 
 
+def ends_in_plain_juliacall(place, code: str) -> bool:
+    try:
+        place.run([sys.executable, "-c", code], timeout=60, PYJL_AUTOIMAGE="0")
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def test_threads_that_import_juliacall_at_once(place, command):
     before = recordings(place)
     code = (
@@ -49,6 +57,8 @@ def test_threads_that_import_juliacall_at_once(place, command):
         "threads = [threading.Thread(target=f) for _ in range(4)]\n[t.start() for t in threads]\n[t.join() for t in threads]\n"
         f"assert done == [True] * 4\nimport juliacall\n{TELL}"
     )
+    if not ends_in_plain_juliacall(place, code):
+        pytest.skip("plain juliacall hangs at its end where another thread than the first started this Julia")
     assert json.loads(start(place, command, "-c", code).stdout) == [2, True]
     assert len(recordings(place) - before) == 1
 

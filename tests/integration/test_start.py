@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import signal
+
 import pytest
 
 SEEN = """
@@ -19,6 +22,17 @@ print(json.dumps({
 """
 
 
+def seen(place, **environ):
+    """Of a process that lives: where Julia has several threads and does not handle signals it may end by a segmentation
+    fault, which juliacall warns of. Julia 1.12 does so once in three times, without us as well."""
+    for _ in range(8):
+        result = place.python(SEEN, check=False, **environ)
+        if result.returncode != -signal.SIGSEGV:
+            break
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize(
     ("environ", "warns"),
     [
@@ -33,6 +47,6 @@ print(json.dumps({
     ids=str,
 )
 def test_threads_signals_and_the_warning_about_them_are_juliacalls(place, environ, warns):
-    plain = place.json(SEEN, **environ, PYJL_AUTOIMAGE="0")
-    assert place.json(SEEN, **environ) == plain
+    plain = seen(place, **environ, PYJL_AUTOIMAGE="0")
+    assert seen(place, **environ) == plain
     assert any("multiple threads" in text for text in plain["warnings"]) is warns
