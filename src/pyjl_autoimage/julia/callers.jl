@@ -10,11 +10,18 @@ const PYTHONCALL = Base.PkgId(Base.UUID("6099a3de-0909-46bc-b1f4-468b9a2dfc0d"),
 function unspecialize_callers(pythoncall = get(Base.loaded_modules, PYTHONCALL, nothing))
     pythoncall isa Module && isdefined(pythoncall, :JlWrap) && isdefined(pythoncall, :Py) || return nothing
     for name in CALLERS
-        isdefined(pythoncall.JlWrap, name) || continue
-        signature = Tuple{typeof(getfield(pythoncall.JlWrap, name)),Any,pythoncall.Py,pythoncall.Py}
-        found = Base._methods_by_ftype(signature, -1, Base.get_world_counter())
-        found isa Vector && length(found) == 1 && found[1].method.sig == signature || continue
-        found[1].method.nospecialize |= one(found[1].method.nospecialize) # the first bit is the first argument's
+        try
+            unspecialize(getfield(pythoncall.JlWrap, name), pythoncall.Py)
+        catch # it is gone, or Julia's methods are not what they were: calls are compiled as they are without us
+        end
     end
+    return nothing
+end
+
+function unspecialize(caller, py)
+    signature = Tuple{typeof(caller),Any,py,py}
+    found = Base._methods_by_ftype(signature, -1, Base.get_world_counter())
+    found isa Vector && length(found) == 1 && found[1].method.sig == signature || return nothing
+    found[1].method.nospecialize |= one(found[1].method.nospecialize) # the first bit is the first argument's
     return nothing
 end
