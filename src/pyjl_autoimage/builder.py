@@ -486,7 +486,8 @@ def _own_builder_project(work: Work, facts: JuliaFacts) -> str:
             if done == wanted and not packagecompiler_problem(project, facts.version):
                 return project
             work.detail("installing PackageCompiler")
-            command = [work.environment.executable, f"--project={project}", "--startup-file=no", "-e"]
+            julia = executable_itself(facts, work.environment)  # a launcher might start another one from here
+            command = [julia, f"--project={project}", "--startup-file=no", "-e"]
             status = run(work, [*command, _INSTALL, least, OLDEST], julia_environment(), lambda line: None)
             if status and done is None:
                 raise BuildError(
