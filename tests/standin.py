@@ -121,6 +121,15 @@ def slug(uuid: str, tree: str) -> str:
     return manifest._slug(manifest._crc32c(bytes.fromhex(tree), manifest._crc32c(content)), 5)
 
 
+def told_by_julia(facts: JuliaFacts) -> bytes:
+    """What a Julia with these facts prints of itself (``probe.jl``)."""
+    items: list[str] = []
+    for name, value in facts.to_json().items():
+        key = {"depots": "depot"}.get(name, name)
+        items += [f"{key}={one}" for one in (value if isinstance(value, (tuple, list)) else (value,))]
+    return b"".join(item.encode() + b"\0" for item in items)
+
+
 class World:
     """A project, a depot with one package, a stand-in Julia and juliacall, and a store."""
 
@@ -161,14 +170,8 @@ class World:
     def write_julia(self, facts: JuliaFacts) -> None:
         """A script that counts how often it is started, and answers like Julia."""
         self.facts = facts
-        items = []
-        for name, value in facts.to_json().items():
-            if name in ("depots", "load_path", "lacks"):
-                items += [f"{'depot' if name == 'depots' else name}={one}" for one in value]
-            else:
-                items.append(f"{name}={value}")
         answer = self.root / "julia" / "answer"
-        answer.write_bytes(b"".join(item.encode() + b"\0" for item in items))
+        answer.write_bytes(told_by_julia(facts))
         self.executable.write_text(
             f'#!/bin/sh\necho "$@" >> "{self.root}/julia/started"\n'
             f'case "$*" in *--version*) echo "julia version {facts.version}";; *) cat "{answer}";; esac\n'

@@ -17,7 +17,7 @@ from pyjl_autoimage.image import baked_package
 from pyjl_autoimage.manifest import load_manifest
 
 from environments import VirtualEnvironment
-from standin import EXAMPLE_TREE, EXAMPLE_UUID, REPORT, World, age, until, wait_for
+from standin import EXAMPLE_TREE, EXAMPLE_UUID, REPORT, World, age, told_by_julia, until, wait_for
 
 MANIFEST = """julia_version = "1.10.4"
 manifest_format = "2.0"
@@ -73,12 +73,7 @@ class Installed(World):
             libjulia=str(julia / "libjulia.so"),
             load_path=(str(self.project / "Project.toml"),),
         )
-        data = facts.to_json()
-        items = [f"depot={path}" for path in data.pop("depots")] + [
-            f"load_path={path}" for path in data.pop("load_path")
-        ]
-        items += [f"{name}={value}" for name, value in data.items()]
-        (julia / "answer").write_text("\0".join(items))
+        (julia / "answer").write_bytes(told_by_julia(facts))
         executable = julia / "bin" / "julia"
         executable.write_text(
             f"""#!/bin/sh
