@@ -18,7 +18,7 @@ function unspecialize_callers(pythoncall = get(Base.loaded_modules, PYTHONCALL, 
     return nothing
 end
 
-function unspecialize(caller, py)
+function unspecialize(@nospecialize(caller), @nospecialize(py))
     signature = Tuple{typeof(caller),Any,py,py}
     found = Base._methods_by_ftype(signature, -1, Base.get_world_counter())
     found isa Vector && length(found) == 1 && found[1].method.sig == signature || return nothing
