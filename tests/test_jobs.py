@@ -17,6 +17,7 @@ from pyjl_autoimage import history, jobs
 from pyjl_autoimage.errors import AutoimageError, BuildError
 from pyjl_autoimage.jobs import PHASES, Build, State
 from pyjl_autoimage.processes import hostname, name_of_this_process
+from pyjl_autoimage.versions import usual_seconds
 
 
 def test_a_build_whose_process_died_has_failed(store):
@@ -195,13 +196,16 @@ def test_what_phases_usually_take_is_learned_from_the_last_build_that_had_them(c
     assert known == {"workloads": 7.0, "layer": 9.0, "native code": 100.0}
     assert set(state.usual) == set(PHASES), "what a whole build did without takes no time"
     state.learn(None)
-    assert state.usual["layer"] == 9.0
+    assert sum(state.usual.values()) == pytest.approx(jobs.USUAL_SECONDS, rel=0.1), "nothing was measured"
 
 
 def test_what_a_build_is_expected_to_take(clock):
     assert jobs.expected_seconds(None) == pytest.approx(jobs.USUAL_SECONDS, rel=0.1)
     last = begun(clock, state="done", seconds=dict.fromkeys(PHASES, 2.0))
     assert jobs.expected_seconds(last) == 2.0 * (len(PHASES) - 1), "without workloads"
+    newer, older = (jobs.expected_seconds(None, usual_seconds(julia)) for julia in ("1.13.0-rc1", "1.11.9"))
+    assert 12 * 60 < newer < 15 * 60 and older == jobs.expected_seconds(None)
+    assert jobs.expected_seconds(last, 1e9) == jobs.expected_seconds(last), "what was measured counts"
 
 
 def test_what_is_written_is_read(store):

@@ -36,6 +36,34 @@ def test_real_manifests(fixtures, version, julia):
     assert "CompatLinearAlgebraExt" in read.extensions
 
 
+def test_what_comes_with_julia_needs_no_project_that_names_it(fixtures, tmp_path):
+    """``using Distributed`` works everywhere, and since Julia 1.11 it is a package that takes time to load."""
+    read = load_manifest(str(fixtures / "julia-1.12" / "Manifest-paths.toml"))
+    distributed, serialization = "8ba89e20-285c-5b6f-9357-94700520ee1b", "9e88b42a-f829-5b0c-bbe9-9e923198166b"
+    clusters = "0e0a8d1b-56b3-4b0b-8b0f-5f0ba2d3c9ff"
+    for name, uuid, deps in (
+        ("Distributed", distributed, f'Serialization = "{serialization}"\nClusters = "{clusters}"'),
+        ("Clusters", clusters, ""),
+        ("Serialization", serialization, ""),
+        ("Other", EXAMPLE_UUID, ""),
+    ):
+        text = f'name = "{name}"\nuuid = "{uuid}"\nversion = "1.11.0"\npath = "x"\n[deps]\n{deps}\n'
+        write(tmp_path / name / "Project.toml", text)
+    write(tmp_path / "Broken" / "Project.toml", "uuid = ")
+    more = read.with_standard_libraries([distributed, CSV_UUID], str(tmp_path))
+    assert {uuid: more.packages[uuid] for uuid in read.packages} == read.packages, (
+        "the project's own stay as they are"
+    )
+    assert {more.packages[uuid].name for uuid in more.packages.keys() - read.packages.keys()} == {
+        "Distributed",
+        "Clusters",
+    }
+    added = more.packages[distributed]
+    assert added.in_julia and added.version == "1.11.0" and set(added.deps) == {serialization, clusters}
+    assert read.with_standard_libraries([CSV_UUID], str(tmp_path)) is read
+    assert read.with_standard_libraries([distributed], str(tmp_path / "nowhere")).packages == read.packages
+
+
 def test_the_first_format(tmp_path):
     path = write(
         tmp_path / "Manifest.toml",

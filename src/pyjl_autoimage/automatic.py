@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from . import builder, choice, profile, settings
 from .ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
 from .environment import Environment
-from .jobs import USUAL_SECONDS, State
+from .jobs import State
 from .locks import lock
 from .measured import gain_over
 from .settings import Settings
 from .store import Store, write_json
+from .versions import usual_seconds
 from .workloads import Caller
 
 __all__ = ["decide", "main"]
@@ -88,7 +89,11 @@ def decide(
     situation = choice.situation_of(environment, store, flags)
     image = choice.valid_image(environment, store, situation, settled.trusted_stores)
     if image is not None:
-        seconds = sum(state.seconds.values()) if state is not None and state.image else USUAL_SECONDS
+        seconds = (
+            sum(state.seconds.values())
+            if state is not None and state.image
+            else usual_seconds(situation.facts.version)
+        )
         gain = gain_over(image, recorded)
         if gain * WORTH < seconds:
             return False, f"{gain:.1f} s compiled beyond the image do not pay for a build of {seconds:.0f} s", NOT_YET

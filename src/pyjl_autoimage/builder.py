@@ -23,7 +23,7 @@ from . import choice, clean, history, jobs, layering, linking, profile, recipe, 
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
-from .image import Image, OwnCode, heap_of
+from .image import Image, OwnCode, Situation, heap_of
 from .jobs import Build, State
 from .locks import lock
 from .manifest import Package, source_directory
@@ -35,6 +35,7 @@ from .recipe import Recipe
 from .recording import RECORDER, call_latest, julia_string
 from .settings import Settings
 from .store import Store, create_text, depot_of, file_sha256, library_name, write_atomically
+from .versions import USUAL_SECONDS, usual_seconds
 from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 
@@ -250,7 +251,7 @@ def _cancelled(*_: object) -> None:
 def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
     last = State.read(store, environment.id)
     state = State(asked["token"], name_of_this_process(), started=time.time(), phase_started=time.time())
-    state.learn(last)
+    state.learn(last, _usual_seconds(store, environment))
     state.quick = bool(asked["quick"])
     if last is not None and last.state != "running":
         history.note(store, environment.id, last)  # one that was killed could not do it itself
@@ -305,7 +306,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     recorded = _recorded(work, quick=quick)
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
-        situation = choice.situation_of(work.environment, work.store, flags)
+        situation = _situation(work, flags, recorded)
         recipe.choose(situation, recorded, work.settings)  # what cannot be built is said before anything else
 
     hosts_python = can_host_python(situation.manifest.packages[recipe.PYTHONCALL_UUID], facts.depots)
@@ -325,7 +326,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     with beside(meanwhile):
         work.enter("builder")
         with _project_lock(work.environment):
-            situation = choice.situation_of(work.environment, work.store, flags)
+            situation = _situation(work, flags, recorded)
             without = None if hosts_python else NO_LIBPYTHON
             fit = [name for name, code in own.items() if not code.apart]
             chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
@@ -382,6 +383,18 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         work.say(f"removed old image {image_id}")
     clean.prune_caches(work.store)
     return image
+
+
+def _usual_seconds(store: Store, environment: Environment) -> float:
+    try:
+        return usual_seconds(choice.julia_facts(environment, store).version)
+    except (AutoimageError, OSError, ValueError):
+        return USUAL_SECONDS  # the build itself will say what is wrong
+
+
+def _situation(work: Work, flags: Mapping[str, str], recorded: Profile) -> Situation:
+    now = choice.situation_of(work.environment, work.store, flags)
+    return replace(now, manifest=now.manifest.with_standard_libraries(recorded.packages, now.facts.stdlib))
 
 
 def check_compiler(facts: JuliaFacts | None = None) -> None:

@@ -19,6 +19,7 @@ from . import history
 from .errors import AutoimageError, BuildError
 from .processes import is_alive, proc_stat
 from .store import Store, read_json, write_json
+from .versions import USUAL_SECONDS
 
 __all__ = ["PHASES", "Build", "Progress", "State", "expected_seconds", "group_memory", "log_pieces"]
 
@@ -38,7 +39,6 @@ PHASES = {
     "publish": 0.02,
 }
 LAST_PHASE_OF_A_QUICK_BUILD = "layer"
-USUAL_SECONDS = 300.0
 
 JOINED = 75
 """Exit status of a build process that found another build of its environment running (EX_TEMPFAIL)."""
@@ -130,11 +130,17 @@ class State:
         parts = self.process.split("-")
         return int(parts[1]) if len(parts) > 2 and parts[1].isdigit() else 0
 
-    def learn(self, last: State | None) -> None:
-        """Take over how long the phases of earlier builds took. What the last one did not need, this one may not."""
+    def learn(self, last: State | None, whole: float = USUAL_SECONDS) -> None:
+        """Take over how long the phases of earlier builds took. What the last one did not need, this one may not.
+
+        Args:
+            last: the last build of the environment; None if there was none.
+            whole: seconds that a whole build usually takes, which phases that were never measured have shares of.
+        """
+        self.usual = {name: share * whole for name, share in PHASES.items()}
         if last is None:
             return
-        self.usual = dict(last.usual)
+        self.usual |= last.usual
         if last.state == "done":
             skipped = (name for name in _phases(quick=last.quick) if name != "workloads")
             self.usual |= {**dict.fromkeys(skipped, 0.0), **last.seconds}
@@ -194,15 +200,16 @@ def _phases(*, quick: bool) -> list[str]:
     return names[: names.index(LAST_PHASE_OF_A_QUICK_BUILD) + 1] if quick else names
 
 
-def expected_seconds(last: State | None) -> float:
+def expected_seconds(last: State | None, whole: float = USUAL_SECONDS) -> float:
     """Seconds that a build without workloads is expected to take.
 
     Args:
         last: the last build of the environment; None if there was none.
+        whole: seconds that a whole build usually takes.
     """
     now = time.time()
     state = State("", "", started=now, phase_started=now)
-    state.learn(last)
+    state.learn(last, whole)
     return state.progress().expected
 
 

@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 if sys.version_info >= (3, 11):
@@ -103,6 +103,23 @@ class Manifest:
     def by_name(self, name: str) -> list[Package]:
         """Every package of that name (a manifest may hold two with different uuids)."""
         return [package for package in self.packages.values() if package.name == name]
+
+    def with_standard_libraries(self, uuids: Iterable[str], stdlib: str) -> Manifest:
+        """This manifest, with those of `uuids` that it lacks but that come with Julia, and all that these use.
+
+        A program loads them without any project that names them (``@stdlib`` of the load path). Most of them are
+        part of Julia's own image no longer since Julia 1.11.
+
+        Args:
+            uuids: of packages that were loaded.
+            stdlib: where Julia's own are.
+        """
+        if not set(uuids) - set(self.packages):
+            return self
+        own = {package.uuid: package for package in _standard_libraries(stdlib)}
+        reached = _reach(uuids, {uuid: package.deps for uuid, package in {**own, **self.packages}.items()})
+        lacking = {uuid: own[uuid] for uuid in sorted(reached - set(self.packages))}
+        return replace(self, packages={**self.packages, **lacking})
 
     def closure(self, uuids: Iterable[str]) -> set[str]:
         """Those packages and all that they depend on; uuids that the manifest lacks are passed over."""
@@ -253,6 +270,17 @@ def load_manifest(path: str) -> Manifest:
     packages = {item["uuid"].lower(): _package(name, item, uuids, base) for name, item in raw}
     version = julia_version if isinstance(julia_version, str) else None
     return Manifest(os.path.abspath(path), version, packages)
+
+
+def _standard_libraries(stdlib: str) -> Iterator[Package]:
+    try:
+        names = sorted(os.listdir(stdlib))
+    except OSError:
+        return
+    for name in names:
+        table = _table(os.path.join(stdlib, name, "Project.toml"))
+        if isinstance(table.get("uuid"), str):
+            yield _package(name, {**table, "path": None}, {}, stdlib)
 
 
 def _package(name: str, item: dict[str, Any], uuids: Mapping[str, Sequence[str]], base: str) -> Package:

@@ -18,6 +18,7 @@ from .options import code_flags, user_options
 from .profile import Profile
 from .settings import Settings
 from .store import Store, read_json, tree_size
+from .versions import usual_seconds
 
 __all__ = ["status", "stdout_to_stderr"]
 
@@ -96,7 +97,8 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
     gain = measured.estimate(recorded, chosen, used)
     return {
         "summary": _summary(settled, options, chosen, rejected, layers_data, recorded),
-        "estimate": gain and {**gain, "build_seconds": round(jobs.expected_seconds(state))},
+        "estimate": gain
+        and {**gain, "build_seconds": round(jobs.expected_seconds(state, usual_seconds(facts.version)))},
         "times": measured.times(recorded, chosen.id if chosen else None, used),
         "saved": {"seconds": round(recorded.saved, 2), "runs": recorded.saved_runs},
         "environment": {

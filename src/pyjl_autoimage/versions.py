@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NEWEST_TRIED", "TRIED", "about_julia", "about_python", "against_python"]
+__all__ = ["NEWEST_TRIED", "TRIED", "USUAL_SECONDS", "about_julia", "about_python", "against_python", "usual_seconds"]
 
 TRIED = ((1, 10), (1, 12))
 """The minor versions of Julia that the tests with a real one have run on."""
@@ -13,11 +13,23 @@ NEWEST_TRIED = TRIED[-1]
 # newest in November 2026 (julialang.org/downloads).
 _LAST_OF = {(1, 11): "1.11.9 of February 2026"}
 
+USUAL_SECONDS = 300.0
+"""What a build takes on two cores before one has been measured, on Julias before 1.12; on 1.12 it took 14 minutes."""
+
 # Where PythonCall needs another Python than those before: its issue 694, and its CondaPkg.toml.
 _CRASHING = {(3, 14, 0), (3, 14, 1)}
 
 # juliacall's changelog, 0.9.32.
 _FIRST_FREE_THREADED = (3, 14)
+
+
+def usual_seconds(version: str) -> float:
+    """Seconds that a build of an environment's first image takes by this Julia, measured on two cores.
+
+    Args:
+        version: as Julia prints its own, ``1.13.0-rc1``.
+    """
+    return USUAL_SECONDS if _minor(version) < (1, 12) else 2.8 * USUAL_SECONDS
 
 
 def about_julia(version: str) -> str:
@@ -27,14 +39,18 @@ def about_julia(version: str) -> str:
         version: as Julia prints its own, ``1.13.0-rc1``.
     """
     tried = "{}.{}".format(*NEWEST_TRIED)
-    major, minor = (int(part) for part in version.split("-")[0].split("+")[0].split(".")[:2])
     proved = "an image is proved before any start uses it, so the worst is a build that fails"
     if "-" in version:
         return f"a pre-release, with which nobody has tried this version of pyjl_autoimage: {proved}"
-    if (major, minor) > NEWEST_TRIED:
+    if _minor(version) > NEWEST_TRIED:
         return f"newer than {tried}, the newest that this version of pyjl_autoimage was tried with: {proved}"
-    last = _LAST_OF.get((major, minor))
+    last = _LAST_OF.get(_minor(version))
     return f"it gets no fixes any more: {last} was its last release" if last else ""
+
+
+def _minor(version: str) -> tuple[int, int]:
+    major, minor = version.split("-")[0].split("+")[0].split(".")[:2]
+    return int(major), int(minor)
 
 
 def against_python(implementation: str, version: tuple[int, ...], *, free_threaded: bool) -> str:
