@@ -154,8 +154,14 @@ def test_the_generated_project(situation, tmp_path):
 
 def test_every_package_is_parsed_at_the_version_of_the_syntax_that_the_manifest_says(situation, tmp_path):
     tables = situation.manifest.by_name("Tables")[0].uuid
-    packages = {**situation.manifest.packages, tables: replace(situation.manifest.packages[tables], syntax="1.14")}
-    newer = replace(situation, manifest=replace(situation.manifest, packages=packages))
+    path = situation.manifest.path
+    with open(path, encoding="utf-8") as file:
+        text = file.read().replace(
+            "[[deps.Tables]]", '[[deps.Tables]]\nsyntax.julia_version = "1.14"\nentryfile = "src/T.jl"'
+        )
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    newer = replace(situation, manifest=load_manifest(path))
     profile = loaded(newer, "Tables")
     profile.code = {"model_1a": Code("/p/model.jl", syntax="1.14.0"), "old_1a": Code("/p/old.jl")}
     chosen = recipe.choose(newer, profile, BAKE, code=profile.code)
@@ -163,6 +169,7 @@ def test_every_package_is_parsed_at_the_version_of_the_syntax_that_the_manifest_
     said = load_toml(str(tmp_path / "generated" / "Manifest.toml"))["deps"]
     with_it = {name: entry["syntax"] for name, (entry,) in said.items() if "syntax" in entry}
     assert with_it == {"Tables": {"julia_version": "1.14"}, "model_1a": {"julia_version": "1.14.0"}}
+    assert said["Tables"][0]["entryfile"] == "src/T.jl", "nor is anything else lost that Julia reads there"
     assert chosen.expected[tables].syntax == "1.14"
 
 

@@ -66,7 +66,6 @@ class Package:
     path: str | None = None
     url: str | None = None
     rev: str | None = None
-    subdir: str | None = None
     syntax: str | None = None
     """The version of Julia's syntax that it is parsed at (1.14 and later); None: that of Julia 1.13 and before."""
     deps_by_name: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +74,8 @@ class Package:
     """What triggers its extensions."""
     extensions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """extension -> the names of its triggers."""
+    entry: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """All that the manifest says of it, also what only Julia reads (``entryfile``, and what is yet to come)."""
 
     @property
     def deps(self) -> tuple[str, ...]:
@@ -280,7 +281,8 @@ def _standard_libraries(stdlib: str) -> Iterator[Package]:
     for name in names:
         table = _table(os.path.join(stdlib, name, "Project.toml"))
         if isinstance(table.get("uuid"), str):
-            yield _package(name, {**table, "path": None}, {}, stdlib)
+            known = ("uuid", "version", "deps", "weakdeps", "extensions")
+            yield _package(name, {key: table[key] for key in known if key in table}, {}, stdlib)
 
 
 def _package(name: str, item: dict[str, Any], uuids: Mapping[str, Sequence[str]], base: str) -> Package:
@@ -297,11 +299,11 @@ def _package(name: str, item: dict[str, Any], uuids: Mapping[str, Sequence[str]]
         path=os.path.normpath(os.path.join(base, path)) if path is not None else None,
         url=text("repo-url"),
         rev=text("repo-rev"),
-        subdir=text("repo-subdir"),
         syntax=_syntax(item.get("syntax")),
         deps_by_name=_uuids_of(item.get("deps"), uuids),
         weakdeps_by_name=_uuids_of(item.get("weakdeps"), uuids),
         extensions=_extensions(item.get("extensions")),
+        entry=item,
     )
 
 

@@ -180,27 +180,13 @@ def _manifest(recipe: Recipe, situation: Situation) -> dict[str, Any]:
     entries: dict[str, list[dict[str, Any]]] = {}
     for uuid in recipe.closure:
         package = manifest.packages[uuid]
-        entry: dict[str, Any] = {"uuid": package.uuid}
-        for key, value in (
-            ("version", package.version),
-            ("git-tree-sha1", package.tree_sha1),
-            ("path", package.path),
-            ("repo-url", package.url),
-            ("repo-rev", package.rev),
-            ("repo-subdir", package.subdir),
-        ):
-            if value is not None:
-                entry[key] = value
-        if package.syntax is not None:
-            entry["syntax"] = {"julia_version": package.syntax}
+        entry = {key: value for key, value in package.entry.items() if key != "registries"}
+        if package.path is not None:
+            entry["path"] = package.path
         # As tables of name and uuid, not as lists of names: a name may be ambiguous, or cut away.
         entry["deps"] = dict(package.deps_by_name)
-        if package.extensions:
+        if package.weakdeps_by_name:
             entry["weakdeps"] = dict(package.weakdeps_by_name)
-            entry["extensions"] = {
-                name: triggers[0] if len(triggers) == 1 else list(triggers)
-                for name, triggers in package.extensions.items()
-            }
         entries.setdefault(package.name, []).append(entry)
     recorder = os.path.join(JULIA_SOURCES, RECORDER)
     entries[RECORDER] = [{"uuid": RECORDER_UUID, "path": recorder, "version": "1.0.0"}]
