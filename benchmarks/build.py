@@ -29,7 +29,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from pyjl_autoimage import choice, environment, profile, recipe, settings
+from pyjl_autoimage import choice, environment, profile, recipe
+from pyjl_autoimage.base import settings
 from pyjl_autoimage.options import user_options
 from pyjl_autoimage.store import Store
 

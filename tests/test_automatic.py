@@ -13,12 +13,12 @@ import pytest
 
 from pyjl_autoimage import automatic, builder, profile
 from pyjl_autoimage.automatic import BETWEEN_BUILDS, decide, discharging
+from pyjl_autoimage.base.liveness import name_of_this_process
+from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.ending import AFTER_A_FAILURE
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.measured import gain_over
-from pyjl_autoimage.processes import name_of_this_process
 from pyjl_autoimage.profile import Profile, Program, Run, Statement
-from pyjl_autoimage.settings import Settings
 
 from standin import World, age, buildable_world, ended, environ_of, julia_that_builds, start_in, wait_for
 

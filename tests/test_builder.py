@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import builder
+from pyjl_autoimage.base.locks import lock
+from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.image import Image
-from pyjl_autoimage.locks import lock
-from pyjl_autoimage.settings import Settings
 
 from standin import (
     PYTHONCALL,

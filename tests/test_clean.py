@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage.base.liveness import name_of_this_process
 from pyjl_autoimage.clean import clean, prune
 from pyjl_autoimage.jobs import State
-from pyjl_autoimage.processes import name_of_this_process
 from pyjl_autoimage.store import Store
 
 from standin import World

@@ -15,9 +15,9 @@ import pytest
 
 from pyjl_autoimage import builder, versions
 from pyjl_autoimage import doctor as doctor_module
+from pyjl_autoimage.base.liveness import name_of_this_process
+from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.jobs import State
-from pyjl_autoimage.processes import name_of_this_process
-from pyjl_autoimage.settings import Settings
 
 from standin import PYTHONCALL, World, buildable_world, cli, environ_of, forbid_writing, pythoncall
 

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from pyjl_autoimage import cli, demo
-from pyjl_autoimage.settings import from_everywhere
+from pyjl_autoimage.base.settings import from_everywhere
 from pyjl_autoimage.workloads import tasks
 
 from dockerfile import commands, stages, variables

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjl_autoimage import history, jobs
+from pyjl_autoimage.base.liveness import hostname, name_of_this_process
 from pyjl_autoimage.errors import AutoimageError, BuildError
 from pyjl_autoimage.jobs import PHASES, Build, State
-from pyjl_autoimage.processes import hostname, name_of_this_process
 from pyjl_autoimage.versions import usual_seconds
 
 
@@ -97,7 +97,8 @@ def test_a_build_that_waits_for_another_says_so(store):
     )
 )
 def test_strangers_words_about_a_build_are_refused_or_harmless(tmp_path_factory, changes):
-    from pyjl_autoimage.store import Store, write_json
+    from pyjl_autoimage.base.files import write_json
+    from pyjl_autoimage.store import Store
 
     store = Store(str(tmp_path_factory.mktemp("store")))
     store.ensure(store.environment("e"))

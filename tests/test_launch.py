@@ -15,7 +15,7 @@ import pytest
 
 import pyjl_autoimage
 from pyjl_autoimage import launch
-from pyjl_autoimage.processes import boot_id
+from pyjl_autoimage.base.liveness import boot_id
 from pyjl_autoimage.store import Store
 
 from standin import World, age, start_in

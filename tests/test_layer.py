@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from pyjl_autoimage import code, layer, runtime
+from pyjl_autoimage.base.files import load_toml
 from pyjl_autoimage.choice import reasons_against_layer, situation_of
 from pyjl_autoimage.environment import JULIA_SOURCES
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.image import Layer, OwnCode, cache_header
 from pyjl_autoimage.layer import Parts
-from pyjl_autoimage.manifest import load_toml
 from pyjl_autoimage.profile import Code
 from pyjl_autoimage.store import depot_of
 
@@ -155,7 +155,7 @@ def test_a_layer_that_is_not_published_yet_does_not_count_and_goes_when_its_buil
     world.store.remove_debris()
     assert directory.exists(), "this process builds it"
     (directory / "builder").write_text("elsewhere-1-1")
-    from pyjl_autoimage.processes import hostname
+    from pyjl_autoimage.base.liveness import hostname
 
     (directory / "builder").write_text(f"{hostname()}-999999999-1")
     world.store.remove_debris()

@@ -6,11 +6,11 @@ import re
 from html.parser import HTMLParser
 
 from pyjl_autoimage import page
+from pyjl_autoimage.base.files import write_json
 from pyjl_autoimage.contents import Contents, Held
 from pyjl_autoimage.explain import Compiled, Explanation, Phase, Timeline
 from pyjl_autoimage.history import PastBuild
 from pyjl_autoimage.profile import Profile, Statement, parse_statement
-from pyjl_autoimage.store import write_json
 from pyjl_autoimage.timeline import STYLE, WIDTH
 
 from colours import contrast

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjl_autoimage import profile
+from pyjl_autoimage.base.liveness import hostname, name_of_this_process
 from pyjl_autoimage.errors import StoreError
-from pyjl_autoimage.processes import hostname, name_of_this_process
 from pyjl_autoimage.profile import Profile, parse_statement
 
 ENVIRONMENT = "0123456789abcdef"

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from pyjl_autoimage.base.settings import Settings, env_name, find_pyproject, from_everywhere
 from pyjl_autoimage.errors import SettingsError
-from pyjl_autoimage.settings import Settings, env_name, find_pyproject, from_everywhere
 
 
 def write(path, text):

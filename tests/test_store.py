@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage.base.files import others_can_write, read_json, write_atomically
+from pyjl_autoimage.base.liveness import hostname, is_alive, name_of_this_process
 from pyjl_autoimage.errors import StoreError
-from pyjl_autoimage.processes import hostname, is_alive, name_of_this_process
-from pyjl_autoimage.store import Store, others_can_write, read_json, write_atomically
+from pyjl_autoimage.store import Store
 
 
 def test_making_a_store_touches_nothing(tmp_path):

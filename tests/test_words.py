@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pyjl_autoimage import words
+from pyjl_autoimage.base import words
 
 
 @pytest.mark.parametrize(

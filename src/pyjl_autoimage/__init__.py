@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .base.settings import Settings as Settings
     from .builder import Build as Build
     from .builder import rebuild as rebuild
     from .code import define as define
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .runtime import attach as attach
     from .runtime import detach as detach
     from .runtime import start as start
-    from .settings import Settings as Settings
     from .workloads import Workload as Workload
     from .workloads import workload as workload
 

@@ -11,14 +11,16 @@ import time
 from ast import literal_eval
 from collections.abc import Mapping
 
-from . import builder, choice, profile, settings
+from . import builder, choice, profile
+from .base import settings
+from .base.files import write_json
+from .base.locks import lock
+from .base.settings import Settings
 from .ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
 from .environment import Environment
 from .jobs import State
-from .locks import lock
 from .measured import gain_over
-from .settings import Settings
-from .store import Store, write_json
+from .store import Store
 from .versions import usual_seconds
 from .workloads import Caller
 

@@ -19,22 +19,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import choice, clean, history, jobs, layering, linking, profile, recipe, settings, train, verify, workloads
+from . import choice, clean, history, jobs, layering, linking, profile, recipe, train, verify, workloads
+from .base import settings
+from .base.files import create_text, file_sha256, write_atomically
+from .base.liveness import name_of_this_process
+from .base.locks import lock
+from .base.program import python_path
+from .base.settings import Settings
 from .code import module_uuid, unchanged
 from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
 from .image import Image, OwnCode, Situation, heap_of
 from .jobs import Build, State
-from .locks import lock
 from .manifest import Package, source_directory
 from .options import code_flags, user_options
 from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
-from .processes import name_of_this_process, python_path
 from .profile import Profile
 from .recipe import Recipe
 from .recording import RECORDER, call_latest, julia_string
-from .settings import Settings
-from .store import Store, create_text, depot_of, file_sha256, library_name, write_atomically
+from .store import Store, depot_of, library_name
 from .versions import USUAL_SECONDS, usual_seconds
 from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
@@ -90,7 +93,7 @@ def rebuild(wait: bool = True, quick: bool = False, *, workload: object = None, 
             arguments), the path of a Python or Julia script, a module, Julia code, a `Workload`, or a list of
             these. It is run again on the new image, and the image built again, until a run compiles nothing
             more that an image can hold. One that fails is a note in the build's state.
-        keywords: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
+        keywords: any field of `pyjl_autoimage.base.settings.Settings`; the environment wins over them.
 
     Returns:
         The handle of the build.

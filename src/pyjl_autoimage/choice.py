@@ -13,14 +13,15 @@ from importlib.util import find_spec
 from typing import Any
 
 from . import launch
+from .base.files import as_noted, read_json, stat_notes, write_json
+from .base.program import program_name, script_directory
+from .base.settings import Settings, settle
 from .environment import Environment, JuliaFacts, cpu_identity, juliaup_configuration, locate, probe
 from .image import BakedPackage, Image, Layer, Situation, cache_header, mismatches, preference_projects
 from .launch import Plan, Witnesses
 from .manifest import manifest_names, preference_files, source_files
 from .options import code_flags, user_options
-from .processes import program_name, script_directory
-from .settings import Settings, settle
-from .store import Store, as_noted, read_json, stat_notes, write_json
+from .store import Store
 
 __all__ = [
     "decide",

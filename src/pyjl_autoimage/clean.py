@@ -7,12 +7,14 @@ import shutil
 import time
 from typing import Any
 
-from . import choice, settings
+from . import choice
+from .base import settings
+from .base.files import tree_size
 from .environment import Environment
 from .errors import AutoimageError
 from .image import Image, Layer, Requirements, Situation
 from .jobs import State
-from .store import Store, tree_size
+from .store import Store
 
 __all__ = ["clean", "prune", "prune_caches"]
 

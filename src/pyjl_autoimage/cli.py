@@ -337,7 +337,7 @@ def _about_the_other(is_quick: bool, quick: bool, keywords: dict[str, Any]) -> s
 def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[dict[str, Any]]) -> None:
     from rich.markup import escape
 
-    from .words import bytes_text, count_text, seconds_text
+    from .base.words import bytes_text, count_text, seconds_text
 
     took = seconds_text(state.finished - state.started)
     if image is not None:
@@ -363,8 +363,8 @@ def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[di
 
 def _programs_of(layers: Sequence[str]) -> str:
     """Which programs start with these layers, as half a sentence."""
+    from .base.words import program_text
     from .store import Store
-    from .words import program_text
 
     programs = {layer.program for layer in Store(_home({})).all_layers() if layer.id in layers}
     names = sorted(os.path.basename(program_text(program)) for program in programs)
@@ -379,7 +379,7 @@ def _programs_of(layers: Sequence[str]) -> str:
 def _tell_of_workload(ran: dict[str, Any], console: Any) -> None:
     from rich.markup import escape
 
-    from .words import count_text, seconds_text
+    from .base.words import count_text, seconds_text
 
     problem = ran["problem"]
     statements = f"{count_text(ran['statements'], 'statement')}, {ran['new']} of them new"
@@ -425,7 +425,7 @@ def _print_left_out(console: Any, left_out: dict[str, str]) -> None:
 
 
 def _home(keywords: dict[str, Any]) -> str | None:
-    from .settings import settle
+    from .base.settings import settle
 
     return settle(keywords).home
 
@@ -454,9 +454,9 @@ def _log(options: argparse.Namespace) -> int:
 
 
 def _enable(options: argparse.Namespace) -> int:
+    from .base.words import path_text
     from .sitehook import enable
     from .store import Store
-    from .words import path_text
 
     path = enable(Store(_home({})), user=options.user, force=options.force)
     print(f"Every `import juliacall` of this Python now starts on the image and records:\n{path_text(path)}")
@@ -473,8 +473,8 @@ def _disable(options: argparse.Namespace) -> int:
 
 
 def _clean(options: argparse.Namespace) -> int:
+    from .base.words import bytes_text
     from .clean import clean
-    from .words import bytes_text
 
     removed, kept = clean(everything=options.all, dry_run=options.dry_run)
     if options.json:
@@ -505,8 +505,8 @@ def _environment_and_store() -> tuple[str, Any]:
 
 def _export(options: argparse.Namespace) -> int:
     from . import exchange, profile
-    from .store import write_atomically
-    from .words import count_text
+    from .base.files import write_atomically
+    from .base.words import count_text
 
     environment, store = _environment_and_store()
     recorded = profile.peek(store, environment)
@@ -526,7 +526,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     from . import exchange, profile
-    from .words import count_text
+    from .base.words import count_text
 
     try:
         if options.file == "-":
@@ -574,7 +574,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _write_report(path: str, checks: list[Any]) -> None:
     from . import issue
-    from .store import write_atomically
+    from .base.files import write_atomically
 
     found = issue.gather(checks)
     content = f"{json.dumps(found, indent=2)}\n" if path.endswith(".json") else issue.text(found)
@@ -637,7 +637,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    from .store import write_atomically
+    from .base.files import write_atomically
 
     try:
         write_atomically(path, text.encode())

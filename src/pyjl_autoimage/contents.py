@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .base.files import read_json, write_json
 from .environment import JULIA_SOURCES, Environment, JuliaFacts
 from .errors import AutoimageError
 from .image import Image
 from .recording import unescaped
-from .store import Store, read_json, write_json
+from .store import Store
 from .work import executable_itself, julia_environment
 
 __all__ = ["Contents", "Held", "contents"]

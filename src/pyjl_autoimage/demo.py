@@ -14,14 +14,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from . import builder, settings
+from . import builder
+from .base import settings
+from .base.words import seconds_text
 from .environment import Environment, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .manifest import ManifestError, load_manifest, manifest_file
 from .report import stdout_to_stderr
 from .store import Store
 from .watching import watcher
-from .words import seconds_text
 
 __all__ = ["demo"]
 

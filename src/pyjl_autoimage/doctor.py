@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import builder, choice, settings, sitehook, versions
+from . import builder, choice, sitehook, versions
 from ._version import __version__
+from .base import settings
+from .base.settings import Settings
+from .base.words import ago_text, bytes_text, count_text, error_line, seconds_text
 from .environment import Environment, JuliaFacts, how_julia_was_found, how_project_was_found, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Image, Situation
@@ -23,10 +26,8 @@ from .options import code_flags, user_options
 from .packagecompiler import packagecompiler_problem, packagecompiler_version
 from .recipe import PYTHONCALL_UUID
 from .report import stdout_to_stderr
-from .settings import Settings
 from .store import Store
 from .timing import PHASES, time_start
-from .words import ago_text, bytes_text, count_text, error_line, seconds_text
 
 __all__ = ["Check", "examine"]
 

@@ -88,8 +88,8 @@ def _cost(log: str, trace: str, *, on_image: bool) -> float:
 
 def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
     """Start the process that decides, unless somebody did so lately."""
+    from .base.program import python_path, script_directory, spawn_detached
     from .options import user_options
-    from .processes import python_path, script_directory, spawn_detached
     from .store import Store
 
     mark = Store(plan.home).automatic(plan.environment or "")
@@ -120,7 +120,8 @@ def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
 
 def advise(plan: Plan, why: str) -> None:
     """Say once, until image or manifest change, what would make this environment fast."""
-    from .store import Store, read_json, write_atomically
+    from .base.files import read_json, write_atomically
+    from .store import Store
 
     store = Store(plan.home)
     file, environment = store.advice(plan.environment or ""), plan.environment or ""

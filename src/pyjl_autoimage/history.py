@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .store import Store, write_atomically
-from .words import error_line
+from .base.files import write_atomically
+from .base.words import error_line
+from .store import Store
 
 if TYPE_CHECKING:
     from .image import Image

@@ -160,7 +160,7 @@ class Layer(Requirements):
     path: str
     """Its directory."""
     program: str
-    """Whose it is (see `pyjl_autoimage.processes.program_name`)."""
+    """Whose it is (see `pyjl_autoimage.base.program.program_name`)."""
     image: str | None
     """Id of the image that it was precompiled on; None: on Julia's own."""
     built_at: float

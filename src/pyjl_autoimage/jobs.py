@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import history
+from .base.files import read_json, write_json
+from .base.liveness import is_alive, proc_stat
 from .errors import AutoimageError, BuildError
-from .processes import is_alive, proc_stat
-from .store import Store, read_json, write_json
+from .store import Store
 from .versions import USUAL_SECONDS
 
 __all__ = ["PHASES", "Build", "Progress", "State", "expected_seconds", "group_memory", "log_pieces"]

@@ -19,8 +19,9 @@ import sys
 import time
 import zlib
 
-from .processes import program_name, script_directory
-from .store import Store, belongs_to_us, in_whole_seconds, others_can_write, write_atomically
+from .base.files import belongs_to_us, in_whole_seconds, others_can_write, write_atomically
+from .base.program import program_name, script_directory
+from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

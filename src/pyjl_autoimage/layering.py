@@ -10,6 +10,7 @@ import os
 import time
 
 from . import choice
+from .base.files import tree_size
 from .code import fingerprints, module_uuid, unchanged
 from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
@@ -17,7 +18,7 @@ from .image import Image, Layer, OwnCode, Situation, baked_package, cache_header
 from .layer import Parts, Report, read_report, roots_of, write_packages
 from .profile import Profile, Program
 from .recipe import PYTHONCALL_UUID
-from .store import depot_of, tree_size
+from .store import depot_of
 from .work import Work, executable_itself, julia_environment, run
 
 __all__ = ["build_layers"]

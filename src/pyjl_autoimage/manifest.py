@@ -11,22 +11,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .base.files import load_toml
 
 __all__ = [
     "Manifest",
     "ManifestError",
     "Package",
     "load_manifest",
-    "load_toml",
     "manifest_file",
     "preferences",
     "project_file",
@@ -38,17 +33,6 @@ __all__ = [
 
 class ManifestError(ValueError):
     """A project or manifest that is missing or cannot be understood; the message names the file."""
-
-
-def load_toml(path: str) -> dict[str, Any]:
-    """Parse a TOML file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is not TOML, or not UTF-8.
-    """
-    with open(path, "rb") as file:
-        return tomllib.load(file)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ from html import escape
 from string import Template
 from typing import Any
 
-from . import choice, history, profile, settings, timeline
+from . import choice, history, profile, timeline
 from .attribution import owner
+from .base import settings
+from .base.settings import Settings
+from .base.words import bytes_text, count_text, path_text, seconds_text
 from .contents import Contents, contents
 from .environment import JULIA_SOURCES, locate
 from .errors import AutoimageError
@@ -21,9 +24,7 @@ from .image import Image
 from .jobs import PHASES
 from .options import code_flags, user_options
 from .profile import Profile
-from .settings import Settings
 from .store import Store
-from .words import bytes_text, count_text, path_text, seconds_text
 
 __all__ = ["page"]
 

@@ -20,11 +20,12 @@ from statistics import median
 from typing import Any
 
 from .ageing import compact, is_of_main
+from .base.files import read_json, write_json
+from .base.liveness import is_alive
+from .base.locks import lock
 from .errors import StoreError
-from .locks import lock
-from .processes import is_alive
 from .recording import RECORDER
-from .store import Store, read_json, write_json
+from .store import Store
 
 __all__ = [
     "Code",
@@ -88,7 +89,7 @@ class LoadedPackage:
 
 @dataclass
 class Program:
-    """One Python program of the environment (see `pyjl_autoimage.processes.program_name`)."""
+    """One Python program of the environment (see `pyjl_autoimage.base.program.program_name`)."""
 
     runs: int = 0
     last: float = 0.0

@@ -65,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _lines() -> list[str]:
     """What was recorded in this process; nothing if it has started no Julia."""
     from . import runtime
-    from .words import count_text
+    from .base.words import count_text
 
     session = runtime.session
     if "juliacall" not in sys.modules and session.plan is None:

@@ -13,15 +13,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .base.files import load_toml
+from .base.settings import Settings
 from .code import module_uuid
 from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
 from .image import BakedPackage, OwnCode, Situation, baked_package
 from .layer import write_code_package
-from .manifest import Manifest, Package, load_toml, project_file
+from .manifest import Manifest, Package, project_file
 from .profile import Code, Profile
 from .recording import RECORDER, RECORDER_UUID
-from .settings import Settings
 
 __all__ = ["Recipe", "choose", "write_project"]
 

@@ -12,7 +12,8 @@ import os
 import sys
 import time
 
-from .processes import name_of_this_process, program_name
+from .base.liveness import name_of_this_process
+from .base.program import program_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from . import choice, jobs, measured, profile, runtime, settings, sitehook
+from . import choice, jobs, measured, profile, runtime, sitehook
+from .base import settings
+from .base.files import read_json, tree_size
+from .base.settings import Settings
 from .code import unchanged
 from .environment import Environment, locate
 from .errors import AutoimageError
@@ -16,8 +19,7 @@ from .image import Image, Layer, Situation
 from .jobs import State
 from .options import code_flags, user_options
 from .profile import Profile
-from .settings import Settings
-from .store import Store, read_json, tree_size
+from .store import Store
 from .versions import usual_seconds
 
 __all__ = ["status", "stdout_to_stderr"]
@@ -30,7 +32,7 @@ def status(**keywords: Any) -> dict[str, Any]:
     """How things stand for this program's environment. Changes nothing, installs nothing.
 
     Args:
-        keywords: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
+        keywords: any field of `pyjl_autoimage.base.settings.Settings`; the environment wins over them.
 
     Returns:
         Plain data, with times in seconds (moments since the epoch) and sizes in bytes, and these keys:

@@ -56,7 +56,7 @@ def start(**settings: Any) -> Any:
     A second call returns the running Julia.
 
     Args:
-        settings: any field of `pyjl_autoimage.settings.Settings`; the environment wins over them.
+        settings: any field of `pyjl_autoimage.base.settings.Settings`; the environment wins over them.
 
     Returns:
         ``juliacall.Main``, the very same object.
@@ -379,8 +379,8 @@ def attach(**settings: Any) -> bool:
 
 
 def _attach(juliacall: Any, settings: Mapping[str, Any]) -> str | None:
+    from .base.settings import settle
     from .environment import Environment
-    from .settings import settle
 
     if juliacall.CONFIG.get("lib") is None:
         return "this Python was started by Julia"

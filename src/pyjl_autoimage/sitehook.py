@@ -11,8 +11,9 @@ import os
 import subprocess
 import sys
 
+from .base.files import write_atomically
 from .errors import AutoimageError
-from .store import Store, write_atomically
+from .store import Store
 
 __all__ = ["disable", "enable", "enabled", "last_error"]
 

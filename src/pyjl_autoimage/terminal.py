@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .measured import TIERS
-from .words import (
+from .base.words import (
     about_text,
     ago_text,
     bytes_text,
@@ -17,6 +16,7 @@ from .words import (
     program_text,
     seconds_text,
 )
+from .measured import TIERS
 
 if TYPE_CHECKING:
     from .doctor import Check

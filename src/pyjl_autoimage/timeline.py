@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from .base.words import seconds_text
 from .explain import KINDS, Explanation, Timeline
 from .history import PastBuild
-from .words import seconds_text
 
 __all__ = ["draw", "draw_builds", "pieces", "shortened", "ways"]
 

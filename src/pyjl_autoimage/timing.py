@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .base.program import python_path
 from .errors import AutoimageError
-from .processes import python_path
 
 __all__ = ["PHASES", "Start", "time_start"]
 

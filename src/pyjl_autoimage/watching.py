@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import jobs
+from .base.words import about_text, bytes_text, clock_text, path_text, seconds_text
 from .jobs import Progress
-from .words import about_text, bytes_text, clock_text, path_text, seconds_text
 
 __all__ = ["watcher"]
 

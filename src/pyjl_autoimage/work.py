@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO
 
+from .base.settings import Settings
 from .environment import Environment, JuliaFacts
 from .jobs import State
-from .settings import Settings
 from .store import Store
 from .workloads import Caller, Task
 

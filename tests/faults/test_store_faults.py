@@ -184,7 +184,7 @@ def test_fifty_processes_start_record_and_rebuild_at_once(world):
 
 def test_no_start_waits_for_a_lock(world):
     """Every lock of the store is held by somebody who does not let go."""
-    from pyjl_autoimage.locks import lock
+    from pyjl_autoimage.base.locks import lock
 
     environment = world.store.ensure(world.store.environment(world.environment.id))
     with lock(world.store.build_lock(world.environment.id), 0), lock(os.path.join(environment, "profile.lock"), 0):

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import linking
+from pyjl_autoimage.base.files import load_toml
 from pyjl_autoimage.environment import Environment, JuliaFacts, probe
-from pyjl_autoimage.manifest import Manifest, load_manifest, load_toml, manifest_file, source_directory
+from pyjl_autoimage.manifest import Manifest, load_manifest, manifest_file, source_directory
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"

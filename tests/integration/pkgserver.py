@@ -18,7 +18,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pyjl_autoimage.manifest import Package, load_toml, source_directory
+from pyjl_autoimage.base.files import load_toml
+from pyjl_autoimage.manifest import Package, source_directory
 
 
 def git_tree_hash(path: Path) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import linking
+from pyjl_autoimage.base.files import file_sha256
 from pyjl_autoimage.image import Image
-from pyjl_autoimage.store import file_sha256
 
 NAMES_IN_MAIN = (
     "import json\nfrom pyjl_autoimage import jl\nimport juliacall, pyjl_autoimage.runtime as r\n"

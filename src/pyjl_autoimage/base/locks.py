@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import StoreError
+from ..errors import StoreError
 
 __all__ = ["lock"]
 

@@ -8,65 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-__all__ = [
-    "boot_id",
-    "hostname",
-    "is_alive",
-    "name_of_this_process",
-    "program_name",
-    "python_path",
-    "script_directory",
-    "spawn_detached",
-]
-
-
-def program_name() -> str:
-    """Names the program that this process runs: its script's path, ``-m module``, or empty (interactive, ``-c``)."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:  # python -m
-        return f"-m {spec.name.removesuffix('.__main__')}"
-    path = getattr(main, "__file__", None)
-    return os.path.abspath(path) if path else ""
+__all__ = ["boot_id", "hostname", "is_alive", "name_of_this_process", "proc_stat"]
 
 
 def hostname() -> str:
     """The name of this host, safe to use in a file name."""
     name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
     return "".join(c if c.isalnum() else "_" for c in name) or "localhost"
-
-
-def python_path() -> str:
-    """PYTHONPATH for a Python process that shall import this very package, wherever this process found it."""
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    others = os.environ.get("PYTHONPATH", "")
-    if ours in others.split(os.pathsep) or "site-packages" in ours:
-        return others
-    return f"{ours}{os.pathsep}{others}" if others else ours
-
-
-def spawn_detached(command: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Start a process that goes on without us, in a session of its own, and hears and says nothing.
-
-    Raises:
-        OSError: it cannot be started.
-    """
-    if sys.platform == "linux":  # a tenth of the time that importing subprocess takes
-        null = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0) for descriptor in (0, 1, 2)]
-        os.posix_spawn(command[0], list(command), dict(environ), file_actions=null, setsid=True)
-        return
-    import subprocess
-
-    silent: dict[str, int] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    if sys.platform == "win32":
-        quiet = subprocess.DETACHED_PROCESS | subprocess.BELOW_NORMAL_PRIORITY_CLASS
-        subprocess.Popen(command, env=dict(environ), creationflags=quiet, **silent)
-    else:
-        subprocess.Popen(command, env=dict(environ), start_new_session=True, **silent)
 
 
 FOREIGN_SECONDS = 30 * 86400.0
@@ -119,24 +67,6 @@ def boot_id() -> str:
             return file.read().decode("ascii").strip().replace("-", "")[:12]
     except OSError:
         return ""
-
-
-def script_directory() -> str:
-    """The directory of the running script: `pyproject.toml` is searched from there.
-
-    Without a script, and for our own commands, the current directory.
-    """
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
-    try:
-        directory = os.path.dirname(os.path.abspath(main)) if main else ""
-        ours = directory == os.path.dirname(os.path.abspath(__file__)) or _COMMAND in os.path.basename(main or "")
-        return os.getcwd() if not main or ours else directory
-    except OSError:
-        return os.path.abspath(os.sep)  # the current directory is gone
-
-
-_COMMAND = "pyjl-autoimage"
-"""What pip calls the script of our command line, with some ending on some systems."""
 
 
 def is_alive(name: str, mark: str | None = None) -> bool:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from .errors import SettingsError
-from .processes import script_directory
+from ..errors import SettingsError
+from .program import script_directory
 
 __all__ = ["ENV_PREFIX", "Settings", "find_pyproject", "from_everywhere", "settle"]
 
@@ -294,7 +294,7 @@ def from_everywhere(
 def _read_table(pyproject: str | None) -> Mapping[str, Any]:
     if pyproject is None:
         return {}
-    from .manifest import load_toml
+    from .files import load_toml
 
     try:
         table = load_toml(pyproject).get("tool", {}).get(TABLE, {})

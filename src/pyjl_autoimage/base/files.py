@@ -1,0 +1,178 @@
+"""Files that appear whole, JSON and TOML, sizes and checksums, and notes of how a file was.
+
+Start-up comes here: what costs time to import waits until it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from ..errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import IO, Any
+
+
+def load_toml(path: str) -> dict[str, Any]:
+    """Parse a TOML file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not TOML, or not UTF-8.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    with open(path, "rb") as file:
+        return tomllib.load(file)
+
+
+def write_atomically(path: str, content: bytes, *, durable: bool = False, mode: int = 0o666) -> None:
+    """Replace a file so that every reader sees the old or the new one, whole.
+
+    Args:
+        path: the file.
+        content: all of it.
+        durable: be sure that it is on the disk, not only on its way there.
+        mode: permissions, of which the umask takes its share.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    try:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """The object in a JSON file; None when it is missing, unreadable or not an object."""
+    import json
+
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_json(path: str, value: Any, *, durable: bool = False) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import json
+
+    write_atomically(path, json.dumps(value, separators=(",", ":")).encode(), durable=durable)
+
+
+def belongs_to_us(status: os.stat_result) -> bool:
+    """Whether a file is this user's, or root's."""
+    return not hasattr(os, "getuid") or status.st_uid in (os.getuid(), 0)
+
+
+def others_can_write(status: os.stat_result) -> bool:
+    """Whether its permissions let somebody else write a file."""
+    if not hasattr(os, "getuid"):
+        return False
+    # A group of one's own, with the number of the user: the usual thing where umask is 002.
+    groups = 0 if status.st_gid == os.getuid() == os.getgid() else stat.S_IWGRP
+    return bool(status.st_mode & (groups | stat.S_IWOTH))
+
+
+def create_text(path: str) -> IO[str]:
+    """Open a new file of the store for writing text.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        return open(path, "w", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StoreError(f"the store cannot be written: {path}: {error.strerror or error}") from error
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and all below it, as far as that is possible."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def tree_size(path: str) -> int:
+    """Bytes of all files below a directory (or of one file)."""
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    total = 0
+    for root, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(root, name)).st_size
+            except OSError:
+                pass
+    return total
+
+
+def file_sha256(*paths: str) -> str:
+    """SHA-256 of a file's content, or of that of several, one after the other (hexadecimal).
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    import hashlib
+
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def stat_notes(paths: Iterable[str]) -> list[list[Any]]:
+    """``[path, modification time, size]`` of each, or ``[path, -1, -1]`` where there is none."""
+    return [stat_note(path) for path in paths]
+
+
+def stat_note(path: str) -> list[Any]:
+    """Enough of a file's status to notice that it was touched."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [path, -1, -1]
+    return [path, status.st_mtime_ns, status.st_size]
+
+
+def as_noted(notes: Iterable[list[Any]]) -> bool:
+    """Whether every file is as `stat_notes` noted it."""
+    for path, time, size in notes:
+        _, time_now, size_now = stat_note(path)
+        if size_now != size or (time_now != time and not in_whole_seconds(time_now, time)):
+            return False
+    return True
+
+
+def in_whole_seconds(time: int, noted: int) -> bool:
+    """Whether a modification time is the noted one as archives keep it: layers of containers, backups.
+
+    Julia looks at its caches with the same indulgence (`stale_cachefile`).
+    """
+    return time == noted - noted % 1_000_000_000
