@@ -29,8 +29,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from pyjl_autoimage import choice, environment, profile, recipe
+from pyjl_autoimage import choice, profile, recipe
 from pyjl_autoimage.base import settings
+from pyjl_autoimage.julia import environment
 from pyjl_autoimage.options import user_options
 from pyjl_autoimage.store import Store
 

@@ -24,7 +24,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from pyjl_autoimage import environment
+from pyjl_autoimage.julia import environment
 from pyjl_autoimage.options import user_options
 
 import results

@@ -177,7 +177,8 @@ def build_images(environ: dict[str, str], generations: int) -> list[dict]:
 
 def by_hand(status: dict) -> dict[str, str]:
     """juliacall told everything that it would have to find out, and the same image."""
-    from pyjl_autoimage.environment import Environment, probe
+    from pyjl_autoimage.julia.environment import Environment
+    from pyjl_autoimage.julia.facts import probe
 
     executable, project = status["environment"]["executable"], status["environment"]["project"]
     facts = probe(Environment(executable, project))

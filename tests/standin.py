@@ -20,11 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from pyjl_autoimage import manifest
 from pyjl_autoimage.base.liveness import hostname, is_alive
-from pyjl_autoimage.environment import Environment, JuliaFacts, cpu_identity
 from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements, baked_package, heap_of
 from pyjl_autoimage.jobs import State
+from pyjl_autoimage.julia import manifest
+from pyjl_autoimage.julia.environment import Environment
+from pyjl_autoimage.julia.facts import JuliaFacts, cpu_identity
 from pyjl_autoimage.store import Store, depot_of, library_name
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"

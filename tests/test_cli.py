@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.cli import main
-from pyjl_autoimage.environment import locate
 from pyjl_autoimage.errors import JuliaNotFoundError
 from pyjl_autoimage.jobs import State
+from pyjl_autoimage.julia.environment import locate
 
 from standin import (
     World,

@@ -17,7 +17,7 @@ from pyjl_autoimage import history, jobs
 from pyjl_autoimage.base.liveness import hostname, name_of_this_process
 from pyjl_autoimage.errors import AutoimageError, BuildError
 from pyjl_autoimage.jobs import PHASES, Build, State
-from pyjl_autoimage.versions import usual_seconds
+from pyjl_autoimage.julia.versions import usual_seconds
 
 
 def test_a_build_whose_process_died_has_failed(store):

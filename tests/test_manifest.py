@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage import manifest
-from pyjl_autoimage.manifest import ManifestError, Package, load_manifest, manifest_file, preferences
+from pyjl_autoimage.julia import manifest
+from pyjl_autoimage.julia.manifest import ManifestError, Package, load_manifest, manifest_file, preferences
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
 CSV_UUID = "336ed68f-0bac-5ca0-87d4-7b16caf5d00b"
@@ -244,8 +244,8 @@ def test_julia_local_preferences_hide_the_others(tmp_path):
 
 
 def test_preferences_of_a_workspace_count_for_its_members(tmp_path):
-    from pyjl_autoimage.environment import JuliaFacts
     from pyjl_autoimage.image import preference_projects
+    from pyjl_autoimage.julia.facts import JuliaFacts
 
     write(
         tmp_path / "Project.toml",

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjl_autoimage import recording
+from pyjl_autoimage.julia import call
 
 
 def create(directory: Path) -> recording.Recording | None:
@@ -52,7 +53,7 @@ def test_a_log_that_is_gone_goes_without_the_line(tmp_path):
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_nothing_can_end_a_literal_of_julia_or_interpolate(text):
-    literal = recording.julia_string(text)
+    literal = call.julia_string(text)
     inner = re.fullmatch(r'"((?:[A-Za-z0-9/._ -]|\\U[0-9a-f]{8})*)"', literal)
     assert inner
     assert re.sub(r"\\U(.{8})", lambda match: chr(int(match[1], 16)), inner[1]) == text
@@ -63,4 +64,4 @@ def test_what_julia_escaped_is_read_again(text):
     escaped = text
     for character, name in (("\\", "\\"), ("\n", "n"), ("\t", "t"), ("\r", "r"), ('"', '"')):
         escaped = escaped.replace(character, f"\\{name}")
-    assert recording.unescaped(escaped) == text
+    assert call.unescaped(escaped) == text

@@ -174,9 +174,12 @@ def test_every_module_compiles_without_a_warning():
 
 def test_its_command_and_its_julia_files_are_there(empty):
     assert "COMMAND" in run(empty / "pyjl-autoimage", "--help", cwd=empty).stdout
-    code = "from pyjl_autoimage import environment as e; import os; print(sorted(os.listdir(e.JULIA_SOURCES)))"
+    code = "from pyjl_autoimage.julia.call import *; import pathlib; print(*sorted(pathlib.Path(JULIA_SOURCES).rglob('*.*l')))"
     result = run(empty / "python", "-c", code, cwd=empty)
-    assert result.stdout == f"{sorted(path.name for path in (SOURCES / 'julia').iterdir())}\n", result.stderr
+    names = [path.name for path in sorted((SOURCES / "julia").rglob("*.*l"))]
+    assert [os.path.basename(path) for path in result.stdout.split()] == names and "Project.toml" in names, (
+        result.stderr
+    )
 
 
 # -- types ---------------------------------------------------------------------------------------------

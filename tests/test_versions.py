@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pyjl_autoimage import versions
+from pyjl_autoimage.julia import versions
 
 from pages import DOCS, ROOT
 

@@ -17,11 +17,11 @@ from .base.files import write_json
 from .base.locks import lock
 from .base.settings import Settings
 from .ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
-from .environment import Environment
 from .jobs import State
+from .julia.environment import Environment
+from .julia.versions import usual_seconds
 from .measured import gain_over
 from .store import Store
-from .versions import usual_seconds
 from .workloads import Caller
 
 __all__ = ["decide", "main"]

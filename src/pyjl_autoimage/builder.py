@@ -27,18 +27,19 @@ from .base.locks import lock
 from .base.program import python_path
 from .base.settings import Settings
 from .code import module_uuid, unchanged
-from .environment import JULIA_SOURCES, Environment, JuliaFacts, locate
 from .errors import AutoimageError, BuildError, StoreError
 from .image import Image, OwnCode, Situation, heap_of
 from .jobs import Build, State
-from .manifest import Package, source_directory
+from .julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
+from .julia.environment import Environment, locate
+from .julia.facts import JuliaFacts
+from .julia.manifest import Package, source_directory
+from .julia.versions import USUAL_SECONDS, usual_seconds
 from .options import code_flags, user_options
 from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
 from .profile import Profile
 from .recipe import Recipe
-from .recording import RECORDER, call_latest, julia_string
 from .store import Store, depot_of, library_name
-from .versions import USUAL_SECONDS, usual_seconds
 from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 

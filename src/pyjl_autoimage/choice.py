@@ -16,10 +16,11 @@ from . import launch
 from .base.files import as_noted, read_json, stat_notes, write_json
 from .base.program import program_name, script_directory
 from .base.settings import Settings, settle
-from .environment import Environment, JuliaFacts, cpu_identity, juliaup_configuration, locate, probe
 from .image import BakedPackage, Image, Layer, Situation, cache_header, mismatches, preference_projects
+from .julia.environment import Environment, juliaup_configuration, locate
+from .julia.facts import JuliaFacts, cpu_identity, probe
+from .julia.manifest import manifest_names, preference_files, source_files
 from .launch import Plan, Witnesses
-from .manifest import manifest_names, preference_files, source_files
 from .options import code_flags, user_options
 from .store import Store
 

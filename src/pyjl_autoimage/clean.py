@@ -10,10 +10,10 @@ from typing import Any
 from . import choice
 from .base import settings
 from .base.files import tree_size
-from .environment import Environment
 from .errors import AutoimageError
 from .image import Image, Layer, Requirements, Situation
 from .jobs import State
+from .julia.environment import Environment
 from .store import Store
 
 __all__ = ["clean", "prune", "prune_caches"]

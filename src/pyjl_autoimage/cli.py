@@ -493,7 +493,7 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _environment_and_store() -> tuple[str, Any]:
-    from .environment import locate
+    from .julia.environment import locate
     from .options import user_options
     from .report import stdout_to_stderr
     from .store import Store

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
-from . import recording, runtime
+from . import runtime
 from .errors import CodeError
+from .julia import call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,8 +177,7 @@ def _compiled(main: Any, name: str) -> tuple[dict[str, str], Any] | None:
 
 
 def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence[str]) -> tuple[dict[str, str], Any]:
-    here = os.path.dirname(os.path.abspath(__file__))
-    source = recording.julia_string(os.path.join(here, "julia", "code.jl"))
+    source = call.julia_string(os.path.join(call.JULIA_SOURCES, "code.jl"))
     evaluator = runtime.session.evaluator or main.seval(f"Base.include(Module(), {source})")
     runtime.session.evaluator = evaluator
     # Read before they are evaluated: a file that changes meanwhile is then seen to have changed.

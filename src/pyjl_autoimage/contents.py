@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .base.files import read_json, write_json
-from .environment import JULIA_SOURCES, Environment, JuliaFacts
 from .errors import AutoimageError
 from .image import Image
-from .recording import unescaped
+from .julia.call import JULIA_SOURCES, unescaped
+from .julia.environment import Environment
+from .julia.facts import JuliaFacts
 from .store import Store
 from .work import executable_itself, julia_environment
 

@@ -17,9 +17,9 @@ from typing import Any
 from . import builder
 from .base import settings
 from .base.words import seconds_text
-from .environment import Environment, locate
 from .errors import AutoimageError, JuliaNotFoundError
-from .manifest import ManifestError, load_manifest, manifest_file
+from .julia.environment import Environment, locate
+from .julia.manifest import ManifestError, load_manifest, manifest_file
 from .report import stdout_to_stderr
 from .store import Store
 from .watching import watcher
@@ -134,7 +134,7 @@ def _locate_in(environ: dict[str, str]) -> tuple[Environment | None, str]:
     """Let juliapkg set a project up, in a process of its own: it keeps its state for good in one."""
     code = (
         "import dataclasses, json, sys\n"
-        "from pyjl_autoimage.environment import locate\n"
+        "from pyjl_autoimage.julia.environment import locate\n"
         "from pyjl_autoimage.report import stdout_to_stderr\n"
         "from pyjl_autoimage.errors import JuliaNotFoundError\n"
         "try:\n"

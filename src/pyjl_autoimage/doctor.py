@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import builder, choice, sitehook, versions
+from . import builder, choice, sitehook
 from ._version import __version__
 from .base import settings
 from .base.settings import Settings
 from .base.words import ago_text, bytes_text, count_text, error_line, seconds_text
-from .environment import Environment, JuliaFacts, how_julia_was_found, how_project_was_found, locate
 from .errors import AutoimageError, JuliaNotFoundError
 from .image import Image, Situation
 from .jobs import State
+from .julia import versions
+from .julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
+from .julia.facts import JuliaFacts
 from .options import code_flags, user_options
 from .packagecompiler import packagecompiler_problem, packagecompiler_version
 from .recipe import PYTHONCALL_UUID

@@ -27,13 +27,13 @@ from . import choice, profile, programs
 from .attribution import owner
 from .base import settings
 from .base.files import load_toml, read_json, write_json
-from .environment import JULIA_SOURCES, locate
 from .errors import AutoimageError, WorkloadError
+from .julia.call import INTERPRETED, JULIA_SOURCES, julia_string
+from .julia.environment import locate
+from .julia.manifest import Manifest, Package, load_manifest, manifest_file, project_file
 from .layer import statements_of
-from .manifest import Manifest, Package, load_manifest, manifest_file, project_file
 from .options import user_options
 from .profile import Profile
-from .recording import INTERPRETED, julia_string
 from .store import Store
 
 __all__ = ["KINDS", "Compiled", "Explanation", "Loaded", "Phase", "Timeline", "explain", "last", "read"]

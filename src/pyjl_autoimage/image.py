@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .environment import Environment, JuliaFacts
-from .manifest import (
+from .julia.environment import Environment
+from .julia.facts import JuliaFacts
+from .julia.manifest import (
     Manifest,
     ManifestError,
     Package,
@@ -68,7 +69,7 @@ class BakedPackage:
     """Digest of the package's preferences; empty when it has none."""
     in_julia: bool = False
     syntax: str | None = None
-    """The version of Julia's syntax that it was parsed at (see `pyjl_autoimage.manifest.Package`)."""
+    """The version of Julia's syntax that it was parsed at (see `pyjl_autoimage.julia.manifest.Package`)."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Requirements:
     base_build_id: str
     cpu_target: str
     cpu: str
-    """Identity of the CPU that built it (see `pyjl_autoimage.environment.cpu_identity`)."""
+    """Identity of the CPU that built it (see `pyjl_autoimage.julia.facts.cpu_identity`)."""
     cpu_name: str
     juliacall: str
     """juliacall's version."""

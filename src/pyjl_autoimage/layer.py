@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .code import module_uuid
-from .environment import JULIA_SOURCES
 from .errors import BuildError
 from .image import Layer
-from .manifest import Manifest
+from .julia.call import JULIA_SOURCES, julia_string, unescaped
+from .julia.manifest import Manifest
 from .profile import Code
-from .recording import julia_string, unescaped
 
 __all__ = ["Parts", "Report", "read_report", "roots_of", "statements_of", "write_code_package", "write_packages"]
 

@@ -12,9 +12,10 @@ import time
 from . import choice
 from .base.files import tree_size
 from .code import fingerprints, module_uuid, unchanged
-from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
 from .image import Image, Layer, OwnCode, Situation, baked_package, cache_header
+from .julia.call import JULIA_SOURCES
+from .julia.facts import JuliaFacts
 from .layer import Parts, Report, read_report, roots_of, write_packages
 from .profile import Profile, Program
 from .recipe import PYTHONCALL_UUID

@@ -15,13 +15,14 @@ from .base import settings
 from .base.settings import Settings
 from .base.words import bytes_text, count_text, path_text, seconds_text
 from .contents import Contents, contents
-from .environment import JULIA_SOURCES, locate
 from .errors import AutoimageError
 from .explain import KINDS, Explanation, explain, last
 from .explanation import advice
 from .history import PastBuild
 from .image import Image
 from .jobs import PHASES
+from .julia.call import JULIA_SOURCES
+from .julia.environment import locate
 from .options import code_flags, user_options
 from .profile import Profile
 from .store import Store

@@ -24,7 +24,7 @@ from .base.files import read_json, write_json
 from .base.liveness import is_alive
 from .base.locks import lock
 from .errors import StoreError
-from .recording import RECORDER
+from .julia.call import RECORDER
 from .store import Store
 
 __all__ = [

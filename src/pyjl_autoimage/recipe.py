@@ -16,13 +16,13 @@ from typing import Any
 from .base.files import load_toml
 from .base.settings import Settings
 from .code import module_uuid
-from .environment import JULIA_SOURCES, JuliaFacts
 from .errors import BuildError
 from .image import BakedPackage, OwnCode, Situation, baked_package
+from .julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
+from .julia.facts import JuliaFacts
+from .julia.manifest import Manifest, Package, project_file
 from .layer import write_code_package
-from .manifest import Manifest, Package, project_file
 from .profile import Code, Profile
-from .recording import RECORDER, RECORDER_UUID
 
 __all__ = ["Recipe", "choose", "write_project"]
 

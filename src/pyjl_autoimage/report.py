@@ -13,14 +13,14 @@ from .base import settings
 from .base.files import read_json, tree_size
 from .base.settings import Settings
 from .code import unchanged
-from .environment import Environment, locate
 from .errors import AutoimageError
 from .image import Image, Layer, Situation
 from .jobs import State
+from .julia.environment import Environment, locate
+from .julia.versions import usual_seconds
 from .options import code_flags, user_options
 from .profile import Profile
 from .store import Store
-from .versions import usual_seconds
 
 __all__ = ["status", "stdout_to_stderr"]
 

@@ -12,6 +12,7 @@ import time
 from _thread import RLock
 
 from . import guard, launch, recording
+from .julia import call
 from .launch import Plan
 from .options import FLAG_DEFAULTS, Options, code_flags, user_options
 from .store import Store
@@ -259,8 +260,8 @@ def finish(juliacall: ModuleType) -> None:
     if session.recording is not None:
         _record(juliacall, session.recording)
     elif plan is not None and plan.enabled and not session.on_image:  # an image has it for good
-        recording.compile_callers_once(juliacall)
-    if plan is not None and plan.layer is not None and not recording.use_layer(juliacall, plan.layer_use):
+        call.compile_callers_once(juliacall)
+    if plan is not None and plan.layer is not None and not call.use_layer(juliacall, plan.layer_use):
         session.notes.append(f"layer {plan.layer} is not used: Julia could not set it up")
         session.code = [code for code in session.code if not code[3]]
 
@@ -277,7 +278,7 @@ def _record(juliacall: ModuleType, own: recording.Recording) -> None:
 def load_from_layer(name: str, uuid: str) -> bool:
     """Load a package of the layer from its cache; False if Julia finds that stale."""
     juliacall = running()
-    return juliacall is not None and recording.load_from_layer(juliacall, name, uuid)
+    return juliacall is not None and call.load_from_layer(juliacall, name, uuid)
 
 
 def _options(plan: Plan) -> Options:
@@ -380,7 +381,7 @@ def attach(**settings: Any) -> bool:
 
 def _attach(juliacall: Any, settings: Mapping[str, Any]) -> str | None:
     from .base.settings import settle
-    from .environment import Environment
+    from .julia.environment import Environment
 
     if juliacall.CONFIG.get("lib") is None:
         return "this Python was started by Julia"

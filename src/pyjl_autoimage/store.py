@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Store", "default_home", "read_json", "write_atomically"]
+__all__ = ["Store", "default_home"]
 
 LAYOUT = "v1"
 LAUNCHES_KEPT = 500

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import libraries, profile, workloads
 from .errors import AutoimageError
-from .manifest import load_manifest, manifest_file
+from .julia.manifest import load_manifest, manifest_file
 from .profile import Profile, Statement
 from .workloads import Outcome, Task
 

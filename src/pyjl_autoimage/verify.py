@@ -14,10 +14,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .environment import Environment, JuliaFacts
 from .errors import BuildError
 from .image import BakedPackage
-from .recording import call_latest, julia_string
+from .julia.call import call_latest, julia_string
+from .julia.environment import Environment
+from .julia.facts import JuliaFacts
 
 __all__ = ["Proof", "main"]
 

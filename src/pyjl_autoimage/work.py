@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import IO
 
 from .base.settings import Settings
-from .environment import Environment, JuliaFacts
 from .jobs import State
+from .julia.environment import Environment
+from .julia.facts import JuliaFacts
 from .store import Store
 from .workloads import Caller, Task
 

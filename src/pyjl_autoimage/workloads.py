@@ -22,7 +22,8 @@ from itertools import takewhile
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 from .errors import WorkloadError
-from .recording import WORKLOAD_VARIABLE, evaluate, julia_string
+from .julia.call import evaluate, julia_string
+from .recording import WORKLOAD_VARIABLE
 
 if TYPE_CHECKING:
     from ast import Module

@@ -19,8 +19,9 @@ import pytest
 
 from pyjl_autoimage import linking
 from pyjl_autoimage.base.files import load_toml
-from pyjl_autoimage.environment import Environment, JuliaFacts, probe
-from pyjl_autoimage.manifest import Manifest, load_manifest, manifest_file, source_directory
+from pyjl_autoimage.julia.environment import Environment
+from pyjl_autoimage.julia.facts import JuliaFacts, probe
+from pyjl_autoimage.julia.manifest import Manifest, load_manifest, manifest_file, source_directory
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"

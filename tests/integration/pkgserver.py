@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pyjl_autoimage.base.files import load_toml
-from pyjl_autoimage.manifest import Package, source_directory
+from pyjl_autoimage.julia.manifest import Package, source_directory
 
 
 def git_tree_hash(path: Path) -> str:

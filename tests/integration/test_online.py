@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.manifest import load_manifest, manifest_file
+from pyjl_autoimage.julia.manifest import load_manifest, manifest_file
 
 from pkgserver import PkgServer
 

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import Place
 from pyjl_autoimage import builder
-from pyjl_autoimage.environment import JULIA_SOURCES
+from pyjl_autoimage.julia.call import JULIA_SOURCES
 
 
 class Alone:

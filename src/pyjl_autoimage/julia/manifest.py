@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .base.files import load_toml
+from ..base.files import load_toml
 
 __all__ = [
     "Manifest",

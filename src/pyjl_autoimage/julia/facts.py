@@ -1,0 +1,149 @@
+"""What a Julia says of itself, and the CPU that it runs on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import JuliaNotFoundError
+from .call import JULIA_SOURCES
+from .environment import Environment
+
+
+@dataclass(frozen=True)
+class JuliaFacts:
+    """What a Julia says of itself. Paths are absolute."""
+
+    version: str
+    commit: str
+    word_size: int
+    base_build_id: str
+    """Identifies the default system image: the build id of its module Base."""
+    cpu_name: str
+    bindir: str
+    base_sysimage: str
+    libjulia: str
+    depots: tuple[str, ...]
+    load_path: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
+    """The internals that we use and it has not, each with what becomes of that (`internals.jl`)."""
+
+    @classmethod
+    def from_json(cls, value: Any) -> JuliaFacts:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        names = set(cls.__dataclass_fields__)
+        if not isinstance(value, dict) or not names <= set(value):
+            raise ValueError("not the facts of a Julia")
+        fields = {name: value[name] for name in names}
+        for name in ("depots", "load_path", "lacks"):
+            if not isinstance(fields[name], list):
+                raise ValueError(f"{name} is not a list")
+            fields[name] = tuple(str(path) for path in fields[name])
+        fields["word_size"] = int(fields["word_size"])
+        return cls(**fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    @property
+    def stdlib(self) -> str:
+        """Where the sources of the standard libraries are (`Sys.STDLIB` in Julia's ``base/sysinfo.jl``)."""
+        version = ".".join(self.version.split(".")[:2])
+        return os.path.normpath(os.path.join(self.bindir, "..", "share", "julia", "stdlib", f"v{version}"))
+
+
+def probe(environment: Environment) -> JuliaFacts:
+    """Ask a Julia about itself; starts one Julia process (a fifth of a second).
+
+    Raises:
+        JuliaNotFoundError: it cannot be started, or is no Julia.
+    """
+    command = [
+        environment.julia,
+        f"--project={environment.project}",
+        "--startup-file=no",
+        "-O0",
+        "--compile=min",
+        os.path.join(JULIA_SOURCES, "probe.jl"),
+    ]
+    try:
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=120)
+        items = [item.partition("=") for item in result.stdout.split("\0") if item]
+        values = {key: value for key, _, value in items}
+        return JuliaFacts(
+            version=values["version"],
+            commit=values["commit"],
+            word_size=int(values["word_size"]),
+            base_build_id=values["base_build_id"],
+            cpu_name=values["cpu_name"],
+            bindir=values["bindir"],
+            base_sysimage=values["base_sysimage"],
+            libjulia=values["libjulia"],
+            depots=tuple(value for key, _, value in items if key == "depot"),
+            load_path=tuple(value for key, _, value in items if key == "load_path"),
+            lacks=tuple(value for key, _, value in items if key == "lacks"),
+        )
+    except subprocess.CalledProcessError as error:
+        raise JuliaNotFoundError(
+            f"{environment.julia} ended with status {error.returncode}: {error.stderr.strip()[-500:]}"
+        ) from None
+    except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
+        raise JuliaNotFoundError(f"{environment.julia} is not a usable Julia: {error}") from None
+
+
+def cpu_identity() -> str:
+    """Identifies the CPU by what code for it depends on: its model and its instruction sets.
+
+    An image for ``native`` needs the CPU that it was built on: on one without its instructions Julia
+    aborts the process. Two machines with the same answer can share it.
+    """
+    return hashlib.sha256("\n".join(_cpu_lines()).encode()).hexdigest()[:16]
+
+
+_CPU_KEYS = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "flags",
+    "CPU implementer",
+    "CPU part",
+    "Features",
+)
+
+
+def _cpu_lines() -> list[str]:
+    lines = [sys.platform, os.uname().machine if hasattr(os, "uname") else ""]
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            head = file.read(16384)  # the first processor; the kernel writes no more than is read
+    except OSError:
+        return lines + _cpu_lines_elsewhere()
+    for line in head.decode("ascii", "replace").splitlines():
+        key, _, value = line.partition(":")
+        if not line.strip():
+            break
+        if key.strip() in _CPU_KEYS:
+            lines.append(f"{key.strip()}={' '.join(sorted(value.split()))}")
+    return lines
+
+
+def _cpu_lines_elsewhere() -> list[str]:
+    if sys.platform == "darwin":
+        result = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return [result.stdout.strip()]
+    return [os.environ.get("PROCESSOR_IDENTIFIER", "")]
