@@ -29,11 +29,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from pyjl_autoimage import choice, profile, recipe
+from pyjl_autoimage import profile, recipe
 from pyjl_autoimage.base import settings
 from pyjl_autoimage.julia import environment
 from pyjl_autoimage.options import user_options
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store, validity
 
 import results
 
@@ -113,9 +113,9 @@ class Bench:
         self.run(self.environ)
         located = environment.locate(user_options())
         store = Store(str(self.directory / "recorded"))
-        self.facts = choice.julia_facts(located, store, fresh=True)
+        self.facts = validity.julia_facts(located, store, fresh=True)
         recorded = profile.merge(store, located.id)
-        situation = choice.situation_of(located, store, {})
+        situation = validity.situation_of(located, store, {})
         settled = settings.from_everywhere({"home": store.home})
         chosen = recipe.choose(situation, recorded, settled)
         recipe.write_project(str(self.directory / "project"), chosen, situation)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store
 
 from standin import World
 

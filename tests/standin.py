@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from pyjl_autoimage.base.liveness import hostname, is_alive
-from pyjl_autoimage.image import BakedPackage, Image, Layer, Requirements, baked_package, heap_of
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.julia import manifest
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, cpu_identity
-from pyjl_autoimage.store import Store, depot_of, library_name
+from pyjl_autoimage.store.built import BakedPackage, Image, Layer, Requirements, baked_package, heap_of
+from pyjl_autoimage.store.places import Store, depot_of, library_name
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
 EXAMPLE_TREE = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"

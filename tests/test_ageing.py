@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyjl_autoimage import ageing, profile
 from pyjl_autoimage.ageing import AGE, AGE_UNBAKED, DAY, compact
 from pyjl_autoimage.profile import Code, LoadedPackage, Profile, Program, Statement
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store
 
 NOW = 2_000_000_000.0
 UUID = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"

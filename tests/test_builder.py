@@ -17,7 +17,7 @@ from pyjl_autoimage import builder
 from pyjl_autoimage.base.locks import lock
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.errors import BuildError
-from pyjl_autoimage.image import Image
+from pyjl_autoimage.store.built import Image
 
 from standin import (
     PYTHONCALL,

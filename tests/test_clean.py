@@ -14,7 +14,7 @@ import pytest
 from pyjl_autoimage.base.liveness import name_of_this_process
 from pyjl_autoimage.clean import clean, prune
 from pyjl_autoimage.jobs import State
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store
 
 from standin import World
 
@@ -76,7 +76,7 @@ USER = """
 import sys
 sys.path[:0] = {path!r}
 import os
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store
 store = Store({home!r})
 for image in store.all_images():
     store.mark_use(image.id)

@@ -14,7 +14,7 @@ import pytest
 from pyjl_autoimage import explain
 from pyjl_autoimage.explain import KINDS, Explanation, Timeline, read
 from pyjl_autoimage.julia.manifest import Package
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store
 
 from standin import EXAMPLE_UUID, World, age, python
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage.image import Image, Situation, mismatches
 from pyjl_autoimage.julia.facts import cpu_identity
 from pyjl_autoimage.julia.manifest import ManifestError
+from pyjl_autoimage.store.built import Image
+from pyjl_autoimage.store.validity import Situation, mismatches
 
 from standin import World
 

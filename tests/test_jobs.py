@@ -98,7 +98,7 @@ def test_a_build_that_waits_for_another_says_so(store):
 )
 def test_strangers_words_about_a_build_are_refused_or_harmless(tmp_path_factory, changes):
     from pyjl_autoimage.base.files import write_json
-    from pyjl_autoimage.store import Store
+    from pyjl_autoimage.store.places import Store
 
     store = Store(str(tmp_path_factory.mktemp("store")))
     store.ensure(store.environment("e"))

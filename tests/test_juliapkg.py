@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.image import baked_package
 from pyjl_autoimage.julia.manifest import load_manifest
+from pyjl_autoimage.store.built import baked_package
 
 from environments import VirtualEnvironment
 from standin import EXAMPLE_TREE, EXAMPLE_UUID, REPORT, World, age, told_by_julia, until, wait_for

@@ -16,7 +16,7 @@ import pytest
 import pyjl_autoimage
 from pyjl_autoimage import launch
 from pyjl_autoimage.base.liveness import boot_id
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store
 
 from standin import World, age, start_in
 
@@ -423,9 +423,7 @@ def test_an_answer_for_another_cpu_is_not_used(tmp_path):
     age(tmp_path)
     for _ in range(2):
         assert start_in(world)["sysimage"] == image.path
-    elsewhere = (
-        "from pyjl_autoimage import environment, launch\nlaunch._cpu = environment.cpu_identity = lambda: 'another'\n"
-    )
+    elsewhere = "from pyjl_autoimage import launch\nfrom pyjl_autoimage.store import validity\nlaunch._cpu = validity.cpu_identity = lambda: 'another'\n"
     for _ in range(2):
         assert start_in(world, code=elsewhere)["sysimage"] is None
     assert start_in(world)["sysimage"] == image.path
@@ -543,7 +541,8 @@ def test_the_hot_path_imports_little_and_starts_no_process(tmp_path):
     world.publish()
     age(tmp_path)
     modules, started, listed = observe(world)
-    ours = ("_version", "errors", "guard", "launch", "options", "processes", "recording", "runtime", "store")
+    ours = ("_version", "errors", "guard", "launch", "options", "recording", "runtime")
+    ours += ("base", "base.files", "base.liveness", "base.program", "julia", "julia.call", "store", "store.places")
     assert modules == {"__future__", "zlib", "juliacall", "pyjl_autoimage", *(f"pyjl_autoimage.{m}" for m in ours)}
     assert not started
     assert listed == [world.store.booting], "nothing that grows"

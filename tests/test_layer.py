@@ -13,13 +13,13 @@ import pytest
 
 from pyjl_autoimage import code, layer, runtime
 from pyjl_autoimage.base.files import load_toml
-from pyjl_autoimage.choice import reasons_against_layer, situation_of
 from pyjl_autoimage.errors import BuildError
-from pyjl_autoimage.image import Layer, OwnCode, cache_header
 from pyjl_autoimage.julia.call import JULIA_SOURCES
 from pyjl_autoimage.layer import Parts
 from pyjl_autoimage.profile import Code
-from pyjl_autoimage.store import depot_of
+from pyjl_autoimage.store.built import Layer, OwnCode, cache_header
+from pyjl_autoimage.store.places import depot_of
+from pyjl_autoimage.store.validity import reasons_against_layer, situation_of
 
 from standin import EXAMPLE_UUID, age, cli, python, start_in
 

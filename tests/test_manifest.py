@@ -244,8 +244,8 @@ def test_julia_local_preferences_hide_the_others(tmp_path):
 
 
 def test_preferences_of_a_workspace_count_for_its_members(tmp_path):
-    from pyjl_autoimage.image import preference_projects
     from pyjl_autoimage.julia.facts import JuliaFacts
+    from pyjl_autoimage.store.validity import preference_projects
 
     write(
         tmp_path / "Project.toml",

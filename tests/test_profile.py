@@ -191,7 +191,7 @@ def test_flags_of_the_latest_recording_count(store):
 
 @given(st.binary(max_size=400))
 def test_a_broken_profile_is_an_empty_one(tmp_path_factory, noise):
-    from pyjl_autoimage.store import Store
+    from pyjl_autoimage.store.places import Store
 
     store = Store(str(tmp_path_factory.mktemp("store")))
     store.ensure(store.environment(ENVIRONMENT))
@@ -275,7 +275,7 @@ WRITER = """
 import os, sys, random
 sys.path[:0] = {path!r}
 from pyjl_autoimage import recording, profile
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store
 store = Store({home!r})
 number = int(sys.argv[1])
 written = recording.create(store.recordings({environment!r}), image=None, flags={{}})

@@ -12,10 +12,10 @@ from pyjl_autoimage import recipe
 from pyjl_autoimage.base.files import load_toml
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.errors import BuildError
-from pyjl_autoimage.image import Situation
 from pyjl_autoimage.julia.facts import JuliaFacts
 from pyjl_autoimage.julia.manifest import load_manifest
 from pyjl_autoimage.profile import Code, LoadedPackage, Profile
+from pyjl_autoimage.store.validity import Situation
 
 from standin import slug
 

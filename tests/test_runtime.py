@@ -437,7 +437,7 @@ def test_a_store_in_the_place_of_a_file(world):
 
 
 def test_the_quick_home_is_the_platforms(monkeypatch, tmp_path):
-    from pyjl_autoimage.store import default_home
+    from pyjl_autoimage.store.places import default_home
 
     monkeypatch.delenv("PYJL_AUTOIMAGE_HOME")
     for value in (None, "", " ", str(tmp_path)):

@@ -11,7 +11,7 @@ import pytest
 from pyjl_autoimage.base.files import others_can_write, read_json, write_atomically
 from pyjl_autoimage.base.liveness import hostname, is_alive, name_of_this_process
 from pyjl_autoimage.errors import StoreError
-from pyjl_autoimage.store import Store
+from pyjl_autoimage.store.places import Store
 
 
 def test_making_a_store_touches_nothing(tmp_path):
@@ -49,7 +49,7 @@ def test_an_image_that_is_built_and_proved_again_is_not_condemned_any_more(world
 
 
 def test_answers_of_long_ago_do_not_pile_up(store, monkeypatch):
-    monkeypatch.setattr("pyjl_autoimage.store.LAUNCHES_KEPT", 2)
+    monkeypatch.setattr("pyjl_autoimage.store.places.LAUNCHES_KEPT", 2)
     store.ensure(store.launches)
     for number in range(4):
         Path(store.launch(str(number))).touch()
@@ -126,7 +126,7 @@ def test_uses_of_the_living_and_the_dead(world):
     assert mark is not None
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
-        "from pyjl_autoimage.store import Store\n"
+        "from pyjl_autoimage.store.places import Store\n"
         f"print(Store({world.store.home!r}).mark_use({image.id!r}))"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ import time
 from ast import literal_eval
 from collections.abc import Mapping
 
-from . import builder, choice, profile
+from . import builder, profile
 from .base import settings
 from .base.files import write_json
 from .base.locks import lock
@@ -21,7 +21,8 @@ from .jobs import State
 from .julia.environment import Environment
 from .julia.versions import usual_seconds
 from .measured import gain_over
-from .store import Store
+from .store import validity
+from .store.places import Store
 from .workloads import Caller
 
 __all__ = ["decide", "main"]
@@ -88,8 +89,8 @@ def decide(
     if memory is not None and memory < GIGABYTES_NEEDED:
         return False, f"only {memory:.1f} GB of memory are free", NOT_YET
     recorded = profile.merge(store, environment.id)
-    situation = choice.situation_of(environment, store, flags)
-    image = choice.valid_image(environment, store, situation, settled.trusted_stores)
+    situation = validity.situation_of(environment, store, flags)
+    image = validity.valid_image(environment, store, situation, settled.trusted_stores)
     if image is not None:
         seconds = (
             sum(state.seconds.values())
@@ -100,9 +101,9 @@ def decide(
         if gain * WORTH < seconds:
             return False, f"{gain:.1f} s compiled beyond the image do not pay for a build of {seconds:.0f} s", NOT_YET
         return True, f"recorded runs compiled {gain:.1f} s beyond the image", BETWEEN_BUILDS
-    newest = next(iter(choice.images_of(environment, store)), None)
+    newest = next(iter(validity.images_of(environment, store)), None)
     if newest is not None:
-        why = choice.reasons_against(newest, situation, store)[0]
+        why = validity.reasons_against(newest, situation, store)[0]
         if why.startswith(("condemned", "not trusted")):
             return False, f"another image would not help: the last one is {why}", BETWEEN_BUILDS
     costs = [run.ready + run.compiled for run in recorded.recent.values() if run.image is None]

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import choice, clean, history, jobs, layering, linking, profile, recipe, train, verify, workloads
+from . import clean, history, jobs, layering, linking, profile, recipe, train, verify, workloads
 from .base import settings
 from .base.files import create_text, file_sha256, write_atomically
 from .base.liveness import name_of_this_process
@@ -28,7 +28,6 @@ from .base.program import python_path
 from .base.settings import Settings
 from .code import module_uuid, unchanged
 from .errors import AutoimageError, BuildError, StoreError
-from .image import Image, OwnCode, Situation, heap_of
 from .jobs import Build, State
 from .julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
 from .julia.environment import Environment, locate
@@ -39,7 +38,10 @@ from .options import code_flags, user_options
 from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
 from .profile import Profile
 from .recipe import Recipe
-from .store import Store, depot_of, library_name
+from .store import validity
+from .store.built import Image, OwnCode, heap_of
+from .store.places import Store, depot_of, library_name
+from .store.validity import Situation
 from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 
@@ -302,7 +304,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     """
     began = time.time()
     work.enter("prepare")
-    facts = choice.julia_facts(work.environment, work.store, fresh=True)
+    facts = validity.julia_facts(work.environment, work.store, fresh=True)
     for lack in facts.lacks:
         work.note(f"this Julia lacks {lack}")
     if not quick:
@@ -391,13 +393,13 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
 
 def _usual_seconds(store: Store, environment: Environment) -> float:
     try:
-        return usual_seconds(choice.julia_facts(environment, store).version)
+        return usual_seconds(validity.julia_facts(environment, store).version)
     except (AutoimageError, OSError, ValueError):
         return USUAL_SECONDS  # the build itself will say what is wrong
 
 
 def _situation(work: Work, flags: Mapping[str, str], recorded: Profile) -> Situation:
-    now = choice.situation_of(work.environment, work.store, flags)
+    now = validity.situation_of(work.environment, work.store, flags)
     return replace(now, manifest=now.manifest.with_standard_libraries(recorded.packages, now.facts.stdlib))
 
 

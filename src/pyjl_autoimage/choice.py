@@ -8,32 +8,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
 from . import launch
-from .base.files import as_noted, read_json, stat_notes, write_json
 from .base.program import program_name, script_directory
 from .base.settings import Settings, settle
-from .image import BakedPackage, Image, Layer, Situation, cache_header, mismatches, preference_projects
 from .julia.environment import Environment, juliaup_configuration, locate
-from .julia.facts import JuliaFacts, cpu_identity, probe
+from .julia.facts import JuliaFacts
 from .julia.manifest import manifest_names, preference_files, source_files
 from .launch import Plan, Witnesses
 from .options import code_flags, user_options
-from .store import Store
+from .store.built import BakedPackage, Image
+from .store.places import Store
+from .store.validity import (
+    Situation,
+    images_of,
+    is_below,
+    layers_of,
+    newest_valid,
+    preference_projects,
+    reasons_against_layer,
+    situation_of,
+)
 
-__all__ = [
-    "decide",
-    "images_of",
-    "julia_facts",
-    "layers_of",
-    "reasons_against",
-    "reasons_against_layer",
-    "situation_of",
-    "valid_image",
-]
+__all__ = ["decide"]
 
 
 def decide(settings: Mapping[str, Any], question: str | None) -> Plan:
@@ -111,10 +110,15 @@ def _choose(
         return None
     situation = situation_of(environment, store, plan.flags)
     _witness_situation(situation, witnesses)
-    image = _newest_valid(images, store, situation, trusted, witnesses)
+
+    def look(image: Image) -> None:
+        witnesses.files += image.files
+        _witness_packages(image.packages, situation, witnesses)
+
+    image = newest_valid(images, store, situation, trusted, look)
     if image is not None:
         plan.image, plan.image_path, plan.image_files = image.id, image.path, image.files
-        plan.trusted = _is_below(image.path, trusted)
+        plan.trusted = is_below(image.path, trusted)
         plan.code = [(code.name, code.uuid, dict(code.files), False) for code in image.code]
     for layer in layers:
         witnesses.files.append(os.path.join(layer.path, "layer.json"))
@@ -127,124 +131,6 @@ def _choose(
             plan.code += [(code.name, code.uuid, dict(code.files), True) for code in layer.code]
             break
     return situation.facts
-
-
-def valid_image(
-    environment: Environment, store: Store, situation: Situation, trusted: Sequence[str] = ()
-) -> Image | None:
-    """The newest image that is valid now; None if there is none."""
-    return _newest_valid(images_of(environment, store, trusted), store, situation, trusted)
-
-
-def _newest_valid(
-    images: Sequence[Image],
-    store: Store,
-    situation: Situation,
-    trusted: Sequence[str],
-    witnesses: Witnesses | None = None,
-) -> Image | None:
-    """The first valid image. Whatever becomes of those behind it is nothing to witness."""
-    suspicious = any(store.condemned(image.id) for image in images)
-    for image in images:
-        if witnesses is not None:
-            witnesses.files += image.files
-            _witness_packages(image.packages, situation, witnesses)
-        if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
-            return image
-    return None
-
-
-def layers_of(environment: Environment, store: Store, program: str) -> list[Layer]:
-    """The layers of a program, newest first."""
-    return [i for i in store.all_layers() if i.environment == environment.id and i.program == program]
-
-
-def reasons_against_layer(layer: Layer, image: str | None, situation: Situation, store: Store) -> list[str]:
-    """Why a layer must not be used by a start on this image (None: on Julia's own); empty when it may."""
-    distrusted = store.distrust(layer.path)
-    reasons = [f"not trusted: {distrusted}"] if distrusted else []
-    if layer.image != image:
-        reasons.append(f"precompiled for {f'image {layer.image}' if layer.image else 'Julia without an image'}")
-    reasons += mismatches(layer, situation)
-    if not reasons:
-        # Julia keeps ten caches of a package, and replaces one when the package is precompiled anew.
-        reasons += [f"Julia's precompile cache {path} is not the same any more" for path in _other_caches(layer)]
-    return reasons
-
-
-def _other_caches(layer: Layer) -> list[str]:
-    return [path for path, header in layer.caches.items() if cache_header(path) != header]
-
-
-def images_of(environment: Environment, store: Store, trusted: Sequence[str] = ()) -> list[Image]:
-    """The images of an environment, the user's own and those of trusted stores, newest first."""
-    stores = [store, *(type(store)(home) for home in trusted)]
-    images = [i for place in stores for i in place.all_images() if i.environment == environment.id]
-    return sorted(images, key=lambda image: image.built_at, reverse=True)
-
-
-def _is_below(path: str, directories: Sequence[str]) -> bool:
-    return any(path.startswith(os.path.join(directory, "")) for directory in directories)
-
-
-def reasons_against(
-    image: Image, situation: Situation, store: Store, *, trusted: Sequence[str] = (), thorough: bool = False
-) -> list[str]:
-    """Why an image of this environment is not valid now; empty when it is.
-
-    Args:
-        image: the image.
-        situation: what it is compared with.
-        store: the user's store (verdicts on images are kept there).
-        trusted: stores whose images are not asked who could have written them.
-        thorough: compare its checksum, too (a second for a few hundred megabytes).
-    """
-    condemned = store.condemned(image.id)
-    distrusted = None if _is_below(image.path, trusted) else store.distrust(*image.files)
-    reasons = [f"condemned: {condemned}"] if condemned else []
-    reasons += [f"not trusted: {distrusted}"] if distrusted else []
-    return [*reasons, *store.damage(image, thorough=thorough), *mismatches(image, situation)]
-
-
-def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:
-    """What images are compared with.
-
-    Raises:
-        JuliaNotFoundError: the executable is no usable Julia.
-        ManifestError: the project has no manifest, or a broken one.
-    """
-
-    return Situation.of(
-        julia_facts(environment, store),
-        environment.project,
-        juliacall=version("juliacall"),
-        flags=flags,
-        cpu=cpu_identity(),
-    )
-
-
-def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) -> JuliaFacts:
-    """What this environment's Julia says of itself: remembered until its files change, else asked again."""
-    path = store.facts(environment.id)
-    variables = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME", "JULIAUP_CHANNEL")
-    asked = [*(os.environ.get(name, "") for name in variables), os.path.realpath(environment.julia)]
-    kept = None if fresh else read_json(path)
-    if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
-        try:
-            facts = JuliaFacts.from_json(kept["facts"])
-            same = environment.julia != environment.executable or not environment.may_start_another(facts.bindir)
-            if same and as_noted(kept["witnesses"]):
-                return facts
-        except (KeyError, TypeError, ValueError, IndexError):
-            pass
-    facts = probe(environment)
-    witnesses = stat_notes([environment.julia, juliaup_configuration(), facts.libjulia, facts.base_sysimage])
-    try:
-        store.ensure(store.environment(environment.id))
-        write_json(path, {"schema": 1, "asked": asked, "witnesses": witnesses, "facts": facts.to_json()})
-    except Exception:
-        pass  # asked again next time
-    return facts
 
 
 def _witness_situation(situation: Situation, witnesses: Witnesses) -> None:

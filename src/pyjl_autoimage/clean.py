@@ -7,14 +7,15 @@ import shutil
 import time
 from typing import Any
 
-from . import choice
 from .base import settings
 from .base.files import tree_size
 from .errors import AutoimageError
-from .image import Image, Layer, Requirements, Situation
 from .jobs import State
 from .julia.environment import Environment
-from .store import Store
+from .store import validity
+from .store.built import Image, Layer, Requirements
+from .store.places import Store
+from .store.validity import Situation
 
 __all__ = ["clean", "prune", "prune_caches"]
 
@@ -143,7 +144,7 @@ def _reason_to_go(image: Image, newest: set[str], store: Store) -> str | None:
     if image.environment in newest:
         return "a newer image of the same environment is valid"
     try:
-        reasons = choice.reasons_against(image, _situation(environment, image, store), store)
+        reasons = validity.reasons_against(image, _situation(environment, image, store), store)
     except (AutoimageError, ValueError) as error:
         return str(error)
     if reasons:
@@ -161,11 +162,11 @@ def _reason_against_layer(layer: Layer, store: Store) -> str | None:
         return "a newer layer of the same program is there"
     try:
         situation = _situation(Environment(layer.executable, layer.project), layer, store)
-        return next(iter(choice.reasons_against_layer(layer, layer.image, situation, store)), None)
+        return next(iter(validity.reasons_against_layer(layer, layer.image, situation, store)), None)
     except (AutoimageError, ValueError) as error:
         return str(error)
 
 
 def _situation(environment: Environment, built: Requirements, store: Store) -> Situation:
     # Whether another start gives other code generation flags cannot be known here: its own count.
-    return choice.situation_of(environment, store, built.flags)
+    return validity.situation_of(environment, store, built.flags)

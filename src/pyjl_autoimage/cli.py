@@ -248,7 +248,7 @@ def _console(stderr: bool = False) -> Any:
 def _build(options: argparse.Namespace) -> int:
     from .builder import begin_here
     from .report import stdout_to_stderr
-    from .store import Store
+    from .store.places import Store
     from .watching import watcher
     from .workloads import Caller, tasks
 
@@ -364,7 +364,7 @@ def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[di
 def _programs_of(layers: Sequence[str]) -> str:
     """Which programs start with these layers, as half a sentence."""
     from .base.words import program_text
-    from .store import Store
+    from .store.places import Store
 
     programs = {layer.program for layer in Store(_home({})).all_layers() if layer.id in layers}
     names = sorted(os.path.basename(program_text(program)) for program in programs)
@@ -456,7 +456,7 @@ def _log(options: argparse.Namespace) -> int:
 def _enable(options: argparse.Namespace) -> int:
     from .base.words import path_text
     from .sitehook import enable
-    from .store import Store
+    from .store.places import Store
 
     path = enable(Store(_home({})), user=options.user, force=options.force)
     print(f"Every `import juliacall` of this Python now starts on the image and records:\n{path_text(path)}")
@@ -496,7 +496,7 @@ def _environment_and_store() -> tuple[str, Any]:
     from .julia.environment import locate
     from .options import user_options
     from .report import stdout_to_stderr
-    from .store import Store
+    from .store.places import Store
 
     store = Store(_home({}))
     with stdout_to_stderr():
@@ -589,7 +589,7 @@ def _write_report(path: str, checks: list[Any]) -> None:
 
 def _restore(options: argparse.Namespace) -> int:
     from .errors import StoreError
-    from .store import Store
+    from .store.places import Store
 
     store = Store(_home({}))
     image = next((image for image in store.all_images() if image.id == options.id), None)

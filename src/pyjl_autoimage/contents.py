@@ -11,11 +11,11 @@ from typing import Any
 
 from .base.files import read_json, write_json
 from .errors import AutoimageError
-from .image import Image
 from .julia.call import JULIA_SOURCES, unescaped
 from .julia.environment import Environment
 from .julia.facts import JuliaFacts
-from .store import Store
+from .store.built import Image
+from .store.places import Store
 from .work import executable_itself, julia_environment
 
 __all__ = ["Contents", "Held", "contents"]

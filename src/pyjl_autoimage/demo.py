@@ -21,7 +21,7 @@ from .errors import AutoimageError, JuliaNotFoundError
 from .julia.environment import Environment, locate
 from .julia.manifest import ManifestError, load_manifest, manifest_file
 from .report import stdout_to_stderr
-from .store import Store
+from .store.places import Store
 from .watching import watcher
 
 __all__ = ["demo"]

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import builder, choice, sitehook
+from . import builder, sitehook
 from ._version import __version__
 from .base import settings
 from .base.settings import Settings
 from .base.words import ago_text, bytes_text, count_text, error_line, seconds_text
 from .errors import AutoimageError, JuliaNotFoundError
-from .image import Image, Situation
 from .jobs import State
 from .julia import versions
 from .julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
@@ -28,7 +27,10 @@ from .options import code_flags, user_options
 from .packagecompiler import packagecompiler_problem, packagecompiler_version
 from .recipe import PYTHONCALL_UUID
 from .report import stdout_to_stderr
-from .store import Store
+from .store import validity
+from .store.built import Image
+from .store.places import Store
+from .store.validity import Situation
 from .timing import PHASES, time_start
 
 __all__ = ["Check", "examine"]
@@ -69,7 +71,7 @@ def examine(*, start: bool = True) -> Iterator[Check]:
     try:
         with stdout_to_stderr():
             environment = locate(user_options(), install=False)
-        facts = choice.julia_facts(environment, store, fresh=True)
+        facts = validity.julia_facts(environment, store, fresh=True)
     except JuliaNotFoundError as error:
         yield Check("Julia", False, str(error), "`import juliacall` once, or set PYTHON_JULIAPKG_EXE")
         yield _hook(store)
@@ -79,7 +81,7 @@ def examine(*, start: bool = True) -> Iterator[Check]:
     yield Check("Julia", True, found, "; ".join(_about_julia(environment, facts)))
     situation: Situation | None = None
     try:
-        situation = choice.situation_of(environment, store, code_flags(user_options()))
+        situation = validity.situation_of(environment, store, code_flags(user_options()))
     except (AutoimageError, ValueError) as error:
         yield Check("Julia project", False, str(error), "`import juliacall` sets the project up")
     else:
@@ -327,7 +329,7 @@ def _fit(image: Image, situation: Situation | None, store: Store) -> str:
         return ""
     if image.project != situation.project:
         return f"; for another project ({image.project})"
-    reasons = choice.reasons_against(image, situation, store)
+    reasons = validity.reasons_against(image, situation, store)
     return f"; not used: {reasons[0]}" if reasons else "; fits"
 
 

@@ -57,7 +57,7 @@ def in_notebook(session: Session) -> None:
         return
     try:
         own = {os.path.basename(session.recording.log), os.path.basename(session.recording.trace)}
-        from .store import Store
+        from .store.places import Store
 
         store = Store(plan.home)
         if (
@@ -90,7 +90,7 @@ def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
     """Start the process that decides, unless somebody did so lately."""
     from .base.program import python_path, script_directory, spawn_detached
     from .options import user_options
-    from .store import Store
+    from .store.places import Store
 
     mark = Store(plan.home).automatic(plan.environment or "")
     now = time.time()
@@ -121,7 +121,7 @@ def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
 def advise(plan: Plan, why: str) -> None:
     """Say once, until image or manifest change, what would make this environment fast."""
     from .base.files import read_json, write_atomically
-    from .store import Store
+    from .store.places import Store
 
     store = Store(plan.home)
     file, environment = store.advice(plan.environment or ""), plan.environment or ""

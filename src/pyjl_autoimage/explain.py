@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Any
 
-from . import choice, profile, programs
+from . import profile, programs
 from .attribution import owner
 from .base import settings
 from .base.files import load_toml, read_json, write_json
@@ -34,7 +34,8 @@ from .julia.manifest import Manifest, Package, load_manifest, manifest_file, pro
 from .layer import statements_of
 from .options import user_options
 from .profile import Profile
-from .store import Store
+from .store import validity
+from .store.places import Store
 
 __all__ = ["KINDS", "Compiled", "Explanation", "Loaded", "Phase", "Timeline", "explain", "last", "read"]
 
@@ -243,7 +244,7 @@ def explain(
     options = user_options()
     with _where_it_looks(program):
         environment = locate(options)
-    facts = choice.julia_facts(environment, store)
+    facts = validity.julia_facts(environment, store)
     packages = _packages(environment.project, facts.version)
     if program:
         name = " ".join(os.path.basename(part) if number == 0 else part for number, part in enumerate(program))

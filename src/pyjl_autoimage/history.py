@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from .base.files import write_atomically
 from .base.words import error_line
-from .store import Store
+from .store.places import Store
 
 if TYPE_CHECKING:
-    from .image import Image
     from .jobs import State
+    from .store.built import Image
 
 __all__ = ["PastBuild", "note", "read"]
 

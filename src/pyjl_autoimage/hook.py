@@ -130,7 +130,7 @@ def _log(error: Exception) -> None:
         import traceback
 
         from .launch import quick_home
-        from .store import Store
+        from .store.places import Store
 
         store = Store(quick_home({}))
         store.ensure(store.root)

@@ -20,7 +20,7 @@ from .base.files import read_json, write_json
 from .base.liveness import is_alive, proc_stat
 from .errors import AutoimageError, BuildError
 from .julia.versions import USUAL_SECONDS
-from .store import Store
+from .store.places import Store
 
 __all__ = ["PHASES", "Build", "Progress", "State", "expected_seconds", "group_memory", "log_pieces"]
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from .code import module_uuid
 from .errors import BuildError
-from .image import Layer
 from .julia.call import JULIA_SOURCES, julia_string, unescaped
 from .julia.manifest import Manifest
 from .profile import Code
+from .store.built import Layer
 
 __all__ = ["Parts", "Report", "read_report", "roots_of", "statements_of", "write_code_package", "write_packages"]
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import time
 
-from . import choice
 from .base.files import tree_size
 from .code import fingerprints, module_uuid, unchanged
 from .errors import BuildError
-from .image import Image, Layer, OwnCode, Situation, baked_package, cache_header
 from .julia.call import JULIA_SOURCES
 from .julia.facts import JuliaFacts
 from .layer import Parts, Report, read_report, roots_of, write_packages
 from .profile import Profile, Program
 from .recipe import PYTHONCALL_UUID
-from .store import depot_of
+from .store import validity
+from .store.built import Image, Layer, OwnCode, baked_package, cache_header
+from .store.places import depot_of
+from .store.validity import Situation
 from .work import Work, executable_itself, julia_environment, run
 
 __all__ = ["build_layers"]
@@ -54,7 +55,7 @@ def build_layers(
         BuildError: (`quick`) a layer could not be built. Otherwise that is a note, and no reason to go without
             an image.
     """
-    image = choice.valid_image(work.environment, work.store, situation, work.settings.trusted_stores)
+    image = validity.valid_image(work.environment, work.store, situation, work.settings.trusted_stores)
     programs = sorted(recorded.programs.items(), key=lambda item: item[1].last, reverse=True)
     for name, program in programs[:PROGRAMS]:
         parts = _parts(name, program, recorded, situation, image, hosts_python)
@@ -116,8 +117,8 @@ def _valid_layers(work: Work, situation: Situation, program: str, image: Image |
     on = image.id if image else None
     return [
         layer
-        for layer in choice.layers_of(work.environment, work.store, program)
-        if not choice.reasons_against_layer(layer, on, situation, work.store)
+        for layer in validity.layers_of(work.environment, work.store, program)
+        if not validity.reasons_against_layer(layer, on, situation, work.store)
         and all(unchanged(code.files) for code in layer.code)
     ]
 
@@ -216,5 +217,5 @@ def _publish(
 
 
 def _remove_old(work: Work, program: str) -> None:
-    for layer in choice.layers_of(work.environment, work.store, program)[LAYERS_KEPT:]:
+    for layer in validity.layers_of(work.environment, work.store, program)[LAYERS_KEPT:]:
         work.store.remove_layer(layer.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .store import depot_of
+from .store.places import depot_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from html import escape
 from string import Template
 from typing import Any
 
-from . import choice, history, profile, timeline
+from . import history, profile, timeline
 from .attribution import owner
 from .base import settings
 from .base.settings import Settings
@@ -19,13 +19,14 @@ from .errors import AutoimageError
 from .explain import KINDS, Explanation, explain, last
 from .explanation import advice
 from .history import PastBuild
-from .image import Image
 from .jobs import PHASES
 from .julia.call import JULIA_SOURCES
 from .julia.environment import locate
 from .options import code_flags, user_options
 from .profile import Profile
-from .store import Store
+from .store import validity
+from .store.built import Image
+from .store.places import Store
 
 __all__ = ["page"]
 
@@ -48,7 +49,7 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
     store = Store(settled.home)
     options = user_options()
     environment = locate(options, install=measure)
-    facts = choice.julia_facts(environment, store)
+    facts = validity.julia_facts(environment, store)
     explanation = explain(tell=tell) if measure else last(store, environment.id)
     recorded = profile.peek(store, environment.id)
     image, why = _image(store, environment, code_flags(options), settled)
@@ -75,15 +76,15 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
 def _image(store: Store, environment: Any, flags: Mapping[str, str], settled: Settings) -> tuple[Image | None, str]:
     """The image that the next start uses, or why it uses none."""
     trusted = settled.trusted_stores
-    images = choice.images_of(environment, store, trusted)
+    images = validity.images_of(environment, store, trusted)
     if not images:
         return None, ""
     try:
-        situation = choice.situation_of(environment, store, flags)
+        situation = validity.situation_of(environment, store, flags)
     except (AutoimageError, ValueError) as error:
         return None, str(error)
-    chosen = choice.valid_image(environment, store, situation, trusted)
-    reasons = [] if chosen else choice.reasons_against(images[0], situation, store, trusted=trusted)
+    chosen = validity.valid_image(environment, store, situation, trusted)
+    reasons = [] if chosen else validity.reasons_against(images[0], situation, store, trusted=trusted)
     return chosen, next(iter(reasons), "")
 
 

@@ -25,7 +25,7 @@ from .base.liveness import is_alive
 from .base.locks import lock
 from .errors import StoreError
 from .julia.call import RECORDER
-from .store import Store
+from .store.places import Store
 
 __all__ = [
     "Code",

@@ -8,19 +8,21 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from . import choice, jobs, measured, profile, runtime, sitehook
+from . import jobs, measured, profile, runtime, sitehook
 from .base import settings
 from .base.files import read_json, tree_size
 from .base.settings import Settings
 from .code import unchanged
 from .errors import AutoimageError
-from .image import Image, Layer, Situation
 from .jobs import State
 from .julia.environment import Environment, locate
 from .julia.versions import usual_seconds
 from .options import code_flags, user_options
 from .profile import Profile
-from .store import Store
+from .store import validity
+from .store.built import Image, Layer
+from .store.places import Store
+from .store.validity import Situation
 
 __all__ = ["status", "stdout_to_stderr"]
 
@@ -82,9 +84,9 @@ def status(**keywords: Any) -> dict[str, Any]:
 
 def _status(settled: Settings, environment: Environment, options: dict[str, str]) -> dict[str, Any]:
     store = Store(settled.home)
-    facts = choice.julia_facts(environment, store)
+    facts = validity.julia_facts(environment, store)
     recorded = profile.peek(store, environment.id)
-    images = choice.images_of(environment, store, settled.trusted_stores)
+    images = validity.images_of(environment, store, settled.trusted_stores)
     layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
     situation = _situation(environment, store, code_flags(options)) if images or layers else None
     others = [image for image in store.all_images() if image.environment != environment.id]
@@ -172,7 +174,7 @@ def _is_in(path: str, store: Store) -> bool:
 def _situation(environment: Environment, store: Store, flags: dict[str, str]) -> Situation | str:
     """What images and layers are compared with, or why there is nothing to compare with."""
     try:
-        return choice.situation_of(environment, store, flags)
+        return validity.situation_of(environment, store, flags)
     except (AutoimageError, ValueError) as error:
         return str(error)
 
@@ -189,7 +191,7 @@ def _choose(
     rejected = []
     for image in images:
         if isinstance(situation, Situation):
-            reasons = choice.reasons_against(image, situation, store, trusted=trusted)
+            reasons = validity.reasons_against(image, situation, store, trusted=trusted)
         else:
             reasons = [str(situation)]
         if reasons:
@@ -249,7 +251,7 @@ def _image(image: Image, fresh: Set[str], sizes: Mapping[str, int]) -> dict[str,
 
 def _against(layer: Layer, image: Image | None, situation: Situation | str | None, store: Store) -> list[str]:
     if isinstance(situation, Situation):
-        return choice.reasons_against_layer(layer, image.id if image else None, situation, store)
+        return validity.reasons_against_layer(layer, image.id if image else None, situation, store)
     return [str(situation)]
 
 

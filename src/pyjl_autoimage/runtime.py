@@ -15,7 +15,7 @@ from . import guard, launch, recording
 from .julia import call
 from .launch import Plan
 from .options import FLAG_DEFAULTS, Options, code_flags, user_options
-from .store import Store
+from .store.places import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import sys
 
 from .base.files import write_atomically
 from .errors import AutoimageError
-from .store import Store
+from .store.places import Store
 
 __all__ = ["disable", "enable", "enabled", "last_error"]
 

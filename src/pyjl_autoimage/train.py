@@ -18,7 +18,7 @@ from .profile import Profile, Statement
 from .workloads import Outcome, Task
 
 if TYPE_CHECKING:
-    from .image import Image
+    from .store.built import Image
     from .work import Work
 
 __all__ = ["bare_start", "record", "train"]

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import BuildError
-from .image import BakedPackage
 from .julia.call import call_latest, julia_string
 from .julia.environment import Environment
 from .julia.facts import JuliaFacts
+from .store.built import BakedPackage
 
 __all__ = ["Proof", "main"]
 

@@ -16,7 +16,7 @@ from .base.settings import Settings
 from .jobs import State
 from .julia.environment import Environment
 from .julia.facts import JuliaFacts
-from .store import Store
+from .store.places import Store
 from .workloads import Caller, Task
 
 __all__ = ["Work", "beside", "executable_itself", "julia_environment", "run"]

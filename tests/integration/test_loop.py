@@ -13,7 +13,7 @@ import pytest
 
 from pyjl_autoimage import linking
 from pyjl_autoimage.base.files import file_sha256
-from pyjl_autoimage.image import Image
+from pyjl_autoimage.store.built import Image
 
 NAMES_IN_MAIN = (
     "import json\nfrom pyjl_autoimage import jl\nimport juliacall, pyjl_autoimage.runtime as r\n"

@@ -1,31 +1,18 @@
-"""What an image or a layer was built from, and whether that still holds.
-
-A sysimage silently wins over the manifest, so an image whose requirements differ in the least from the
-situation of this start is not used. `mismatches` goes through all of them, in a fixed order, and gives a line
-for each difference: what `status` shows is what decided.
-"""
+"""What an image or a layer was built from: all of it is kept with it, and must be the same when it is used."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .julia.environment import Environment
-from .julia.facts import JuliaFacts
-from .julia.manifest import (
-    Manifest,
-    ManifestError,
+from ..julia.manifest import (
     Package,
-    load_manifest,
-    manifest_file,
-    preferences,
     source_digest,
     source_directory,
-    workspace_root,
 )
 
 __all__ = [
@@ -34,12 +21,10 @@ __all__ = [
     "Layer",
     "OwnCode",
     "Requirements",
-    "Situation",
     "baked_package",
     "cache_header",
     "checked",
     "heap_of",
-    "mismatches",
     "preferences_digest",
     "to_json",
 ]
@@ -274,69 +259,6 @@ def _read_package(data: Any) -> BakedPackage:
     return BakedPackage(**data)
 
 
-@dataclass(frozen=True)
-class Situation:
-    """All that decides whether an image is valid here and now."""
-
-    facts: JuliaFacts
-    project: str
-    manifest: Manifest
-    preferences: Mapping[str, Mapping[str, Any]]
-    """uuid -> preferences."""
-    juliacall: str
-    flags: Mapping[str, str]
-    cpu: str
-
-    @classmethod
-    def of(cls, facts: JuliaFacts, project: str, *, juliacall: str, flags: Mapping[str, str], cpu: str) -> Situation:
-        """Read the project's files as they are now.
-
-        Raises:
-            ManifestError: there is no manifest, or it cannot be parsed.
-        """
-        path = manifest_file(project, facts.version)
-        if path is None:
-            raise ManifestError(f"{project} has no manifest")
-        manifest = load_manifest(path)
-        return cls(
-            facts,
-            project,
-            manifest,
-            preferences(preference_projects(project, facts), manifest.packages),
-            juliacall,
-            dict(flags),
-            cpu,
-        )
-
-    def requirements(
-        self, environment: Environment, packages: Iterable[BakedPackage], *, cpu_target: str = "native"
-    ) -> dict[str, Any]:
-        """The fields of `Requirements` for something that is built of these packages here and now."""
-        return {
-            "environment": environment.id,
-            "project": environment.project,
-            "executable": environment.executable,
-            "julia_version": self.facts.version,
-            "julia_commit": self.facts.commit,
-            "word_size": self.facts.word_size,
-            "base_build_id": self.facts.base_build_id,
-            "cpu_target": cpu_target,
-            "cpu": self.cpu,
-            "cpu_name": self.facts.cpu_name,
-            "juliacall": self.juliacall,
-            "flags": self.flags,
-            "packages": tuple(packages),
-        }
-
-
-def preference_projects(project: str, facts: JuliaFacts) -> list[str]:
-    """The projects whose preferences count, in the order of Julia's load path; a workspace's after its member's."""
-    projects = [project]
-    while (root := workspace_root(_directory(projects[-1]), facts.version)) is not None:
-        projects.append(root)
-    return projects + [path for path in facts.load_path if os.path.dirname(path) != os.path.abspath(project)]
-
-
 def preferences_digest(values: Mapping[str, Any]) -> str:
     """A digest that is the same for equal preferences, empty for none."""
     if not values:
@@ -364,7 +286,7 @@ def baked_package(
         version=package.version,
         tree_sha1=package.tree_sha1,
         path=package.path,
-        digest=source_digest(package.path) if package.path is not None else _jll_digest(package, stdlib),
+        digest=source_digest(package.path) if package.path is not None else jll_digest(package, stdlib),
         url=package.url,
         rev=package.rev,
         source=source_directory(package, depots),
@@ -374,7 +296,7 @@ def baked_package(
     )
 
 
-def _jll_digest(package: Package, stdlib: str) -> str | None:
+def jll_digest(package: Package, stdlib: str) -> str | None:
     """What tells whether a JLL of Julia's own names the same libraries; None for any other package.
 
     Everything else that comes with a Julia goes by its version and build. These are rewritten in place where Julia's
@@ -396,91 +318,3 @@ def cache_header(path: str) -> str:
             return hashlib.sha256(file.read(1024)).hexdigest()[:16]
     except OSError:
         return ""
-
-
-def mismatches(image: Requirements, now: Situation) -> list[str]:
-    """Why this image, or layer, must not be used now, one line each; empty when it is valid."""
-    return [*_julia(image, now), *_cpu(image, now), *_flags(image, now), *_packages(image, now)]
-
-
-def _julia(image: Requirements, now: Situation) -> Iterator[str]:
-    facts = now.facts
-    if image.julia_version != facts.version:
-        yield f"built for Julia {image.julia_version}, this is Julia {facts.version}"
-    elif image.julia_commit != facts.commit:
-        yield f"built for another build of Julia {facts.version} ({image.julia_commit[:10] or 'unknown'})"
-    elif image.base_build_id != facts.base_build_id:
-        yield "built on top of another default system image"
-    if image.word_size != facts.word_size:
-        yield f"built for {image.word_size} bits, this Julia has {facts.word_size}"
-    if image.juliacall != now.juliacall:
-        yield f"juliacall {image.juliacall} in the image, {now.juliacall} installed"
-    path = facts.load_path[0] if facts.load_path else ""
-    if os.path.realpath(os.path.dirname(path)) != os.path.realpath(_directory(now.project)):
-        yield "JULIA_LOAD_PATH does not begin with the project"
-
-
-def _directory(project: str) -> str:
-    return os.path.dirname(project) if os.path.isfile(project) else project
-
-
-def _cpu(image: Requirements, now: Situation) -> Iterator[str]:
-    if image.cpu_target == "native" and image.cpu != now.cpu:
-        yield f"built for another CPU ({image.cpu_name}), this is {now.facts.cpu_name}"
-
-
-def _flags(image: Requirements, now: Situation) -> Iterator[str]:
-    for name in sorted({*image.flags, *now.flags}):
-        built, given = image.flags.get(name), now.flags.get(name)
-        if built != given:
-            yield f"--{name.replace('_', '-')} is {given or 'default'}, {built or 'default'} in the image"
-
-
-def _packages(image: Requirements, now: Situation) -> Iterator[str]:
-    for baked in image.packages:
-        current = now.manifest.packages.get(baked.uuid)
-        if current is None:
-            # A standard library that is part of Julia's own image need not be in a manifest.
-            if not baked.in_julia:
-                yield f"{baked.name} is in the image, not in the manifest"
-            continue
-        yield from _package(baked, current, now)
-
-
-def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[str]:
-    name = baked.name
-    if baked.version != current.version:
-        yield f"{name} {baked.version or '?'} in the image, {current.version or '?'} in the manifest"
-    elif baked.path != current.path:
-        before, after = baked.path or "a registry", current.path or "a registry"
-        yield f"{name} comes from {before} in the image, from {after} now"
-    elif (baked.url, baked.rev) != (current.url, current.rev):
-        yield f"{name} comes from {baked.url} at {baked.rev} in the image, {current.url} at {current.rev} now"
-    elif baked.tree_sha1 != current.tree_sha1:
-        yield f"{name} {baked.version or ''} has another source in the manifest (git-tree-sha1)"
-    elif baked.in_julia:
-        if baked.digest is not None and baked.digest != _jll_digest(current, now.facts.stdlib):
-            yield f"{name}, which comes with Julia, has another source in {now.facts.stdlib} now"
-    elif baked.syntax != current.syntax:
-        before, after = (syntax or "1.13 and before" for syntax in (baked.syntax, current.syntax))
-        yield f"{name} was parsed as Julia {before} in the image, the manifest says {after} now"
-    else:
-        source = source_directory(current, now.facts.depots)
-        if source is None:
-            yield f"the source of {name} is not installed"
-        elif baked.source is None or not _same_place(source, baked.source):
-            yield f"{name} was at {baked.source} when the image was built, is at {source} now"
-        elif baked.digest is not None:
-            try:
-                digest = source_digest(source)
-            except OSError as error:
-                yield f"the source of {name} cannot be read: {error}"
-            else:
-                if digest != baked.digest:
-                    yield f"the source of {name} in {source} has changed"
-    if baked.preferences != preferences_digest(now.preferences.get(baked.uuid, {})):
-        yield f"the preferences of {name} have changed"
-
-
-def _same_place(one: str, other: str) -> bool:
-    return one == other or os.path.realpath(one) == os.path.realpath(other)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from .base.files import (
+from ..base.files import (
     belongs_to_us,
     file_sha256,
     others_can_write,
@@ -20,8 +20,8 @@ from .base.files import (
     write_atomically,
     write_json,
 )
-from .base.liveness import is_alive, name_of_this_process
-from .errors import StoreError
+from ..base.liveness import is_alive, name_of_this_process
+from ..errors import StoreError
 
 # Start-up comes here to mark the image that it uses: what costs time to import waits until it is needed.
 TYPE_CHECKING = False
@@ -200,7 +200,7 @@ class Store:
 
     def all_images(self) -> Iterator[Any]:
         """Every readable image, newest first. What cannot be read is passed over."""
-        from .image import Image
+        from .built import Image
 
         found = []
         for name in _entries(self.images):
@@ -243,7 +243,7 @@ class Store:
 
     def all_layers(self) -> Iterator[Any]:
         """Every readable layer, newest first."""
-        from .image import Layer
+        from .built import Layer
 
         found = []
         for name in _entries(self.layers):

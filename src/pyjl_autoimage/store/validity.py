@@ -1,0 +1,322 @@
+"""Whether what was built still holds here and now: the twin of docs/validity.md.
+
+A sysimage silently wins over the manifest, so an image whose requirements differ in the least from the
+situation of this start is not used. `mismatches` goes through all of them, in a fixed order, and gives a line
+for each difference: what `status` shows is what decided.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from ..base.files import as_noted, read_json, stat_notes, write_json
+from ..julia.environment import Environment, juliaup_configuration
+from ..julia.facts import JuliaFacts, cpu_identity, probe
+from ..julia.manifest import (
+    Manifest,
+    ManifestError,
+    Package,
+    load_manifest,
+    manifest_file,
+    preferences,
+    source_digest,
+    source_directory,
+    workspace_root,
+)
+from .built import BakedPackage, Image, Layer, Requirements, cache_header, jll_digest, preferences_digest
+from .places import Store
+
+__all__ = [
+    "Situation",
+    "images_of",
+    "is_below",
+    "julia_facts",
+    "layers_of",
+    "mismatches",
+    "newest_valid",
+    "preference_projects",
+    "reasons_against",
+    "reasons_against_layer",
+    "situation_of",
+    "valid_image",
+]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that decides whether an image is valid here and now."""
+
+    facts: JuliaFacts
+    project: str
+    manifest: Manifest
+    preferences: Mapping[str, Mapping[str, Any]]
+    """uuid -> preferences."""
+    juliacall: str
+    flags: Mapping[str, str]
+    cpu: str
+
+    @classmethod
+    def of(cls, facts: JuliaFacts, project: str, *, juliacall: str, flags: Mapping[str, str], cpu: str) -> Situation:
+        """Read the project's files as they are now.
+
+        Raises:
+            ManifestError: there is no manifest, or it cannot be parsed.
+        """
+        path = manifest_file(project, facts.version)
+        if path is None:
+            raise ManifestError(f"{project} has no manifest")
+        manifest = load_manifest(path)
+        return cls(
+            facts,
+            project,
+            manifest,
+            preferences(preference_projects(project, facts), manifest.packages),
+            juliacall,
+            dict(flags),
+            cpu,
+        )
+
+    def requirements(
+        self, environment: Environment, packages: Iterable[BakedPackage], *, cpu_target: str = "native"
+    ) -> dict[str, Any]:
+        """The fields of `Requirements` for something that is built of these packages here and now."""
+        return {
+            "environment": environment.id,
+            "project": environment.project,
+            "executable": environment.executable,
+            "julia_version": self.facts.version,
+            "julia_commit": self.facts.commit,
+            "word_size": self.facts.word_size,
+            "base_build_id": self.facts.base_build_id,
+            "cpu_target": cpu_target,
+            "cpu": self.cpu,
+            "cpu_name": self.facts.cpu_name,
+            "juliacall": self.juliacall,
+            "flags": self.flags,
+            "packages": tuple(packages),
+        }
+
+
+def preference_projects(project: str, facts: JuliaFacts) -> list[str]:
+    """The projects whose preferences count, in the order of Julia's load path; a workspace's after its member's."""
+    projects = [project]
+    while (root := workspace_root(_directory(projects[-1]), facts.version)) is not None:
+        projects.append(root)
+    return projects + [path for path in facts.load_path if os.path.dirname(path) != os.path.abspath(project)]
+
+
+def mismatches(image: Requirements, now: Situation) -> list[str]:
+    """Why this image, or layer, must not be used now, one line each; empty when it is valid."""
+    return [*_julia(image, now), *_cpu(image, now), *_flags(image, now), *_packages(image, now)]
+
+
+def _julia(image: Requirements, now: Situation) -> Iterator[str]:
+    facts = now.facts
+    if image.julia_version != facts.version:
+        yield f"built for Julia {image.julia_version}, this is Julia {facts.version}"
+    elif image.julia_commit != facts.commit:
+        yield f"built for another build of Julia {facts.version} ({image.julia_commit[:10] or 'unknown'})"
+    elif image.base_build_id != facts.base_build_id:
+        yield "built on top of another default system image"
+    if image.word_size != facts.word_size:
+        yield f"built for {image.word_size} bits, this Julia has {facts.word_size}"
+    if image.juliacall != now.juliacall:
+        yield f"juliacall {image.juliacall} in the image, {now.juliacall} installed"
+    path = facts.load_path[0] if facts.load_path else ""
+    if os.path.realpath(os.path.dirname(path)) != os.path.realpath(_directory(now.project)):
+        yield "JULIA_LOAD_PATH does not begin with the project"
+
+
+def _directory(project: str) -> str:
+    return os.path.dirname(project) if os.path.isfile(project) else project
+
+
+def _cpu(image: Requirements, now: Situation) -> Iterator[str]:
+    if image.cpu_target == "native" and image.cpu != now.cpu:
+        yield f"built for another CPU ({image.cpu_name}), this is {now.facts.cpu_name}"
+
+
+def _flags(image: Requirements, now: Situation) -> Iterator[str]:
+    for name in sorted({*image.flags, *now.flags}):
+        built, given = image.flags.get(name), now.flags.get(name)
+        if built != given:
+            yield f"--{name.replace('_', '-')} is {given or 'default'}, {built or 'default'} in the image"
+
+
+def _packages(image: Requirements, now: Situation) -> Iterator[str]:
+    for baked in image.packages:
+        current = now.manifest.packages.get(baked.uuid)
+        if current is None:
+            # A standard library that is part of Julia's own image need not be in a manifest.
+            if not baked.in_julia:
+                yield f"{baked.name} is in the image, not in the manifest"
+            continue
+        yield from _package(baked, current, now)
+
+
+def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[str]:
+    name = baked.name
+    if baked.version != current.version:
+        yield f"{name} {baked.version or '?'} in the image, {current.version or '?'} in the manifest"
+    elif baked.path != current.path:
+        before, after = baked.path or "a registry", current.path or "a registry"
+        yield f"{name} comes from {before} in the image, from {after} now"
+    elif (baked.url, baked.rev) != (current.url, current.rev):
+        yield f"{name} comes from {baked.url} at {baked.rev} in the image, {current.url} at {current.rev} now"
+    elif baked.tree_sha1 != current.tree_sha1:
+        yield f"{name} {baked.version or ''} has another source in the manifest (git-tree-sha1)"
+    elif baked.in_julia:
+        if baked.digest is not None and baked.digest != jll_digest(current, now.facts.stdlib):
+            yield f"{name}, which comes with Julia, has another source in {now.facts.stdlib} now"
+    elif baked.syntax != current.syntax:
+        before, after = (syntax or "1.13 and before" for syntax in (baked.syntax, current.syntax))
+        yield f"{name} was parsed as Julia {before} in the image, the manifest says {after} now"
+    else:
+        source = source_directory(current, now.facts.depots)
+        if source is None:
+            yield f"the source of {name} is not installed"
+        elif baked.source is None or not _same_place(source, baked.source):
+            yield f"{name} was at {baked.source} when the image was built, is at {source} now"
+        elif baked.digest is not None:
+            try:
+                digest = source_digest(source)
+            except OSError as error:
+                yield f"the source of {name} cannot be read: {error}"
+            else:
+                if digest != baked.digest:
+                    yield f"the source of {name} in {source} has changed"
+    if baked.preferences != preferences_digest(now.preferences.get(baked.uuid, {})):
+        yield f"the preferences of {name} have changed"
+
+
+def _same_place(one: str, other: str) -> bool:
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
+
+
+def valid_image(
+    environment: Environment, store: Store, situation: Situation, trusted: Sequence[str] = ()
+) -> Image | None:
+    """The newest image that is valid now; None if there is none."""
+    return newest_valid(images_of(environment, store, trusted), store, situation, trusted)
+
+
+def newest_valid(
+    images: Sequence[Image],
+    store: Store,
+    situation: Situation,
+    trusted: Sequence[str],
+    look: Callable[[Image], None] = lambda image: None,
+) -> Image | None:
+    """The first valid image.
+
+    Args:
+        images: newest first.
+        store: the user's store.
+        situation: what they are compared with.
+        trusted: stores whose images are not asked who could have written them.
+        look: called with each image that is looked at; those behind the valid one are not.
+    """
+    suspicious = any(store.condemned(image.id) for image in images)
+    for image in images:
+        look(image)
+        if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
+            return image
+    return None
+
+
+def layers_of(environment: Environment, store: Store, program: str) -> list[Layer]:
+    """The layers of a program, newest first."""
+    return [i for i in store.all_layers() if i.environment == environment.id and i.program == program]
+
+
+def reasons_against_layer(layer: Layer, image: str | None, situation: Situation, store: Store) -> list[str]:
+    """Why a layer must not be used by a start on this image (None: on Julia's own); empty when it may."""
+    distrusted = store.distrust(layer.path)
+    reasons = [f"not trusted: {distrusted}"] if distrusted else []
+    if layer.image != image:
+        reasons.append(f"precompiled for {f'image {layer.image}' if layer.image else 'Julia without an image'}")
+    reasons += mismatches(layer, situation)
+    if not reasons:
+        # Julia keeps ten caches of a package, and replaces one when the package is precompiled anew.
+        reasons += [f"Julia's precompile cache {path} is not the same any more" for path in _other_caches(layer)]
+    return reasons
+
+
+def _other_caches(layer: Layer) -> list[str]:
+    return [path for path, header in layer.caches.items() if cache_header(path) != header]
+
+
+def images_of(environment: Environment, store: Store, trusted: Sequence[str] = ()) -> list[Image]:
+    """The images of an environment, the user's own and those of trusted stores, newest first."""
+    stores = [store, *(type(store)(home) for home in trusted)]
+    images = [i for place in stores for i in place.all_images() if i.environment == environment.id]
+    return sorted(images, key=lambda image: image.built_at, reverse=True)
+
+
+def is_below(path: str, directories: Sequence[str]) -> bool:
+    """Whether a path is in one of these directories."""
+    return any(path.startswith(os.path.join(directory, "")) for directory in directories)
+
+
+def reasons_against(
+    image: Image, situation: Situation, store: Store, *, trusted: Sequence[str] = (), thorough: bool = False
+) -> list[str]:
+    """Why an image of this environment is not valid now; empty when it is.
+
+    Args:
+        image: the image.
+        situation: what it is compared with.
+        store: the user's store (verdicts on images are kept there).
+        trusted: stores whose images are not asked who could have written them.
+        thorough: compare its checksum, too (a second for a few hundred megabytes).
+    """
+    condemned = store.condemned(image.id)
+    distrusted = None if is_below(image.path, trusted) else store.distrust(*image.files)
+    reasons = [f"condemned: {condemned}"] if condemned else []
+    reasons += [f"not trusted: {distrusted}"] if distrusted else []
+    return [*reasons, *store.damage(image, thorough=thorough), *mismatches(image, situation)]
+
+
+def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:
+    """What images are compared with.
+
+    Raises:
+        JuliaNotFoundError: the executable is no usable Julia.
+        ManifestError: the project has no manifest, or a broken one.
+    """
+
+    return Situation.of(
+        julia_facts(environment, store),
+        environment.project,
+        juliacall=version("juliacall"),
+        flags=flags,
+        cpu=cpu_identity(),
+    )
+
+
+def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) -> JuliaFacts:
+    """What this environment's Julia says of itself: remembered until its files change, else asked again."""
+    path = store.facts(environment.id)
+    variables = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME", "JULIAUP_CHANNEL")
+    asked = [*(os.environ.get(name, "") for name in variables), os.path.realpath(environment.julia)]
+    kept = None if fresh else read_json(path)
+    if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
+        try:
+            facts = JuliaFacts.from_json(kept["facts"])
+            same = environment.julia != environment.executable or not environment.may_start_another(facts.bindir)
+            if same and as_noted(kept["witnesses"]):
+                return facts
+        except (KeyError, TypeError, ValueError, IndexError):
+            pass
+    facts = probe(environment)
+    witnesses = stat_notes([environment.julia, juliaup_configuration(), facts.libjulia, facts.base_sysimage])
+    try:
+        store.ensure(store.environment(environment.id))
+        write_json(path, {"schema": 1, "asked": asked, "witnesses": witnesses, "facts": facts.to_json()})
+    except Exception:
+        pass  # asked again next time
+    return facts
