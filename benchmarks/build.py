@@ -32,7 +32,7 @@ from pathlib import Path
 from pyjl_autoimage import profile, recipe
 from pyjl_autoimage.base import settings
 from pyjl_autoimage.julia import environment
-from pyjl_autoimage.options import user_options
+from pyjl_autoimage.startup.options import user_options
 from pyjl_autoimage.store.places import Store, validity
 
 import results

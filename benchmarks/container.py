@@ -25,7 +25,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from pyjl_autoimage.julia import environment
-from pyjl_autoimage.options import user_options
+from pyjl_autoimage.startup.options import user_options
 
 import results
 

@@ -49,7 +49,7 @@ began = now()
 import ctypes, faulthandler
 needed = now()
 import pyjl_autoimage
-from pyjl_autoimage import runtime
+from pyjl_autoimage.startup import start as runtime
 imported = now()
 def stamped(function, name):
     def call(*arguments):

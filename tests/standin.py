@@ -313,7 +313,7 @@ def age(*paths: Path | str) -> None:
 
 
 REPORT = (
-    "import json, juliacall; from pyjl_autoimage.runtime import session; c = juliacall.CONFIG; "
+    "import json, juliacall; from pyjl_autoimage.startup.start import session; c = juliacall.CONFIG; "
     "print(json.dumps({k: c[k] for k in ('exe', 'project', 'lib_object', 'home', 'sysimage', 'trace_compile', "
     "'handle_signals', 'environ', 'evaluated')} | {'notes': session.notes, 'on_image': session.on_image, 'own_code': session.code}))"
 )

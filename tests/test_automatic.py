@@ -15,10 +15,10 @@ from pyjl_autoimage import automatic, builder, profile
 from pyjl_autoimage.automatic import BETWEEN_BUILDS, decide, discharging
 from pyjl_autoimage.base.liveness import name_of_this_process
 from pyjl_autoimage.base.settings import Settings
-from pyjl_autoimage.ending import AFTER_A_FAILURE
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.measured import gain_over
 from pyjl_autoimage.profile import Profile, Program, Run, Statement
+from pyjl_autoimage.startup.ending import AFTER_A_FAILURE
 
 from standin import World, age, buildable_world, ended, environ_of, julia_that_builds, start_in, wait_for
 
@@ -190,7 +190,7 @@ def slow_program(compiled: float = 9.0) -> str:
     return f"""
 import atexit, pyjl_autoimage
 def at_end():
-    from pyjl_autoimage.runtime import session
+    from pyjl_autoimage.startup.start import session
     session.recording.note("compiled {compiled}")
 pyjl_autoimage.jl
 atexit.register(at_end)

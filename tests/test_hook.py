@@ -90,7 +90,7 @@ def test_looking_for_juliacall_starts_nothing(program, world):
         "for _ in range(3):\n    spec = u.find_spec('juliacall')\n    assert spec.loader.get_source('juliacall')\n"
         "assert u.find_spec('juliacall_') is None\n"
         "assert before[1:] == (dict(os.environ), dict(sys._xoptions))\n"
-        "print(sorted(m for m in set(sys.modules) - before[0] if 'julia' in m or 'runtime' in m))"
+        "print(sorted(m for m in set(sys.modules) - before[0] if 'julia' in m.removeprefix('pyjl') or 'startup' in m))"
     )
     assert program(code).stdout == "[]\n"
     assert recorded(world) == 0 and not os.path.exists(world.store.launches)
@@ -216,7 +216,7 @@ def test_start_and_import_in_two_threads_do_not_wait_for_each_other_for_ever(pro
     (world.site / "juliacall" / "__init__.py").write_text(slowly + JULIACALL)
     code = (
         "import faulthandler, threading, time\nfaulthandler.dump_traceback_later(20, exit=True)\n"
-        "import pyjl_autoimage.hook, pyjl_autoimage.runtime as r\n"
+        "import pyjl_autoimage.hook, pyjl_autoimage.startup.start as r\n"
         "from importlib.machinery import SourceFileLoader\n"
         "inside, go = threading.Event(), threading.Event()\n"
         "real = r.start_while\ndef wait(*a):\n    inside.set(); go.wait(); real(*a)\nr.start_while = wait\n"

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 import pyjl_autoimage
-from pyjl_autoimage import launch
 from pyjl_autoimage.base.liveness import boot_id
+from pyjl_autoimage.startup import plan
 from pyjl_autoimage.store.places import Store
 
 from standin import World, age, start_in
@@ -407,7 +407,7 @@ def test_relative_options_mean_something_else_in_another_directory(tmp_path):
     ],
 )
 def test_which_options_depend_on_the_directory(key, value, relative):
-    assert launch._is_relative(key, value) is relative
+    assert plan._is_relative(key, value) is relative
 
 
 def test_a_current_directory_that_is_gone_does_not_keep_julia_from_starting(tmp_path):
@@ -423,15 +423,15 @@ def test_an_answer_for_another_cpu_is_not_used(tmp_path):
     age(tmp_path)
     for _ in range(2):
         assert start_in(world)["sysimage"] == image.path
-    elsewhere = "from pyjl_autoimage import launch\nfrom pyjl_autoimage.store import validity\nlaunch._cpu = validity.cpu_identity = lambda: 'another'\n"
+    elsewhere = "from pyjl_autoimage.startup import plan as launch\nfrom pyjl_autoimage.store import validity\nlaunch._cpu = validity.cpu_identity = lambda: 'another'\n"
     for _ in range(2):
         assert start_in(world, code=elsewhere)["sysimage"] is None
     assert start_in(world)["sysimage"] == image.path
 
 
 def test_this_machines_cpu_has_a_name():
-    assert launch._cpu() == launch._cpu() != ""
-    assert launch._cpu().strip()
+    assert plan._cpu() == plan._cpu() != ""
+    assert plan._cpu().strip()
 
 
 def test_boot_has_a_name_where_the_kernel_gives_one():
@@ -453,7 +453,7 @@ def test_a_damaged_answer_is_as_good_as_none(managed):
     (name,) = os.listdir(managed.store.launches)
     path = Path(managed.store.launches, name)
     content = path.read_bytes()
-    project, answer = str(managed.project).encode(), content.index(b"\0", len(launch.MAGIC))
+    project, answer = str(managed.project).encode(), content.index(b"\0", len(plan.MAGIC))
     another_project = content[:answer] + content[answer:].replace(project, project[:-1] + b"T", 1)
     for damaged in (b"", content[:-1], content[: len(content) // 2], content.upper(), b"\0" * 99, another_project):
         path.write_bytes(damaged)
@@ -466,24 +466,24 @@ def test_a_change_while_the_answer_was_made_is_not_missed(tmp_path):
     """juliapkg may take minutes, so that what changed meanwhile looks old in the end."""
     store, file = Store(str(tmp_path / "store")), tmp_path / "file"
     file.write_text("")
-    witnesses = launch.Witnesses()
+    witnesses = plan.Witnesses()
     witnesses.files.append(str(file))
     witnesses.since -= 60_000_000_000
     for before in (-1, 0, 1_000_000_000):  # the last: within the grain of some clocks
         os.utime(file, ns=(0, witnesses.since - before))
-        assert not launch.remember(launch.Plan(home=store.home), "question", witnesses)
+        assert not plan.remember(plan.Plan(home=store.home), "question", witnesses)
     os.utime(file, ns=(0, witnesses.since - 3_000_000_000))
-    assert launch.remember(launch.Plan(home=store.home, notes=["one"]), "question", witnesses)
-    assert launch.recall(store, "question").notes == ["one"]
-    assert launch.recall(store, "another question") is None
+    assert plan.remember(plan.Plan(home=store.home, notes=["one"]), "question", witnesses)
+    assert plan.recall(store, "question").notes == ["one"]
+    assert plan.recall(store, "another question") is None
 
 
 def test_questions_whose_answers_have_one_file_are_told_apart(store, monkeypatch):
     """Its name is short, and not of a kind that nobody could find another question for."""
-    monkeypatch.setattr(launch, "_file", lambda store, asked: store.launch("one"))
-    assert launch.remember(launch.Plan(home=store.home), "question", launch.Witnesses())
-    assert launch.recall(store, "question") is not None
-    assert launch.recall(store, "QUESTION") is None
+    monkeypatch.setattr(plan, "_file", lambda store, asked: store.launch("one"))
+    assert plan.remember(plan.Plan(home=store.home), "question", plan.Witnesses())
+    assert plan.recall(store, "question") is not None
+    assert plan.recall(store, "QUESTION") is None
 
 
 # -- what it costs -------------------------------------------------------------------------------------
@@ -503,7 +503,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 from pyjl_autoimage import jl
 events = list(events)
-import pyjl_autoimage.runtime as runtime
+import pyjl_autoimage.startup.start as runtime
 assert runtime.session.on_image, runtime.session.notes
 print(repr((sorted(set(sys.modules) - before), events)))
 """
@@ -541,7 +541,8 @@ def test_the_hot_path_imports_little_and_starts_no_process(tmp_path):
     world.publish()
     age(tmp_path)
     modules, started, listed = observe(world)
-    ours = ("_version", "errors", "guard", "launch", "options", "recording", "runtime")
+    ours = ("_version", "errors", "startup")
+    ours += tuple(f"startup.{name}" for name in ("guard", "plan", "options", "recording", "start"))
     ours += ("base", "base.files", "base.liveness", "base.program", "julia", "julia.call", "store", "store.places")
     assert modules == {"__future__", "zlib", "juliacall", "pyjl_autoimage", *(f"pyjl_autoimage.{m}" for m in ours)}
     assert not started

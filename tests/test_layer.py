@@ -11,12 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from pyjl_autoimage import code, layer, runtime
+from pyjl_autoimage import layer
 from pyjl_autoimage.base.files import load_toml
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.julia.call import JULIA_SOURCES
 from pyjl_autoimage.layer import Parts
 from pyjl_autoimage.profile import Code
+from pyjl_autoimage.startup import code, start
 from pyjl_autoimage.store.built import Layer, OwnCode, cache_header
 from pyjl_autoimage.store.places import depot_of
 from pyjl_autoimage.store.validity import reasons_against_layer, situation_of
@@ -109,7 +110,7 @@ def test_a_layer_goes_with_an_image_that_vanishes_at_the_last_moment(world):
     world.publish_layer(image=image.id, code=(OwnCode("model_1a2b", "u-1", "/p/model.jl", {"/p/model.jl": "1"}),))
     assert told_of(start_in(world))
     late = (
-        "import os, pyjl_autoimage.runtime as r\nplan = r._plan\n"
+        "import os, pyjl_autoimage.startup.start as r\nplan = r._plan\n"
         "def late(*given):\n    made = plan(*given); os.unlink(made.image_path); return made\nr._plan = late\n"
     )
     told = start_in(world, code=late)
@@ -280,8 +281,8 @@ def test_what_an_evaluation_used_is_noted(tmp_path, monkeypatch, syntax):
     said = (f"syntax={syntax}" if syntax else "", f"package=Example={EXAMPLE_UUID}", "", f"file={path}")
     evaluator = SimpleNamespace(evaluate=lambda *given: "a module", facts=lambda: "\0".join(said))
     noted: list[str] = []
-    monkeypatch.setattr(runtime.session, "evaluator", evaluator)
-    monkeypatch.setattr(runtime.session, "recording", SimpleNamespace(note=noted.append))
+    monkeypatch.setattr(start.session, "evaluator", evaluator)
+    monkeypatch.setattr(start.session, "recording", SimpleNamespace(note=noted.append))
     files, module = code._evaluate(None, "a_1", str(path), None, ())
     assert module == "a module" and files == code.fingerprints([str(path)])
     facts = json.loads(noted[0].removeprefix("code "))

@@ -61,7 +61,7 @@ def test_a_julia_that_is_up_already_is_recorded_from_then_on(world):
     assert evaluated in text
     # Julia opens the trace file when it is told to.
     opens = (
-        f"{evaluated}\n            from pyjl_autoimage.runtime import session\n"
+        f"{evaluated}\n            from pyjl_autoimage.startup.start import session\n"
         "            open(session.recording.trace, 'w').write('precompile(Tuple{typeof(f)})')"
     )
     stand_in.write_text(text.replace(evaluated, opens))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage import recording
 from pyjl_autoimage.julia import call
+from pyjl_autoimage.startup import recording
 
 
 def create(directory: Path) -> recording.Recording | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import launch
+from pyjl_autoimage.startup import plan
 
 from standin import JULIACALL, World, age, cli, forbid_writing, start_in, wait_for
 from standin import python as python_of
@@ -202,7 +202,7 @@ def test_juliacall_already_running(world):
 
 def test_a_julia_that_traces_elsewhere_cannot_be_recorded(world):
     """The stand-in never opens the trace file that it is told of."""
-    code = "import juliacall, pyjl_autoimage as a; print(a.attach(), a.runtime.session.recording)"
+    code = "import juliacall, pyjl_autoimage as a; from pyjl_autoimage.startup.start import session; print(a.attach(), session.recording)"
     result = python(world, code)
     assert result.stdout == "False None\n" and "already traces its compilations elsewhere" in result.stderr
     assert os.listdir(world.store.recordings(world.environment.id)) == []
@@ -370,7 +370,7 @@ def test_what_happens_to_an_image_after_it_was_chosen_is_seen(world, late, why, 
     path = [*remembered(world, heap=heap).files][-1]
     why = why.format(path=os.path.realpath(path))
     code = (
-        "import os, pyjl_autoimage.runtime as r\nplan = r._plan\n"
+        "import os, pyjl_autoimage.startup.start as r\nplan = r._plan\n"
         f"def late(*given):\n    made = plan(*given); path = {path!r}; {late}; return made\nr._plan = late\n"
     )
     told = start_in(world, code=code)
@@ -445,8 +445,8 @@ def test_the_quick_home_is_the_platforms(monkeypatch, tmp_path):
             monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         else:
             monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert launch.quick_home({}) == default_home()
-    assert launch.quick_home({"home": str(tmp_path)}) == str(tmp_path)
+        assert plan.quick_home({}) == default_home()
+    assert plan.quick_home({"home": str(tmp_path)}) == str(tmp_path)
 
 
 def test_an_image_that_others_can_write_is_not_used_even_if_it_was_before(world):

@@ -110,13 +110,13 @@ def break_(env: VirtualEnvironment, how: str) -> None:
         hook.write_text("def another(): pass\n")
     elif how == "other signature":
         hook.write_text("def find_spec(): pass\n")
-    elif how == "no runtime":
-        (env.package / "runtime.py").write_text("1/0\n")
+    elif how == "no start":
+        (env.package / "startup" / "start.py").write_text("1/0\n")
 
 
 @pytest.mark.parametrize(
     "how",
-    ["removed", "unreadable", "undecodable", "syntax error", "raises", "older", "other signature", "no runtime"],
+    ["removed", "unreadable", "undecodable", "syntax error", "raises", "older", "other signature", "no start"],
 )  # fmt: skip
 def test_a_broken_package_breaks_nothing_and_is_logged(enabled, world, how):
     world.publish()

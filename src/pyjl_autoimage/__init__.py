@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from .base.settings import Settings as Settings
     from .builder import Build as Build
     from .builder import rebuild as rebuild
-    from .code import define as define
-    from .code import include as include
     from .errors import AutoimageError as AutoimageError
     from .errors import BuildError as BuildError
     from .errors import CodeError as CodeError
@@ -26,9 +24,11 @@ if TYPE_CHECKING:
     from .errors import StoreError as StoreError
     from .errors import WorkloadError as WorkloadError
     from .report import status as status
-    from .runtime import attach as attach
-    from .runtime import detach as detach
-    from .runtime import start as start
+    from .startup.code import define as define
+    from .startup.code import include as include
+    from .startup.start import attach as attach
+    from .startup.start import detach as detach
+    from .startup.start import start as start
     from .workloads import Workload as Workload
     from .workloads import workload as workload
 
@@ -63,18 +63,18 @@ _HOMES = {
     "BuildError": "errors",
     "CodeError": "errors",
     "JuliaNotFoundError": "errors",
-    "Settings": "settings",
+    "Settings": "base.settings",
     "SettingsError": "errors",
     "StoreError": "errors",
     "Workload": "workloads",
     "WorkloadError": "errors",
-    "attach": "runtime",
-    "define": "code",
-    "detach": "runtime",
-    "include": "code",
+    "attach": "startup.start",
+    "define": "startup.code",
+    "detach": "startup.start",
+    "include": "startup.code",
     "load_ipython_extension": "notebook",
     "rebuild": "builder",
-    "start": "runtime",
+    "start": "startup.start",
     "status": "report",
     "unload_ipython_extension": "notebook",
     "workload": "workloads",
@@ -84,7 +84,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     """Load public names when they are first used; `jl` starts Julia."""
     if name == "jl":
-        from .runtime import start
+        from .startup.start import start
 
         try:
             return start()

@@ -16,9 +16,9 @@ OURS = "pyjl_autoimage"
 _QUOTED = re.compile(r'(?:var)?"(?:[^"\\]|\\.)*"')
 _CHARACTER = re.compile(r"'(?:[^'\\]|\\.[^']*)'")
 _ROOT = re.compile(r"(?<![\w.!@:])([^\W\d]\w*)(?=\.[^\W\d]|\._)")
-# What makes Julia open its trace file (see `pyjl_autoimage.recording.open_trace`), in a module without a name.
+# What makes Julia open its trace file (`pyjl_autoimage.startup.recording.open_trace`), in a module without a name.
 _OUR_PROBE = re.compile(r'precompile\(Tuple\{anonymous\.var"#\d+#\d+", (?:Any|Int64)\}\)')
-# What `include` and `define` call a program's own code (see `pyjl_autoimage.code`).
+# What `include` and `define` call a program's own code (see `pyjl_autoimage.startup.code`).
 _OWN_CODE = re.compile(r"[A-Za-z]\w*_[0-9a-f]{8}")
 _OUR_MODULES = re.compile(r"Autoimage(?:Recorder|Observer|Statements_\w+)")
 

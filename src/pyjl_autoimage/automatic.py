@@ -1,4 +1,4 @@
-"""Builds that start by themselves: the process that a program's end has woken (`pyjl_autoimage.ending`) decides.
+"""Builds that start by themselves: the process that a program's end has woken (`startup/ending.py`) decides.
 
 It has all the facts at hand, and time.
 """
@@ -16,11 +16,11 @@ from .base import settings
 from .base.files import write_json
 from .base.locks import lock
 from .base.settings import Settings
-from .ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
 from .jobs import State
 from .julia.environment import Environment
 from .julia.versions import usual_seconds
 from .measured import gain_over
+from .startup.ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
 from .store import validity
 from .store.places import Store
 from .workloads import Caller

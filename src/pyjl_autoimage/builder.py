@@ -26,7 +26,6 @@ from .base.liveness import name_of_this_process
 from .base.locks import lock
 from .base.program import python_path
 from .base.settings import Settings
-from .code import module_uuid, unchanged
 from .errors import AutoimageError, BuildError, StoreError
 from .jobs import Build, State
 from .julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
@@ -34,10 +33,11 @@ from .julia.environment import Environment, locate
 from .julia.facts import JuliaFacts
 from .julia.manifest import Package, source_directory
 from .julia.versions import USUAL_SECONDS, usual_seconds
-from .options import code_flags, user_options
 from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
 from .profile import Profile
 from .recipe import Recipe
+from .startup.code import module_uuid, unchanged
+from .startup.options import code_flags, user_options
 from .store import validity
 from .store.built import Image, OwnCode, heap_of
 from .store.places import Store, depot_of, library_name

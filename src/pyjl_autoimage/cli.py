@@ -494,8 +494,8 @@ def _clean(options: argparse.Namespace) -> int:
 
 def _environment_and_store() -> tuple[str, Any]:
     from .julia.environment import locate
-    from .options import user_options
     from .report import stdout_to_stderr
+    from .startup.options import user_options
     from .store.places import Store
 
     store = Store(_home({}))

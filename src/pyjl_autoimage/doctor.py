@@ -23,10 +23,10 @@ from .jobs import State
 from .julia import versions
 from .julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
 from .julia.facts import JuliaFacts
-from .options import code_flags, user_options
 from .packagecompiler import packagecompiler_problem, packagecompiler_version
 from .recipe import PYTHONCALL_UUID
 from .report import stdout_to_stderr
+from .startup.options import code_flags, user_options
 from .store import validity
 from .store.built import Image
 from .store.places import Store

@@ -32,8 +32,8 @@ from .julia.call import INTERPRETED, JULIA_SOURCES, julia_string
 from .julia.environment import locate
 from .julia.manifest import Manifest, Package, load_manifest, manifest_file, project_file
 from .layer import statements_of
-from .options import user_options
 from .profile import Profile
+from .startup.options import user_options
 from .store import validity
 from .store.places import Store
 

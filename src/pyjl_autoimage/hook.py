@@ -57,9 +57,9 @@ class _Loader:
                 raise
 
         try:
-            from . import runtime
+            from .startup import start
 
-            runtime.start_while(execute, module)
+            start.start_while(execute, module)
         except Exception as error:
             if error is theirs:
                 raise
@@ -129,7 +129,7 @@ def _log(error: Exception) -> None:
         import time
         import traceback
 
-        from .launch import quick_home
+        from .startup.plan import quick_home
         from .store.places import Store
 
         store = Store(quick_home({}))

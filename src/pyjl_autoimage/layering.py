@@ -10,13 +10,13 @@ import os
 import time
 
 from .base.files import tree_size
-from .code import fingerprints, module_uuid, unchanged
 from .errors import BuildError
 from .julia.call import JULIA_SOURCES
 from .julia.facts import JuliaFacts
 from .layer import Parts, Report, read_report, roots_of, write_packages
 from .profile import Profile, Program
 from .recipe import PYTHONCALL_UUID
+from .startup.code import fingerprints, module_uuid, unchanged
 from .store import validity
 from .store.built import Image, Layer, OwnCode, baked_package, cache_header
 from .store.places import depot_of

@@ -8,8 +8,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from . import hook, runtime
+from . import hook
 from .errors import AutoimageError
+from .startup import start
 
 __all__ = ["autoimage", "load_ipython_extension", "unload_ipython_extension"]
 
@@ -17,15 +18,15 @@ __all__ = ["autoimage", "load_ipython_extension", "unload_ipython_extension"]
 def load_ipython_extension(shell: Any) -> None:
     """Install the hook, or record a Julia that is up already; register ``%autoimage``."""
     hook.install()
-    if runtime.running() is not None and runtime.session.plan is None:
-        runtime.attach()
+    if start.running() is not None and start.session.plan is None:
+        start.attach()
     shell.register_magic_function(autoimage, "line", "autoimage")
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take back what loading did. A Julia that runs goes on, and is recorded no more."""
     hook.uninstall()
-    runtime.detach()
+    start.detach()
     shell.magics_manager.magics["line"].pop("autoimage", None)
 
 
@@ -64,8 +65,8 @@ def _status() -> None:
 
     console = _console()
     show_status(status(), console)
-    session = runtime.session
-    if runtime.running() is not None:
+    session = start.session
+    if start.running() is not None:
         what = "on the image" if session.on_image else "without an image"
         console.print(f"Julia runs in this kernel {what}, {'recorded' if session.tracing else 'not recorded'}.")
 

@@ -22,8 +22,8 @@ from .history import PastBuild
 from .jobs import PHASES
 from .julia.call import JULIA_SOURCES
 from .julia.environment import locate
-from .options import code_flags, user_options
 from .profile import Profile
+from .startup.options import code_flags, user_options
 from .store import validity
 from .store.built import Image
 from .store.places import Store

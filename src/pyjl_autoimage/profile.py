@@ -105,7 +105,7 @@ class Program:
 
 @dataclass
 class Code:
-    """Julia code of a program's own: a file, or a text (see `pyjl_autoimage.code`)."""
+    """Julia code of a program's own: a file, or a text (see `pyjl_autoimage.startup.code`)."""
 
     path: str
     """The Julia file, or the Python file that holds the text."""

@@ -29,11 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Install the hook before the first conftest.py can import juliacall."""
     if early_config.known_args_namespace.julia_record:
-        from . import hook, runtime
+        from . import hook
+        from .startup import start
 
         hook.install()
-        if runtime.running() is not None and runtime.session.plan is None:
-            runtime.attach()  # an earlier plugin has started it
+        if start.running() is not None and start.session.plan is None:
+            start.attach()  # an earlier plugin has started it
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -64,10 +65,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def _lines() -> list[str]:
     """What was recorded in this process; nothing if it has started no Julia."""
-    from . import runtime
     from .base.words import count_text
+    from .startup import start
 
-    session = runtime.session
+    session = start.session
     if "juliacall" not in sys.modules and session.plan is None:
         return []
     if session.tracing and session.recording is not None:

@@ -15,13 +15,13 @@ from typing import Any
 
 from .base.files import load_toml
 from .base.settings import Settings
-from .code import module_uuid
 from .errors import BuildError
 from .julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
 from .julia.facts import JuliaFacts
 from .julia.manifest import Manifest, Package, project_file
 from .layer import write_code_package
 from .profile import Code, Profile
+from .startup.code import module_uuid
 from .store.built import BakedPackage, OwnCode, baked_package
 from .store.validity import Situation
 

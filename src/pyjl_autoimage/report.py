@@ -8,17 +8,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from . import jobs, measured, profile, runtime, sitehook
+from . import jobs, measured, profile, sitehook
 from .base import settings
 from .base.files import read_json, tree_size
 from .base.settings import Settings
-from .code import unchanged
 from .errors import AutoimageError
 from .jobs import State
 from .julia.environment import Environment, locate
 from .julia.versions import usual_seconds
-from .options import code_flags, user_options
 from .profile import Profile
+from .startup import start
+from .startup.code import unchanged
+from .startup.options import code_flags, user_options
 from .store import validity
 from .store.built import Image, Layer
 from .store.places import Store
@@ -156,10 +157,10 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "store": tree_size(store.home),
         },
         "session": {
-            "started": runtime.session.plan is not None,
-            "on_image": runtime.session.on_image,
-            "recording": runtime.session.recording.trace if runtime.session.recording else None,
-            "notes": list(runtime.session.notes),
+            "started": start.session.plan is not None,
+            "on_image": start.session.on_image,
+            "recording": start.session.recording.trace if start.session.recording else None,
+            "notes": list(start.session.notes),
         },
         "hook": {"enabled": sitehook.enabled(), "error": sitehook.last_error(store)},
         "store": store.home,

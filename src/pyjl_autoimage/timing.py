@@ -82,7 +82,7 @@ def _main() -> None:
     import ctypes
     from time import perf_counter
 
-    from . import runtime
+    from .startup import start
 
     marks: dict[str, float] = {}
     ends = {"jl_init_with_image__threading": "libjulia", "jl_init_with_image": "libjulia", "jl_eval_string": "julia"}
@@ -99,30 +99,30 @@ def _main() -> None:
                 marks.setdefault(ends[name], perf_counter())
             return super().__getattr__(name)
 
-    plain_finish = runtime.finish
+    plain_finish = start.finish
 
     def finish(juliacall: Any) -> None:
         marks.setdefault("pythoncall", perf_counter())
         plain_finish(juliacall)
 
-    plain_prepare = runtime.prepare
+    plain_prepare = start.prepare
 
     def prepare(settings: Mapping[str, Any]) -> Any:
         plan = plain_prepare(settings)
         marks.setdefault("plan", perf_counter())
         return plan
 
-    runtime._plan({})  # for the timed one the answer is there, as it is in any but the first start
-    runtime.prepare, runtime.finish = prepare, finish
+    start._plan({})  # for the timed one the answer is there, as it is in any but the first start
+    start.prepare, start.finish = prepare, finish
     ctypes.PyDLL = Library  # type: ignore[misc]
     began = perf_counter()
-    runtime.start()
+    start.start()
     marks["finish"] = perf_counter()
     phases, last = {}, began
     for phase in PHASES:
         if phase in marks:
             phases[phase], last = round(marks[phase] - last, 6), marks[phase]
-    image = runtime.session.plan.image if runtime.session.plan else None
+    image = start.session.plan.image if start.session.plan else None
     told = {"image": image, "seconds": round(last - began, 6), "phases": phases}
     print(f"\n{_MARK}{json.dumps(told)}", flush=True)
 

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 from .errors import WorkloadError
 from .julia.call import evaluate, julia_string
-from .recording import WORKLOAD_VARIABLE
+from .startup.recording import WORKLOAD_VARIABLE
 
 if TYPE_CHECKING:
     from ast import Module
@@ -613,11 +613,11 @@ def _import_file(path: str) -> Any:
 
 def _evaluate(code: str, arguments: Sequence[str]) -> None:
     """Start Julia and evaluate code in it: by its C API, so that nothing of PythonCall is compiled for it."""
-    from . import runtime
+    from .startup.start import running, start
 
-    runtime.start()
+    start()
     copied = "".join(f"push!(ARGS, {julia_string(argument)});" for argument in arguments)
     shown = "Base.showerror(stderr, err, Base.catch_backtrace()); println(stderr)"
     code = f"try {copied} {code} catch err; {shown}; Base.rethrow() end"
-    if evaluate(runtime.running(), code) is None:
+    if evaluate(running(), code) is None:
         raise SystemExit(1)

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from pyjl_autoimage import guard
+from pyjl_autoimage.startup import guard
 
 from standin import World, age, cli, python, start_in
 
 DIE = """
 import os, sys, signal, ctypes
-from pyjl_autoimage import guard
+from pyjl_autoimage.startup import guard
 how = sys.argv[1]
 with guard.Guard({directory!r}, "0123456789abcdef", watch={watch!r}):
     if how == "exit":
@@ -92,7 +92,7 @@ def test_unwatched_it_takes_two_deaths_in_a_row(tmp_path):
 
 def test_a_faulthandler_of_the_users_stays_theirs(tmp_path):
     code = (
-        "import faulthandler, sys; faulthandler.enable()\nfrom pyjl_autoimage import guard\n"
+        "import faulthandler, sys; faulthandler.enable()\nfrom pyjl_autoimage.startup import guard\n"
         f"with guard.Guard({str(tmp_path)!r}, '0' * 16): pass\nassert faulthandler.is_enabled()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -138,7 +138,7 @@ def test_a_file_system_without_locks(world, tmp_path):
 
 def test_the_recordings_directory_vanishes_while_the_program_runs(world):
     code = (
-        "import os, shutil\nfrom pyjl_autoimage import jl\nimport pyjl_autoimage.runtime as r\n"
+        "import os, shutil\nfrom pyjl_autoimage import jl\nimport pyjl_autoimage.startup.start as r\n"
         f"shutil.rmtree({world.store.home!r})\nprint('fine')\n"
     )
     assert python(world, code).stdout == "fine\n"

@@ -68,7 +68,7 @@ def test_what_a_library_brings_along_is_part_of_the_image(built):
     assert told["shop-tables: totals"]["statements"] > told["shop-tables: totals"]["new"] > 0
     code = """
 import json, shop_tables
-from pyjl_autoimage.runtime import session
+from pyjl_autoimage.startup.start import session
 sold = shop_tables.totals(["bread", "milk", "bread"], [2.5, 1.0, 2.5])
 statements = [line for line in open(session.recording.trace) if "Main." not in line]
 print(json.dumps([sold, session.on_image, len(statements)]))

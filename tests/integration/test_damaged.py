@@ -77,7 +77,7 @@ def test_a_damaged_image_breaks_the_program_at_most_once(built, tmp_path, damage
 def test_a_store_that_is_removed_while_the_program_runs(built, tmp_path):
     home, _ = damaged_store(built, tmp_path, lambda library: None)
     code = (
-        "import shutil\nfrom pyjl_autoimage import jl\nimport pyjl_autoimage.runtime as r\nassert r.session.on_image\n"
+        "import shutil\nfrom pyjl_autoimage import jl\nimport pyjl_autoimage.startup.start as r\nassert r.session.on_image\n"
         f"shutil.rmtree({str(home)!r})\n"
         "print(jl.seval('new_function(x) = string(x, x, x); new_function(Complex{Float16}(2))'))\n"
     )

@@ -105,7 +105,7 @@ def test_what_a_run_only_inferred_is_noted_as_it_ends(place: Place) -> None:
     code = """
 import json
 from pyjl_autoimage import jl, start
-import pyjl_autoimage.runtime as runtime
+import pyjl_autoimage.startup.start as runtime
 jl.seval("using LinearAlgebra, Dates")
 jl.seval("report(n) = (m = [Rational{Int}(i, j) for i in 1:n, j in 1:n]; string(m * m, Dates.today() - Date(2020)))")
 jl.report(2)
@@ -123,6 +123,6 @@ print(json.dumps(runtime.session.recording.trace))
 
 
 def test_a_run_that_compiled_next_to_nothing_notes_nothing(built: Place) -> None:
-    code = "import json, pyjl_autoimage.runtime as runtime\nfrom pyjl_autoimage import jl\nprint(json.dumps(runtime.session.recording.trace))"
+    code = "import json, pyjl_autoimage.startup.start as runtime\nfrom pyjl_autoimage import jl\nprint(json.dumps(runtime.session.recording.trace))"
     with open(built.json(code), encoding="utf-8") as file:
         assert INFERRED not in file.read()

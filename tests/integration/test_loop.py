@@ -16,7 +16,7 @@ from pyjl_autoimage.base.files import file_sha256
 from pyjl_autoimage.store.built import Image
 
 NAMES_IN_MAIN = (
-    "import json\nfrom pyjl_autoimage import jl\nimport juliacall, pyjl_autoimage.runtime as r\n"
+    "import json\nfrom pyjl_autoimage import jl\nimport juliacall, pyjl_autoimage.startup.start as r\n"
     "print(json.dumps({'names': sorted(str(n) for n in jl.seval('names(Main, all=true, imported=true)')),"
     " 'usings': sorted(str(m) for m in jl.seval('[string(m) for m in ccall(:jl_module_usings, Any, (Any,), Main)]')),"
     " 'on_image': r.session.on_image, 'same': jl is juliacall.Main, 'notes': r.session.notes}))"
@@ -47,7 +47,7 @@ def test_a_stock_start_leaves_main_as_plain_juliacall_does(place):
 
 def test_a_package_loaded_later_is_noted_as_it_loads(place):
     code = (
-        "from pyjl_autoimage import jl\nimport os, pyjl_autoimage.runtime as r\n"
+        "from pyjl_autoimage import jl\nimport os, pyjl_autoimage.startup.start as r\n"
         "log = r.session.recording.log\nbefore = open(log).read()\n"
         "jl.seval('using SHA, Example' if jl.seval('Base.find_package(\"Example\") !== nothing') else 'using Dates, Test')\n"
         "after = open(log).read()\nassert after.startswith(before) and len(after) > len(before), (before, after)\n"
@@ -67,7 +67,7 @@ def look():
 if __name__ == "__main__":
     import pyjl_autoimage
     pyjl_autoimage.start()
-    from pyjl_autoimage.runtime import session
+    from pyjl_autoimage.startup.start import session
     size = os.path.getsize(session.recording.trace)
     assert size > 0
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -93,7 +93,7 @@ if __name__ == "__main__":
 def test_options_of_the_user_win(place, tmp_path):
     trace = tmp_path / "theirs.jl"
     code = (
-        "import json\nfrom pyjl_autoimage import jl\nimport juliacall, pyjl_autoimage.runtime as r\n"
+        "import json\nfrom pyjl_autoimage import jl\nimport juliacall, pyjl_autoimage.startup.start as r\n"
         "jl.seval('f(x) = x + 1; f(2.5)')\n"
         "print(json.dumps({'trace': juliacall.CONFIG['opt_trace_compile'], 'notes': r.session.notes}))"
     )
@@ -108,7 +108,7 @@ ATTACH = """
 import json, warnings
 import juliacall
 import pyjl_autoimage
-from pyjl_autoimage.runtime import session
+from pyjl_autoimage.startup.start import session
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     attached = pyjl_autoimage.attach()
@@ -216,7 +216,7 @@ def test_names_in_main_are_not_changed_by_the_image(built):
 def test_a_run_on_the_image_compiles_little(built):
     stock = built.history[1]["profile"]["statements"]
     code = (
-        "from pyjl_autoimage.demos import tables; import pyjl_autoimage.runtime as r, sys\n"
+        "from pyjl_autoimage.demos import tables; import pyjl_autoimage.startup.start as r, sys\n"
         f"tables.main({built.variant!r})\n"
         "lines = open(r.session.recording.trace).read().splitlines()\n"
         "import json; print(json.dumps({'lines': lines, 'log': open(r.session.recording.log).read()}))"
@@ -253,7 +253,7 @@ def test_children_of_a_process_on_the_image_inherit_nothing(built):
 
 def test_a_sysimage_of_the_user_wins(built):
     code = (
-        "import json\nfrom pyjl_autoimage import jl\nimport pyjl_autoimage.runtime as r\n"
+        "import json\nfrom pyjl_autoimage import jl\nimport pyjl_autoimage.startup.start as r\n"
         "print(json.dumps({'file': str(jl.seval('unsafe_string(Base.JLOptions().image_file)')),"
         " 'notes': r.session.notes}))"
     )
@@ -348,7 +348,7 @@ def test_what_a_slim_image_leaves_out_still_works(built_by_path):
     forgot = re.search(r"slim: forgot (\d+) of (\d+) method instances", built_by_path.history[2]["text"])
     assert forgot and 0 < int(forgot[1]) < int(forgot[2]) / 2
     told = built_by_path.json(
-        "import json\nfrom pyjl_autoimage import jl, runtime\njl.seval('using Pkg')\n"
+        "import json\nfrom pyjl_autoimage import jl\nfrom pyjl_autoimage.startup import start as runtime\njl.seval('using Pkg')\n"
         "status = jl.seval('sprint(io -> Pkg.status(; io))')\n"
         "print(json.dumps({'on_image': runtime.session.on_image, 'status': status}))"
     )

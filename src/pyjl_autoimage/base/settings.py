@@ -4,7 +4,7 @@ The environment wins over keyword arguments, keyword arguments over ``[tool.pyjl
 ``pyproject.toml`` of the running script's project. That file may not choose where code is loaded from
 (the store, the builder's project): it arrives with every cloned repository.
 
-Start-up does not come here while its cached answer holds (see `pyjl_autoimage.launch`).
+Start-up does not come here while its cached answer holds (see `pyjl_autoimage.startup.plan`).
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class _Observer:
 
     def last(self, name: str, path: object = None, target: object = None) -> "Any":
         """Find juliacall and our own modules as the other finders do, and wrap their loaders."""
-        if name not in ("juliacall", "pyjl_autoimage", "pyjl_autoimage.runtime"):
+        if name not in ("juliacall", "pyjl_autoimage", "pyjl_autoimage.startup.start"):
             return None
         for finder in sys.meta_path:
             if getattr(finder, "pyjl_autoimage", None) or isinstance(finder, _Finder):
@@ -75,7 +75,7 @@ class _Observer:
 
     def execute_juliacall(self, execute: "Callable[[], None]", module: "Any") -> None:
         """``import juliacall``, step by step."""
-        runtime = sys.modules.get("pyjl_autoimage.runtime")
+        runtime = sys.modules.get("pyjl_autoimage.startup.start")
         session = getattr(runtime, "session", None)
         recorded = None
         if session is not None and session.handing_over:
@@ -256,7 +256,7 @@ class _Loader:
             return
         began = time.perf_counter_ns()
         self._inner.exec_module(module)
-        if self._name == "pyjl_autoimage.runtime":
+        if self._name == "pyjl_autoimage.startup.start":
             self._observer.watch_ourselves(module)
         self._observer.note("ours", began, 0, "import")
 

@@ -9,11 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..julia.manifest import (
-    Package,
-    source_digest,
-    source_directory,
-)
+from ..julia.manifest import Package, source_digest, source_directory
 
 __all__ = [
     "BakedPackage",
@@ -59,7 +55,7 @@ class BakedPackage:
 
 @dataclass(frozen=True)
 class OwnCode:
-    """Julia code of a program's own, as it was when it was compiled (see `pyjl_autoimage.code`).
+    """Julia code of a program's own, as it was when it was compiled (see `pyjl_autoimage.startup.code`).
 
     Not among the requirements: code that has changed since is evaluated afresh, the rest stays usable.
     """

@@ -90,7 +90,7 @@ class Store:
 
     @property
     def booting(self) -> str:
-        """Directory of the marks of processes that load an image just now (see `pyjl_autoimage.guard`)."""
+        """Directory of the marks of processes that load an image just now (see `pyjl_autoimage.startup.guard`)."""
         return os.path.join(self.root, "booting")
 
     @property

@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .base.liveness import boot_id, hostname, is_alive, name_of_this_process
+from ..base.liveness import boot_id, hostname, is_alive, name_of_this_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
-from . import runtime
-from .errors import CodeError
-from .julia import call
+from ..errors import CodeError
+from ..julia import call
+from . import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ def _includes_more_than_literals(path: str) -> bool:
 
 
 def _module(name: str, path: str, text: str | None, using: Sequence[str]) -> Any:
-    main = runtime.start()
-    with runtime.lock:
-        known = runtime.session.modules.get(name)
+    main = start.start()
+    with start.lock:
+        known = start.session.modules.get(name)
         if known is not None and unchanged(known[0]):
             return known[1]
         found = None if known is not None else _compiled(main, name)
@@ -157,7 +157,7 @@ def _module(name: str, path: str, text: str | None, using: Sequence[str]) -> Any
             found = _evaluate(main, name, path, text, using)
         else:
             _note({"name": name, "path": path})
-        runtime.session.modules[name] = found
+        start.session.modules[name] = found
         return found[1]
 
 
@@ -168,18 +168,18 @@ def unchanged(files: Mapping[str, str]) -> bool:
 
 def _compiled(main: Any, name: str) -> tuple[dict[str, str], Any] | None:
     """Files and module as the image or the layer has them; None if neither does, or something has changed."""
-    for module, uuid, files, in_layer in runtime.session.code:
+    for module, uuid, files, in_layer in start.session.code:
         if module != name or not unchanged(files):
             continue
-        if not in_layer or runtime.load_from_layer(name, uuid):
+        if not in_layer or start.load_from_layer(name, uuid):
             return files, main.seval(f'Base.root_module(Base.PkgId(Base.UUID("{uuid}"), "{name}"))')
     return None
 
 
 def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence[str]) -> tuple[dict[str, str], Any]:
     source = call.julia_string(os.path.join(call.JULIA_SOURCES, "code.jl"))
-    evaluator = runtime.session.evaluator or main.seval(f"Base.include(Module(), {source})")
-    runtime.session.evaluator = evaluator
+    evaluator = start.session.evaluator or main.seval(f"Base.include(Module(), {source})")
+    start.session.evaluator = evaluator
     # Read before they are evaluated: a file that changes meanwhile is then seen to have changed.
     before = fingerprints([path] if text is None else [])
     try:
@@ -189,7 +189,7 @@ def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence
         if missing:
             raise CodeError(
                 f"{path} uses the Julia package {missing}, which is not in the project "
-                f"{runtime.session.plan.project if runtime.session.plan else ''}. "
+                f"{start.session.plan.project if start.session.plan else ''}. "
                 f"A juliapkg.json, or juliapkg.add({missing!r}, uuid=...), adds it"
             ) from None
         raise
@@ -214,5 +214,5 @@ def _missing_package(message: str) -> str | None:
 def _note(facts: Mapping[str, Any]) -> None:
     import json
 
-    if runtime.session.recording is not None:
-        runtime.session.recording.note(f"code {json.dumps(facts)}")
+    if start.session.recording is not None:
+        start.session.recording.note(f"code {json.dumps(facts)}")

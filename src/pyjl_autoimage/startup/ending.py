@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from .launch import Plan
-    from .runtime import Session
+    from .plan import Plan
+    from .start import Session
 
 __all__ = ["advise", "at_exit", "in_notebook"]
 
@@ -57,7 +57,7 @@ def in_notebook(session: Session) -> None:
         return
     try:
         own = {os.path.basename(session.recording.log), os.path.basename(session.recording.trace)}
-        from .store.places import Store
+        from ..store.places import Store
 
         store = Store(plan.home)
         if (
@@ -88,9 +88,9 @@ def _cost(log: str, trace: str, *, on_image: bool) -> float:
 
 def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
     """Start the process that decides, unless somebody did so lately."""
-    from .base.program import python_path, script_directory, spawn_detached
+    from ..base.program import python_path, script_directory, spawn_detached
+    from ..store.places import Store
     from .options import user_options
-    from .store.places import Store
 
     mark = Store(plan.home).automatic(plan.environment or "")
     now = time.time()
@@ -120,8 +120,8 @@ def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
 
 def advise(plan: Plan, why: str) -> None:
     """Say once, until image or manifest change, what would make this environment fast."""
-    from .base.files import read_json, write_atomically
-    from .store.places import Store
+    from ..base.files import read_json, write_atomically
+    from ..store.places import Store
 
     store = Store(plan.home)
     file, environment = store.advice(plan.environment or ""), plan.environment or ""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
-from .store.places import depot_of
+from ..store.places import depot_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .launch import Plan
+    from .plan import Plan
 
 __all__ = ["FLAG_DEFAULTS", "Options", "code_flags", "user_options"]
 

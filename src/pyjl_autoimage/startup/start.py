@@ -1,7 +1,7 @@
 """Start-up, top to bottom: the plan, image and layer, recording, hand-over to juliacall.
 
-A plan that was made before holds until something that it depends on changes (`pyjl_autoimage.launch`); then it
-is made anew (`pyjl_autoimage.choice`).
+A plan that was made before holds until something that it depends on changes (`pyjl_autoimage.startup.plan`); then it
+is made anew (`pyjl_autoimage.startup.decide`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import sys
 import time
 from _thread import RLock
 
-from . import guard, launch, recording
-from .julia import call
-from .launch import Plan
+from ..base.program import PACKAGE
+from ..julia import call
+from ..store.places import Store
+from . import guard, recording
 from .options import FLAG_DEFAULTS, Options, code_flags, user_options
-from .store.places import Store
+from .plan import Plan, quick_home, recall
+from .plan import question as ask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -310,8 +312,8 @@ def _hand_over(plan: Plan, execute: Callable[[], None]) -> None:
 def _plan(settings: Mapping[str, Any]) -> Plan:
     """The remembered plan while it holds, else a new one."""
     try:
-        question = launch.question(settings)
-        plan = launch.recall(Store(launch.quick_home(settings)), question)
+        question = ask(settings)
+        plan = recall(Store(quick_home(settings)), question)
     except Exception:  # the current directory is gone, sys.path holds strange things
         question, plan = None, None
     return plan if plan is not None else _decide(settings, question)
@@ -319,7 +321,7 @@ def _plan(settings: Mapping[str, Any]) -> Plan:
 
 def _decide(settings: Mapping[str, Any], question: str | None) -> Plan:
     """The slow way."""
-    from .choice import decide
+    from .decide import decide
 
     return decide(settings, question)
 
@@ -330,7 +332,7 @@ def _decide(settings: Mapping[str, Any], question: str | None) -> Plan:
 def _already_running(settings: Mapping[str, Any]) -> None:
     import warnings
 
-    session.plan = Plan(home=launch.quick_home(settings))
+    session.plan = Plan(home=quick_home(settings))
     message = (
         "juliacall was running before pyjl_autoimage started, so this process uses no image of ours. "
         "Import jl from pyjl_autoimage before anything imports juliacall, or run the program with "
@@ -342,13 +344,13 @@ def _already_running(settings: Mapping[str, Any]) -> None:
 
 def _level_of_the_user() -> int:
     """How far above its caller, as `warnings.warn` counts, the first code is that is not of this package."""
-    here, level = os.path.dirname(os.path.abspath(__file__)), 0
+    ours, level = os.path.join(PACKAGE, ""), 0
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         if not ("importlib" in file and "_bootstrap" in file):  # which that function does not count
             level += 1
-            if os.path.dirname(os.path.abspath(file)) != here:
+            if not os.path.abspath(file).startswith(ours):
                 break
         frame = frame.f_back  # type: ignore[assignment]
     return level
@@ -380,8 +382,8 @@ def attach(**settings: Any) -> bool:
 
 
 def _attach(juliacall: Any, settings: Mapping[str, Any]) -> str | None:
-    from .base.settings import settle
-    from .julia.environment import Environment
+    from ..base.settings import settle
+    from ..julia.environment import Environment
 
     if juliacall.CONFIG.get("lib") is None:
         return "this Python was started by Julia"

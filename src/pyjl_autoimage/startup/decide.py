@@ -1,6 +1,6 @@
 """Which image and which layer a start gets, the slow way, top to bottom; then the answer is remembered.
 
-Start-up comes here only when its remembered answer does not hold any more (see `pyjl_autoimage.launch`). The
+Start-up comes here only when its remembered answer does not hold any more (see `pyjl_autoimage.startup.plan`). The
 verdicts on images and layers are those that builds, `status` and `clean` ask for as well.
 """
 
@@ -11,17 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from . import launch
-from .base.program import program_name, script_directory
-from .base.settings import Settings, settle
-from .julia.environment import Environment, juliaup_configuration, locate
-from .julia.facts import JuliaFacts
-from .julia.manifest import manifest_names, preference_files, source_files
-from .launch import Plan, Witnesses
-from .options import code_flags, user_options
-from .store.built import BakedPackage, Image
-from .store.places import Store
-from .store.validity import (
+from ..base.program import program_name, script_directory
+from ..base.settings import Settings, settle
+from ..julia.environment import Environment, juliaup_configuration, locate
+from ..julia.facts import JuliaFacts
+from ..julia.manifest import manifest_names, preference_files, source_files
+from ..store.built import BakedPackage, Image
+from ..store.places import Store
+from ..store.validity import (
     Situation,
     images_of,
     is_below,
@@ -31,6 +28,8 @@ from .store.validity import (
     reasons_against_layer,
     situation_of,
 )
+from .options import code_flags, user_options
+from .plan import Plan, Witnesses, quick_home, remember
 
 __all__ = ["decide"]
 
@@ -42,7 +41,7 @@ def decide(settings: Mapping[str, Any], question: str | None) -> Plan:
         return _decide_with(settled, question)
     except Exception as error:
         # Whatever is wrong, the program starts as it would have without us; juliacall says what it has to.
-        return Plan(home=settled.home or launch.quick_home({}), notes=[f"plain start: {error}"])
+        return Plan(home=settled.home or quick_home({}), notes=[f"plain start: {error}"])
 
 
 def _decide_with(settings: Settings, question: str | None) -> Plan:
@@ -78,7 +77,7 @@ def _decide_with(settings: Settings, question: str | None) -> Plan:
     else:
         facts = _choose(plan, environment, store, settings, witnesses)
     if question is not None and not environment.may_start_another(facts.bindir if facts else None):
-        launch.remember(plan, question, witnesses)
+        remember(plan, question, witnesses)
     return plan
 
 

@@ -19,9 +19,9 @@ import sys
 import time
 import zlib
 
-from .base.files import belongs_to_us, in_whole_seconds, others_can_write, write_atomically
-from .base.program import program_name, script_directory
-from .store.places import Store
+from ..base.files import belongs_to_us, in_whole_seconds, others_can_write, write_atomically
+from ..base.program import program_name, script_directory
+from ..store.places import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def quick_home(keywords: Mapping[str, Any]) -> str:
     if sys.platform == "linux":
         base = os.environ.get("XDG_CACHE_HOME", "")
         return os.path.join(base if base.strip() else os.path.expanduser("~/.cache"), "pyjl_autoimage")
-    from .store.places import default_home
+    from ..store.places import default_home
 
     return default_home()
 
