@@ -236,6 +236,6 @@ def _show(stock: dict[str, Any], fast: dict[str, Any], took: float, console: Any
     console.print(table)
     console.print(f"The image was built in {seconds_text(took)}. Both gave the same answer.")
     console.print(
-        "What is left of the first call is Julia code in a string, which no image can hold. In a file, which "
-        "`include` of this package gives as a module, it comes compiled, too. Next: docs/quickstart.md"
+        "The program's own Julia code is a string here, which Julia compiles when it is first called. In a file, "
+        "which `include` of this package gives as a module, it comes compiled, too. Next: docs/quickstart.md"
     )

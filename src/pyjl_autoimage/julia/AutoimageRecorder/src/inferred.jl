@@ -4,13 +4,14 @@
 Base.include(@__MODULE__, joinpath(@__DIR__, "..", "..", "versions.jl")) # also where no `include` is
 
 const MOST = 10_000 # lines
-const LONGEST = 500_000_000 # nanoseconds
+const LEAST = 0.5 # seconds that it may take however little was compiled; else a tenth of that
 
 # Adds a line for each method instance that this process inferred to `path`, which nobody else writes to any more.
-# Printed as Julia's own trace prints types (`jl_static_show`), so what reads the one can read the other.
-function note_inferred(path::String)
+# Printed as Julia's own trace prints types (`jl_static_show`), so what reads the one can read the other. `compiled`
+# seconds went into compilation: where a busy machine makes that slow, it makes this slow as well.
+function note_inferred(path::String, compiled::Float64)
     knows_images() || return nothing
-    written, end_by = 0, time_ns() + LONGEST
+    written, end_by = 0, time_ns() + round(UInt64, 1.0e9 * max(LEAST, compiled / 10))
     io = open(path, "a")
     try
         visit_methods() do method

@@ -38,7 +38,7 @@ function note_compiled()
     untrace() # Julia writes where it last was, so over anything that others add meanwhile
     try
         note = @isdefined(note_inferred) ? note_inferred : Base.include(Module(:AutoimageRecorder), joinpath(HERE, "inferred.jl"))
-        Base.invokelatest(note, trace)
+        Base.invokelatest(note, trace, seconds)
     catch
     end
     return nothing
