@@ -90,5 +90,5 @@ def test_imports_are_found_wherever_they_stand():
     assert "startup/decide.py" in set(imports("startup/start.py"))
     assert {"builder.py", "errors.py"} <= set(imports("cli.py"))
     assert "profile.py" not in set(imports("ageing.py")), "for type checkers alone"
-    assert "hook.py" in set(imports("handover/sitecustomize.py"))
+    assert "hook/__init__.py" in set(imports("hook/handover/sitecustomize.py"))
     assert "__init__.py" in set(imports("demos/tables.py"))

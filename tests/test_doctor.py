@@ -226,11 +226,11 @@ def test_an_error_that_the_hook_kept_from_a_program(world):
     [("ValueError: broken", False), ("pyjl_autoimage.errors.SettingsError: PYJL_X is not a setting", True)],
 )
 def test_an_error_of_the_enabled_hook_counts_while_it_can_come_again(world, monkeypatch, error, ok):
-    from pyjl_autoimage import sitehook
+    from pyjl_autoimage.hook import enable
 
     world.store.ensure(world.store.root)
     Path(world.store.hook_log).write_text(f"2026-01-02 03:04:05 python3\nTraceback\n{error}{'x' * 5000}\n")
-    monkeypatch.setattr(sitehook, "enabled", lambda: "/somewhere/hook.pth")
+    monkeypatch.setattr(enable, "enabled", lambda: "/somewhere/hook.pth")
     check = doctor_module._hook(world.store)
     assert check.ok is ok and check.remedy and len(check.found) < 400
 

@@ -266,12 +266,12 @@ def test_under_pytest(env, world, how):
 
 
 def test_installing_twice_is_once():
-    from pyjl_autoimage import hook
+    from pyjl_autoimage.hook import finder
 
     before = list(sys.meta_path)
     try:
-        hook.install()
-        hook.install()
-        assert len([f for f in sys.meta_path if isinstance(f, hook._Finder)]) == 1
+        finder.install()
+        finder.install()
+        assert len([f for f in sys.meta_path if isinstance(f, finder._Finder)]) == 1
     finally:
         sys.meta_path[:] = before

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.programs import python_options, run
+from pyjl_autoimage.hook.run import python_options, run
 
 from standin import heed_interrupts
 
@@ -222,10 +222,10 @@ def test_the_package_in_the_current_directory_is_the_one_that_serves(place):
     shutil.copytree(Path(pyjl_autoimage.__file__).parent, place / "pyjl_autoimage")
     code = "import sys; print([type(f).find_spec.__globals__['__file__'] for f in sys.meta_path if hasattr(f, 'pyjl_autoimage')])"
     _, ours = both(place, "-c", code)
-    assert eval(ours.stdout) == [str(place / "pyjl_autoimage" / "handover" / "sitecustomize.py")]
+    assert eval(ours.stdout) == [str(place / "pyjl_autoimage" / "hook" / "handover" / "sitecustomize.py")]
     code = "import importlib.util as u; u.find_spec('juliacall'); import pyjl_autoimage.hook as h; print(h.__file__)"
     _, ours = both(place / "package", "-c", code, PYTHONPATH=str(place))
-    assert ours.stdout == f"{place / 'pyjl_autoimage' / 'hook.py'}\n"
+    assert ours.stdout == f"{place / 'pyjl_autoimage' / 'hook' / '__init__.py'}\n"
 
 
 @pytest.mark.skipif(not POSIX, reason="a process cannot be replaced on Windows")

@@ -94,7 +94,7 @@ def test_it_can_be_turned_off_for_a_process(enabled, world, word):
 
 
 def break_(env: VirtualEnvironment, how: str) -> None:
-    hook, init = env.package / "hook.py", env.package / "__init__.py"
+    hook, init = env.package / "hook" / "__init__.py", env.package / "__init__.py"
     if how == "removed":
         shutil.rmtree(env.package)
     elif how == "unreadable":
@@ -140,7 +140,7 @@ def test_a_broken_package_without_a_place_for_its_log(enabled, world):
 def test_status_tells_the_last_error(enabled, world):
     break_(enabled, "older")
     enabled("-c", TOLD, environ=world.environ)
-    shutil.copy(PACKAGE / "hook.py", enabled.package / "hook.py")
+    shutil.copy(PACKAGE / "hook" / "__init__.py", enabled.package / "hook" / "__init__.py")
     error = status(enabled, world)["hook"]["error"]
     assert str(enabled.python) in error and "ImportError: cannot import name 'find_spec'" in error
     shown = enabled("-m", "pyjl_autoimage", "status", environ={**world.environ, "COLUMNS": "500"}).stdout
@@ -162,8 +162,8 @@ def test_uninstalled_while_enabled(tmp_path, world):
 def test_outside_a_virtual_environment_it_asks_first(monkeypatch, tmp_path, store, capsys):
     import sysconfig
 
-    from pyjl_autoimage import sitehook
     from pyjl_autoimage.cli import main
+    from pyjl_autoimage.hook import enable
 
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
@@ -176,9 +176,9 @@ def test_outside_a_virtual_environment_it_asks_first(monkeypatch, tmp_path, stor
     assert main(["enable", "--force"]) == 1
     assert "does not work from" in capsys.readouterr().err
     assert list((tmp_path / "site").iterdir()) == []
-    monkeypatch.setattr(sitehook, "_prove", lambda user: None)
+    monkeypatch.setattr(enable, "_prove", lambda user: None)
     assert main(["enable", "--force"]) == 0
-    assert [path.name for path in (tmp_path / "site").iterdir()] == [sitehook.NAME]
+    assert [path.name for path in (tmp_path / "site").iterdir()] == [enable.NAME]
     (tmp_path / "conda-meta").mkdir()
     assert main(["enable"]) == 0
 

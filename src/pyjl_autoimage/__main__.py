@@ -8,7 +8,7 @@ def main() -> int:
     """Run the command line of this process; its exit status."""
     _see_what_a_module_sees()
     if sys.argv[1:2] == ["run"]:  # quickly: a program is waiting
-        from .programs import run
+        from .hook.run import run
 
         return run(sys.argv[2:])
     from .cli import main

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return workload_process(arguments[1])
     if arguments[:1] == ["run"]:
-        from .programs import run
+        from .hook.run import run
 
         return run(arguments[1:])
     of_program: list[str] = []
@@ -455,7 +455,7 @@ def _log(options: argparse.Namespace) -> int:
 
 def _enable(options: argparse.Namespace) -> int:
     from .base.words import path_text
-    from .sitehook import enable
+    from .hook.enable import enable
     from .store.places import Store
 
     path = enable(Store(_home({})), user=options.user, force=options.force)
@@ -465,7 +465,7 @@ def _enable(options: argparse.Namespace) -> int:
 
 
 def _disable(options: argparse.Namespace) -> int:
-    from .sitehook import disable
+    from .hook.enable import disable
 
     path = disable(user=options.user)
     print(f"Removed {path}" if path else "It was not enabled; nothing to do.")

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import builder, sitehook
+from . import builder
 from ._version import __version__
 from .base import settings
 from .base.settings import Settings
 from .base.words import ago_text, bytes_text, count_text, error_line, seconds_text
 from .errors import AutoimageError, JuliaNotFoundError
+from .hook import enable
 from .jobs import State
 from .julia import versions
 from .julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
@@ -282,7 +283,7 @@ MOST_OF_AN_ERROR = 200
 
 
 def _hook(store: Store) -> Check:
-    path, error = sitehook.enabled(), sitehook.last_error(store)
+    path, error = enable.enabled(), enable.last_error(store)
     state = f"enabled by {path}" if path else "not enabled"
     if error:
         lines = error.splitlines()

@@ -23,11 +23,12 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Any
 
-from . import profile, programs
+from . import profile
 from .attribution import owner
 from .base import settings
 from .base.files import load_toml, read_json, write_json
 from .errors import AutoimageError, WorkloadError
+from .hook import run
 from .julia.call import INTERPRETED, JULIA_SOURCES, julia_string
 from .julia.environment import locate
 from .julia.manifest import Manifest, Package, load_manifest, manifest_file, project_file
@@ -347,7 +348,7 @@ def _measure(way: str, program: Sequence[str], timed: bool, packages: Mapping[st
         if way == "plain":
             environ["PYJL_AUTOIMAGE"] = "0"
             open(trace, "w").close()
-        command = [sys.executable, *programs.python_options(sys.orig_argv[1:]), *program]
+        command = [sys.executable, *run.python_options(sys.orig_argv[1:]), *program]
         output = os.path.join(directory, "output")
         with open(output, "wb") as file:
             began = time.perf_counter_ns()

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from . import jobs, measured, profile, sitehook
+from . import jobs, measured, profile
 from .base import settings
 from .base.files import read_json, tree_size
 from .base.settings import Settings
 from .errors import AutoimageError
+from .hook import enable
 from .jobs import State
 from .julia.environment import Environment, locate
 from .julia.versions import usual_seconds
@@ -162,7 +163,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "recording": start.session.recording.trace if start.session.recording else None,
             "notes": list(start.session.notes),
         },
-        "hook": {"enabled": sitehook.enabled(), "error": sitehook.last_error(store)},
+        "hook": {"enabled": enable.enabled(), "error": enable.last_error(store)},
         "store": store.home,
         "unwritable": store.unwritable(),
     }

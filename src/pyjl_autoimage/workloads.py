@@ -536,7 +536,7 @@ def _perform(task: Task, process: _Process) -> int:
     elif task.function:
         return _perform_function(task, process)
     else:
-        from .programs import run
+        from .hook.run import run
 
         process.tell()  # the program takes the place of this process
         return run([*(["-m"] if task.kind == "module" else []), task.what, *task.arguments])

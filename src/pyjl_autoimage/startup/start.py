@@ -113,7 +113,7 @@ def _report() -> None:
 
 
 def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
-    """Start-up around somebody else's ``import juliacall`` (see `pyjl_autoimage.hook`).
+    """Start-up around somebody else's ``import juliacall`` (see `pyjl_autoimage.hook.finder`).
 
     Only the first one is a start of ours; those in Julia's own workers are plain, and so is one that comes after a
     Julia that somebody else has started.

@@ -11,9 +11,9 @@ import os
 import subprocess
 import sys
 
-from .base.files import write_atomically
-from .errors import AutoimageError
-from .store.places import Store
+from ..base.files import write_atomically
+from ..errors import AutoimageError
+from ..store.places import Store
 
 __all__ = ["disable", "enable", "enabled", "last_error"]
 

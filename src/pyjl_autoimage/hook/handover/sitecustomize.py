@@ -1,6 +1,6 @@
 """The first thing in a Python that `pyjl_autoimage run` starts: installs the hook and leaves no other trace.
 
-Python's `site` imports it because its directory is the first of PYTHONPATH (see `pyjl_autoimage.programs`). The
+Python's `site` imports it because its directory is the first of PYTHONPATH (see `pyjl_autoimage.hook.run`). The
 environment's own `sitecustomize`, if there is one, is imported in its place at the end, and so are its errors.
 """
 
@@ -16,7 +16,7 @@ class _Finder:
     pyjl_autoimage = True
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        """See `pyjl_autoimage.hook.find_spec`."""
+        """See `pyjl_autoimage.hook.finder.find_spec`."""
         if name != "juliacall":
             return None
         try:
@@ -32,7 +32,7 @@ def _import_package() -> None:
     if "pyjl_autoimage" not in sys.modules:
         from importlib.util import module_from_spec, spec_from_file_location
 
-        package = os.path.dirname(_HERE)
+        package = os.path.dirname(os.path.dirname(_HERE))
         spec = spec_from_file_location("pyjl_autoimage", os.path.join(package, "__init__.py"))
         assert spec is not None and spec.loader is not None
         module = sys.modules["pyjl_autoimage"] = module_from_spec(spec)

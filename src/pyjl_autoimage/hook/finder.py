@@ -1,7 +1,7 @@
 """``import juliacall``, wherever a program does it, starts on the image and records.
 
-For programs that do not know of this package: `python -m pyjl_autoimage run` (see `pyjl_autoimage.programs`) and
-`python -m pyjl_autoimage enable` (see `pyjl_autoimage.sitehook`) put a finder in front of Python's own.
+For programs that do not know of this package: `python -m pyjl_autoimage run` (see `pyjl_autoimage.hook.run`) and
+`python -m pyjl_autoimage enable` (see `pyjl_autoimage.hook.enable`) put a finder in front of Python's own.
 
 Looking juliacall up starts nothing; executing it does, under Python's own lock of that import. Errors of ours go to
 a log, and juliacall then starts as it would have: the only errors that a program sees are juliacall's own.
@@ -57,7 +57,7 @@ class _Loader:
                 raise
 
         try:
-            from .startup import start
+            from ..startup import start
 
             start.start_while(execute, module)
         except Exception as error:
@@ -117,7 +117,7 @@ def installed() -> bool:
 def _log(error: Exception) -> None:
     """Keep an error of ours where `status` finds it. A wrong setting is the user's to know at once."""
     try:
-        from .errors import SettingsError
+        from ..errors import SettingsError
 
         if isinstance(error, SettingsError):
             import warnings
@@ -129,8 +129,8 @@ def _log(error: Exception) -> None:
         import time
         import traceback
 
-        from .startup.plan import quick_home
-        from .store.places import Store
+        from ..startup.plan import quick_home
+        from ..store.places import Store
 
         store = Store(quick_home({}))
         store.ensure(store.root)

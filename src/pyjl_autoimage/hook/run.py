@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .hook import installed
+from .finder import installed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
