@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage import ageing, profile
-from pyjl_autoimage.ageing import AGE, AGE_UNBAKED, DAY, compact
-from pyjl_autoimage.profile import Code, LoadedPackage, Profile, Program, Statement
+from pyjl_autoimage.profile import ageing, profile
+from pyjl_autoimage.profile.ageing import AGE, AGE_UNBAKED, DAY, compact
+from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile, Program, Statement
 from pyjl_autoimage.store.places import Store
 
 NOW = 2_000_000_000.0

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import automatic, builder, profile
+from pyjl_autoimage import automatic, builder
 from pyjl_autoimage.automatic import BETWEEN_BUILDS, decide, discharging
 from pyjl_autoimage.base.liveness import name_of_this_process
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.jobs import State
 from pyjl_autoimage.measured import gain_over
-from pyjl_autoimage.profile import Profile, Program, Run, Statement
+from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile.profile import Profile, Program, Run, Statement
 from pyjl_autoimage.startup.ending import AFTER_A_FAILURE
 
 from standin import World, age, buildable_world, ended, environ_of, julia_that_builds, start_in, wait_for

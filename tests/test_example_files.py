@@ -15,7 +15,7 @@ import pytest
 
 from pyjl_autoimage import cli, demo
 from pyjl_autoimage.base.settings import from_everywhere
-from pyjl_autoimage.workloads import tasks
+from pyjl_autoimage.profile.workloads import tasks
 
 from dockerfile import commands, stages, variables
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage import exchange, profile
 from pyjl_autoimage.errors import StoreError
-from pyjl_autoimage.profile import Code, LoadedPackage, Profile, Program, Run, Statement
+from pyjl_autoimage.profile import exchange, profile
+from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile, Program, Run, Statement
 
 from standin import World, cli
 

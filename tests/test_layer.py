@@ -16,7 +16,7 @@ from pyjl_autoimage.base.files import load_toml
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.julia.call import JULIA_SOURCES
 from pyjl_autoimage.layer import Parts
-from pyjl_autoimage.profile import Code
+from pyjl_autoimage.profile.profile import Code
 from pyjl_autoimage.startup import code, start
 from pyjl_autoimage.store.built import Layer, OwnCode, cache_header
 from pyjl_autoimage.store.places import depot_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyjl_autoimage import measured
-from pyjl_autoimage.profile import Profile, Program, Run, Statement
+from pyjl_autoimage.profile.profile import Profile, Program, Run, Statement
 
 from standin import World
 

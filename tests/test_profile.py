@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage import profile
 from pyjl_autoimage.base.liveness import hostname, name_of_this_process
 from pyjl_autoimage.errors import StoreError
-from pyjl_autoimage.profile import Profile, parse_statement
+from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile.profile import Profile, parse_statement
 
 ENVIRONMENT = "0123456789abcdef"
 DATAFRAMES = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
@@ -274,7 +274,8 @@ def test_what_is_written_is_read_back(store):
 WRITER = """
 import os, sys, random
 sys.path[:0] = {path!r}
-from pyjl_autoimage import recording, profile
+from pyjl_autoimage.profile import profile
+from pyjl_autoimage.startup import recording
 from pyjl_autoimage.store.places import Store
 store = Store({home!r})
 number = int(sys.argv[1])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import profile
 from pyjl_autoimage.builder import NOTHING_RECORDED
+from pyjl_autoimage.profile import profile
 
 from standin import (
     World,

@@ -12,7 +12,7 @@ import pytest
 
 from pyjl_autoimage import Workload, WorkloadError, workload
 from pyjl_autoimage.julia.call import julia_string
-from pyjl_autoimage.workloads import Caller, Task, run, tasks
+from pyjl_autoimage.profile.workloads import Caller, Task, run, tasks
 
 from standin import World, python, runs, wait_for
 
@@ -182,7 +182,7 @@ def test_a_closure_runs_elsewhere_with_the_callers_path_and_directory(world):
     from dataclasses import asdict
     sys.path.append({str(module)!r})
     import helper_of_mine
-    from pyjl_autoimage.workloads import Caller, tasks
+    from pyjl_autoimage.profile.workloads import Caller, tasks
     word = "hello"
     def make(n):
         def f():

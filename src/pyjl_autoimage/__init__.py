@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from .errors import SettingsError as SettingsError
     from .errors import StoreError as StoreError
     from .errors import WorkloadError as WorkloadError
+    from .profile.workloads import Workload as Workload
+    from .profile.workloads import workload as workload
     from .report import status as status
     from .startup.code import define as define
     from .startup.code import include as include
     from .startup.start import attach as attach
     from .startup.start import detach as detach
     from .startup.start import start as start
-    from .workloads import Workload as Workload
-    from .workloads import workload as workload
 
     jl: Any
 
@@ -66,7 +66,7 @@ _HOMES = {
     "Settings": "base.settings",
     "SettingsError": "errors",
     "StoreError": "errors",
-    "Workload": "workloads",
+    "Workload": "profile.workloads",
     "WorkloadError": "errors",
     "attach": "startup.start",
     "define": "startup.code",
@@ -77,7 +77,7 @@ _HOMES = {
     "start": "startup.start",
     "status": "report",
     "unload_ipython_extension": "notebook",
-    "workload": "workloads",
+    "workload": "profile.workloads",
 }
 
 

@@ -11,7 +11,7 @@ import time
 from ast import literal_eval
 from collections.abc import Mapping
 
-from . import builder, profile
+from . import builder
 from .base import settings
 from .base.files import write_json
 from .base.locks import lock
@@ -20,10 +20,11 @@ from .jobs import State
 from .julia.environment import Environment
 from .julia.versions import usual_seconds
 from .measured import gain_over
+from .profile import profile
+from .profile.workloads import Caller
 from .startup.ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
 from .store import validity
 from .store.places import Store
-from .workloads import Caller
 
 __all__ = ["decide", "main"]
 

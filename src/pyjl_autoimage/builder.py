@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import clean, history, jobs, layering, linking, profile, recipe, train, verify, workloads
+from . import clean, history, jobs, layering, linking, recipe, train, verify
 from .base import settings
 from .base.files import create_text, file_sha256, write_atomically
 from .base.liveness import name_of_this_process
@@ -34,7 +34,9 @@ from .julia.facts import JuliaFacts
 from .julia.manifest import Package, source_directory
 from .julia.versions import USUAL_SECONDS, usual_seconds
 from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
-from .profile import Profile
+from .profile import profile, workloads
+from .profile.profile import Profile
+from .profile.workloads import Caller, Task
 from .recipe import Recipe
 from .startup.code import module_uuid, unchanged
 from .startup.options import code_flags, user_options
@@ -43,7 +45,6 @@ from .store.built import Image, OwnCode, heap_of
 from .store.places import Store, depot_of, library_name
 from .store.validity import Situation
 from .work import Work, beside, executable_itself, julia_environment, run
-from .workloads import Caller, Task
 
 __all__ = ["Build", "build", "rebuild"]
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return automatic_process(arguments[1])
     if arguments[:1] == ["_workload"]:
-        from .workloads import main as workload_process
+        from .profile.workloads import main as workload_process
 
         return workload_process(arguments[1])
     if arguments[:1] == ["run"]:
@@ -247,10 +247,10 @@ def _console(stderr: bool = False) -> Any:
 
 def _build(options: argparse.Namespace) -> int:
     from .builder import begin_here
+    from .profile.workloads import Caller, tasks
     from .report import stdout_to_stderr
     from .store.places import Store
     from .watching import watcher
-    from .workloads import Caller, tasks
 
     names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target", "time_limit", "libraries")
     keywords = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -504,9 +504,9 @@ def _environment_and_store() -> tuple[str, Any]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from . import exchange, profile
     from .base.files import write_atomically
     from .base.words import count_text
+    from .profile import exchange, profile
 
     environment, store = _environment_and_store()
     recorded = profile.peek(store, environment)
@@ -525,8 +525,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from . import exchange, profile
     from .base.words import count_text
+    from .profile import exchange, profile
 
     try:
         if options.file == "-":

@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Any
 
-from . import profile
 from .attribution import owner
 from .base import settings
 from .base.files import load_toml, read_json, write_json
@@ -33,7 +32,8 @@ from .julia.call import INTERPRETED, JULIA_SOURCES, julia_string
 from .julia.environment import locate
 from .julia.manifest import Manifest, Package, load_manifest, manifest_file, project_file
 from .layer import statements_of
-from .profile import Profile
+from .profile import profile
+from .profile.profile import Profile
 from .startup.options import user_options
 from .store import validity
 from .store.places import Store

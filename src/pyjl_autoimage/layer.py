@@ -18,7 +18,7 @@ from typing import Any
 from .errors import BuildError
 from .julia.call import JULIA_SOURCES, julia_string, unescaped
 from .julia.manifest import Manifest
-from .profile import Code
+from .profile.profile import Code
 from .startup.code import module_uuid
 from .store.built import Layer
 

@@ -14,7 +14,7 @@ from .errors import BuildError
 from .julia.call import JULIA_SOURCES
 from .julia.facts import JuliaFacts
 from .layer import Parts, Report, read_report, roots_of, write_packages
-from .profile import Profile, Program
+from .profile.profile import Profile, Program
 from .recipe import PYTHONCALL_UUID
 from .startup.code import fingerprints, module_uuid, unchanged
 from .store import validity

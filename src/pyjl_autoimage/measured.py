@@ -11,7 +11,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any
 
-from .profile import OURS, Profile, Run
+from .profile.profile import OURS, Profile, Run
 from .store.built import Image
 
 __all__ = ["TIERS", "estimate", "gain_over", "latest_program", "times"]

@@ -9,7 +9,7 @@ from html import escape
 from string import Template
 from typing import Any
 
-from . import history, profile, timeline
+from . import history, timeline
 from .attribution import owner
 from .base import settings
 from .base.settings import Settings
@@ -22,7 +22,8 @@ from .history import PastBuild
 from .jobs import PHASES
 from .julia.call import JULIA_SOURCES
 from .julia.environment import locate
-from .profile import Profile
+from .profile import profile
+from .profile.profile import Profile
 from .startup.options import code_flags, user_options
 from .store import validity
 from .store.built import Image

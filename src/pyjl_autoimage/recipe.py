@@ -20,7 +20,7 @@ from .julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
 from .julia.facts import JuliaFacts
 from .julia.manifest import Manifest, Package, project_file
 from .layer import write_code_package
-from .profile import Code, Profile
+from .profile.profile import Code, Profile
 from .startup.code import module_uuid
 from .store.built import BakedPackage, OwnCode, baked_package
 from .store.validity import Situation

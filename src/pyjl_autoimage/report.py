@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from . import jobs, measured, profile
+from . import jobs, measured
 from .base import settings
 from .base.files import read_json, tree_size
 from .base.settings import Settings
@@ -17,7 +17,8 @@ from .hook import enable
 from .jobs import State
 from .julia.environment import Environment, locate
 from .julia.versions import usual_seconds
-from .profile import Profile
+from .profile import profile
+from .profile.profile import Profile
 from .startup import start
 from .startup.code import unchanged
 from .startup.options import code_flags, user_options

@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from . import libraries, profile, workloads
 from .errors import AutoimageError
 from .julia.manifest import load_manifest, manifest_file
-from .profile import Profile, Statement
-from .workloads import Outcome, Task
+from .profile import libraries, profile, workloads
+from .profile.profile import Profile, Statement
+from .profile.workloads import Outcome, Task
 
 if TYPE_CHECKING:
     from .store.built import Image

@@ -16,8 +16,8 @@ from .base.settings import Settings
 from .jobs import State
 from .julia.environment import Environment
 from .julia.facts import JuliaFacts
+from .profile.workloads import Caller, Task
 from .store.places import Store
-from .workloads import Caller, Task
 
 __all__ = ["Work", "beside", "executable_itself", "julia_environment", "run"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import profile
+from pyjl_autoimage.profile import profile
 
 from standin import World, buildable_world, cli, ended, environ_of, julia_that, julia_that_builds, until, wait_for
 from standin import python as python_of

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from conftest import Place
-from pyjl_autoimage.profile import INFERRED, parse_statement
+from pyjl_autoimage.profile.profile import INFERRED, parse_statement
 
 CALLS = """
 import json

@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any
 
-from .errors import StoreError
+from ..errors import StoreError
 from .profile import LoadedPackage, Profile, Program, Statement, parse_statement
 
 __all__ = ["read", "text"]

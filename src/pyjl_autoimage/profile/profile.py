@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from ..base.files import read_json, write_json
+from ..base.liveness import is_alive
+from ..base.locks import lock
+from ..errors import StoreError
+from ..julia.call import RECORDER
+from ..store.places import Store
 from .ageing import compact, is_of_main
-from .base.files import read_json, write_json
-from .base.liveness import is_alive
-from .base.locks import lock
-from .errors import StoreError
-from .julia.call import RECORDER
-from .store.places import Store
 
 __all__ = [
     "Code",

@@ -1,6 +1,6 @@
 """What installed Python packages bring along for the images of their users: entry points, read and not loaded.
 
-A package names its workloads in its metadata (group ``pyjl_autoimage.workloads``). Nothing of it is imported
+A package names its workloads in its metadata (group ``pyjl_autoimage.profile.workloads``). Nothing of it is imported
 here: only the fresh process of a workload does that, so a package that is broken costs a warning.
 """
 

@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
-from .errors import WorkloadError
-from .julia.call import evaluate, julia_string
-from .startup.recording import WORKLOAD_VARIABLE
+from ..errors import WorkloadError
+from ..julia.call import evaluate, julia_string
+from ..startup.recording import WORKLOAD_VARIABLE
 
 if TYPE_CHECKING:
     from ast import Module
@@ -496,7 +496,7 @@ class _Process:
 
 def main(request: str) -> int:
     """What ``python -m pyjl_autoimage _workload REQUEST`` does; its exit status."""
-    from . import hook
+    from .. import hook
 
     with open(request, encoding="utf-8") as file:
         asked = json.load(file)
@@ -536,7 +536,7 @@ def _perform(task: Task, process: _Process) -> int:
     elif task.function:
         return _perform_function(task, process)
     else:
-        from .hook.run import run
+        from ..hook.run import run
 
         process.tell()  # the program takes the place of this process
         return run([*(["-m"] if task.kind == "module" else []), task.what, *task.arguments])
@@ -613,7 +613,7 @@ def _import_file(path: str) -> Any:
 
 def _evaluate(code: str, arguments: Sequence[str]) -> None:
     """Start Julia and evaluate code in it: by its C API, so that nothing of PythonCall is compiled for it."""
-    from .startup.start import running, start
+    from ..startup.start import running, start
 
     start()
     copied = "".join(f"push!(ARGS, {julia_string(argument)});" for argument in arguments)
