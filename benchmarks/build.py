@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from pyjl_autoimage import recipe
 from pyjl_autoimage.base import settings
+from pyjl_autoimage.build import recipe
 from pyjl_autoimage.julia import environment
 from pyjl_autoimage.profile import profile
 from pyjl_autoimage.startup.options import user_options

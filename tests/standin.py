@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pyjl_autoimage.base.liveness import hostname, is_alive
-from pyjl_autoimage.jobs import State
+from pyjl_autoimage.build.state import State
 from pyjl_autoimage.julia import manifest
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, cpu_identity

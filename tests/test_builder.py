@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import builder
 from pyjl_autoimage.base.locks import lock
 from pyjl_autoimage.base.settings import Settings
+from pyjl_autoimage.build import build as builder
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.store.built import Image
 

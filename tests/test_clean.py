@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.base.liveness import name_of_this_process
-from pyjl_autoimage.clean import clean, prune
-from pyjl_autoimage.jobs import State
+from pyjl_autoimage.build.clean import clean, prune
+from pyjl_autoimage.build.state import State
 from pyjl_autoimage.store.places import Store
 
 from standin import World

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage.build.state import State
 from pyjl_autoimage.cli import main
 from pyjl_autoimage.errors import JuliaNotFoundError
-from pyjl_autoimage.jobs import State
 from pyjl_autoimage.julia.environment import locate
 
 from standin import (
@@ -357,7 +357,7 @@ def test_a_cancelled_build_ends_its_julia_and_leaves_nothing(buildable):
 
 def test_phases_are_known_by_what_packagecompiler_prints(fixtures):
     """On the output of a real build (Julia 1.12) with our own script's lines between."""
-    from pyjl_autoimage import builder
+    from pyjl_autoimage.build import build
 
     entered = []
 
@@ -375,7 +375,7 @@ def test_phases_are_known_by_what_packagecompiler_prints(fixtures):
     before = next(n for n, line in enumerate(lines) if "incremental system image" in line)
     lines[before + 1 : before + 1] = ["[autoimage] statements 0/10", "[autoimage] native code"]
     for line in lines:
-        builder._follow(Work(), line)
+        build._follow(Work(), line)
     assert entered == ["precompile", "load", "statements", "native code", "link"]
 
 

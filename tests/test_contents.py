@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pyjl_autoimage.contents import Held, contents, read
+from pyjl_autoimage.build.contents import Held, contents, read
 from pyjl_autoimage.errors import AutoimageError
 
 from standin import EXAMPLE_UUID, World

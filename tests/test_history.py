@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import history
-from pyjl_autoimage.jobs import State
+from pyjl_autoimage.build import history
+from pyjl_autoimage.build.state import State
 
 from standin import World, buildable_world, cli, environ_of, julia_that, julia_that_builds, wait_for
 

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage import history, jobs
 from pyjl_autoimage.base.liveness import hostname, name_of_this_process
+from pyjl_autoimage.build import handle, history
+from pyjl_autoimage.build import state as jobs
+from pyjl_autoimage.build.handle import Build
+from pyjl_autoimage.build.state import PHASES, State
 from pyjl_autoimage.errors import AutoimageError, BuildError
-from pyjl_autoimage.jobs import PHASES, Build, State
 from pyjl_autoimage.julia.versions import usual_seconds
 
 
@@ -229,17 +231,17 @@ def test_memory_is_that_of_the_whole_group_of_processes():
     )
     assert process.stdout is not None and process.stdin is not None
     process.stdout.readline()
-    memory = jobs.group_memory(process.pid)
+    memory = handle.group_memory(process.pid)
     process.stdin.close()
     process.wait()
     assert memory is not None and memory > 60_000_000
-    assert jobs.group_memory(process.pid) is None, "they are gone"
-    assert jobs.group_memory(0) is None
+    assert handle.group_memory(process.pid) is None, "they are gone"
+    assert handle.group_memory(0) is None
 
 
 def test_without_a_build_there_is_no_log(store):
     with pytest.raises(AutoimageError, match="no build"):
-        list(jobs.log_pieces(store, "e"))
+        list(handle.log_pieces(store, "e"))
 
 
 def test_a_log_is_followed_until_the_build_has_ended(store):
@@ -249,9 +251,9 @@ def test_a_log_is_followed_until_the_build_has_ended(store):
     with open(store.build_log("e"), "w", encoding="utf-8") as log:
         log.write("first\n")
         log.flush()
-        pieces = jobs.log_pieces(store, "e", follow=True)
+        pieces = handle.log_pieces(store, "e", follow=True)
         assert next(pieces) == "first\n"
-        assert list(jobs.log_pieces(store, "e")) == ["first\n"], "without follow, what there is"
+        assert list(handle.log_pieces(store, "e")) == ["first\n"], "without follow, what there is"
 
         def end():
             log.write("last\n")

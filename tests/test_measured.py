@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyjl_autoimage import measured
+from pyjl_autoimage.build import measured
 from pyjl_autoimage.profile.profile import Profile, Program, Run, Statement
 
 from standin import World

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import builder
-from pyjl_autoimage.packagecompiler import least_packagecompiler, packagecompiler_problem, packagecompiler_version
+from pyjl_autoimage.build import build as builder
+from pyjl_autoimage.build.packagecompiler import (
+    least_packagecompiler,
+    packagecompiler_problem,
+    packagecompiler_version,
+)
 
 from standin import World, buildable_world, cli, environ_of, julia_that_builds, until, wait_for
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from pyjl_autoimage import recipe
 from pyjl_autoimage.base.files import load_toml
 from pyjl_autoimage.base.settings import Settings
+from pyjl_autoimage.build import recipe
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.julia.facts import JuliaFacts
 from pyjl_autoimage.julia.manifest import load_manifest

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pyjl_autoimage.base.liveness import name_of_this_process
 from pyjl_autoimage.base.words import bytes_text
-from pyjl_autoimage.jobs import State
+from pyjl_autoimage.build.state import State
 from pyjl_autoimage.report import status
 from pyjl_autoimage.startup.code import fingerprints
 from pyjl_autoimage.store.built import OwnCode

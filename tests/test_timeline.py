@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import timeline
+from pyjl_autoimage.build.history import PastBuild
+from pyjl_autoimage.build.state import PHASES
 from pyjl_autoimage.explain import Explanation, Timeline, read
-from pyjl_autoimage.history import PastBuild
-from pyjl_autoimage.jobs import PHASES
 
 from colours import contrast
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.builder import NOTHING_RECORDED
+from pyjl_autoimage.build.build import NOTHING_RECORDED
 from pyjl_autoimage.profile import profile
 
 from standin import (

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from pyjl_autoimage import watching
-from pyjl_autoimage.jobs import Progress
+from pyjl_autoimage.build.state import Progress
 from pyjl_autoimage.watching import watcher
 
 from standin import heed_interrupts
@@ -98,7 +98,7 @@ def test_in_a_pipe_each_phase_is_a_line_with_its_seconds():
 PROGRAM = """
 import sys, time
 from rich.console import Console
-from pyjl_autoimage.jobs import Progress
+from pyjl_autoimage.build.state import Progress
 from pyjl_autoimage.watching import watcher
 with watcher(Console(force_terminal=True), sys.argv[1]) as watch:
     for _ in range(1000):

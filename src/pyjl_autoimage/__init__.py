@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .base.settings import Settings as Settings
-    from .builder import Build as Build
-    from .builder import rebuild as rebuild
+    from .build.build import Build as Build
+    from .build.build import rebuild as rebuild
     from .errors import AutoimageError as AutoimageError
     from .errors import BuildError as BuildError
     from .errors import CodeError as CodeError
@@ -59,7 +59,7 @@ __all__ = [
 
 _HOMES = {
     "AutoimageError": "errors",
-    "Build": "builder",
+    "Build": "build.build",
     "BuildError": "errors",
     "CodeError": "errors",
     "JuliaNotFoundError": "errors",
@@ -73,7 +73,7 @@ _HOMES = {
     "detach": "startup.start",
     "include": "startup.code",
     "load_ipython_extension": "notebook",
-    "rebuild": "builder",
+    "rebuild": "build.build",
     "start": "startup.start",
     "status": "report",
     "unload_ipython_extension": "notebook",

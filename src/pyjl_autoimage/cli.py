@@ -29,11 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["_build"]:
-        from .builder import main as build_process
+        from .build.build import main as build_process
 
         return build_process(sys.stdin.read())
     if arguments[:1] == ["_automatic"]:
-        from .automatic import main as automatic_process
+        from .build.automatic import main as automatic_process
 
         return automatic_process(arguments[1])
     if arguments[:1] == ["_workload"]:
@@ -246,7 +246,7 @@ def _console(stderr: bool = False) -> Any:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from .builder import begin_here
+    from .build.build import begin_here
     from .profile.workloads import Caller, tasks
     from .report import stdout_to_stderr
     from .store.places import Store
@@ -443,7 +443,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _log(options: argparse.Namespace) -> int:
-    from .jobs import State, log_pieces
+    from .build.handle import log_pieces
+    from .build.state import State
 
     environment, store = _environment_and_store()
     for piece in log_pieces(store, environment, follow=options.follow):
@@ -474,7 +475,7 @@ def _disable(options: argparse.Namespace) -> int:
 
 def _clean(options: argparse.Namespace) -> int:
     from .base.words import bytes_text
-    from .clean import clean
+    from .build.clean import clean
 
     removed, kept = clean(everything=options.all, dry_run=options.dry_run)
     if options.json:

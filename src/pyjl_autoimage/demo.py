@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from . import builder
 from .base import settings
 from .base.words import seconds_text
+from .build import build
 from .errors import AutoimageError, JuliaNotFoundError
 from .julia.environment import Environment, locate
 from .julia.manifest import ManifestError, load_manifest, manifest_file
@@ -75,7 +75,7 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
     # The demo bakes whatever its project has: also packages that a prepared project tracks by path.
     wanted = settled.with_values(home=home, dev_packages="bake", libraries=False)
     began = time.monotonic()
-    handle = builder.begin(stage.environment, wanted, {})
+    handle = build.begin(stage.environment, wanted, {})
     try:
         with watcher(console, handle.log) as watch:
             handle.wait(watch=watch)

@@ -13,19 +13,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import builder
 from ._version import __version__
 from .base import settings
 from .base.settings import Settings
 from .base.words import ago_text, bytes_text, count_text, error_line, seconds_text
+from .build.build import (
+    GIGABYTES_FIRST_THREAD,
+    available_gigabytes,
+    check_compiler,
+    find_libpython,
+    own_builder_project,
+)
+from .build.packagecompiler import packagecompiler_problem, packagecompiler_version
+from .build.recipe import PYTHONCALL_UUID
+from .build.state import State
 from .errors import AutoimageError, JuliaNotFoundError
 from .hook import enable
-from .jobs import State
 from .julia import versions
 from .julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
 from .julia.facts import JuliaFacts
-from .packagecompiler import packagecompiler_problem, packagecompiler_version
-from .recipe import PYTHONCALL_UUID
 from .report import stdout_to_stderr
 from .startup.options import code_flags, user_options
 from .store import validity
@@ -182,15 +188,15 @@ def _cpu_targets(settled: Settings) -> Check:
 
 def _machine() -> Iterator[Check]:
     try:
-        builder.check_compiler()
+        check_compiler()
     except AutoimageError as error:
         yield Check("C compiler", False, "none", str(error))
     else:
         command = os.environ.get("JULIA_CC") or shutil.which("gcc") or shutil.which("clang")
         yield Check("C compiler", True, _version_of(command) if command else "PackageCompiler's own")
-    memory = builder.available_gigabytes()
+    memory = available_gigabytes()
     if memory is not None:
-        needed = builder.GIGABYTES_FIRST_THREAD
+        needed = GIGABYTES_FIRST_THREAD
         remedy = f"a build may need {needed} GB: end other programs before" if memory < needed else ""
         yield Check("memory", True, f"{memory:.1f} GB available", remedy)
 
@@ -235,7 +241,7 @@ def _pythoncall(situation: Situation, facts: JuliaFacts) -> Iterator[Check]:
     agree = package.version == situation.juliacall
     remedy = "" if agree else "the two must be of one version: `python -m juliapkg resolve`"
     yield Check("PythonCall", agree, found, remedy)
-    library = builder.find_libpython(package, facts.depots)
+    library = find_libpython(package, facts.depots)
     if library == "":
         remedy = (
             "images are built without PythonCall; with a Python that has one (--enable-shared), starts are faster"
@@ -247,7 +253,7 @@ def _pythoncall(situation: Situation, facts: JuliaFacts) -> Iterator[Check]:
 
 def _builder_project(settled: Settings, store: Store, facts: JuliaFacts) -> Check:
     what, given = "builder project", settled.builder_project
-    project = given or builder.own_builder_project(store, facts)
+    project = given or own_builder_project(store, facts)
     if given is None and not os.path.exists(os.path.join(project, "ready")):
         return Check(what, True, "not there yet: the first build installs PackageCompiler into it, from the network")
     version = packagecompiler_version(project, facts.version)

@@ -26,12 +26,12 @@ from typing import Any
 from .attribution import owner
 from .base import settings
 from .base.files import load_toml, read_json, write_json
+from .build.layer import statements_of
 from .errors import AutoimageError, WorkloadError
 from .hook import run
 from .julia.call import INTERPRETED, JULIA_SOURCES, julia_string
 from .julia.environment import locate
 from .julia.manifest import Manifest, Package, load_manifest, manifest_file, project_file
-from .layer import statements_of
 from .profile import profile
 from .profile.profile import Profile
 from .startup.options import user_options

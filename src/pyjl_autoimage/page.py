@@ -9,17 +9,18 @@ from html import escape
 from string import Template
 from typing import Any
 
-from . import history, timeline
+from . import timeline
 from .attribution import owner
 from .base import settings
 from .base.settings import Settings
 from .base.words import bytes_text, count_text, path_text, seconds_text
-from .contents import Contents, contents
+from .build import history
+from .build.contents import Contents, contents
+from .build.history import PastBuild
+from .build.state import PHASES
 from .errors import AutoimageError
 from .explain import KINDS, Explanation, explain, last
 from .explanation import advice
-from .history import PastBuild
-from .jobs import PHASES
 from .julia.call import JULIA_SOURCES
 from .julia.environment import locate
 from .profile import profile

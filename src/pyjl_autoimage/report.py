@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from . import jobs, measured
 from .base import settings
 from .base.files import read_json, tree_size
 from .base.settings import Settings
+from .build import handle, measured
+from .build.state import State, expected_seconds
 from .errors import AutoimageError
 from .hook import enable
-from .jobs import State
 from .julia.environment import Environment, locate
 from .julia.versions import usual_seconds
 from .profile import profile
@@ -104,8 +104,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
     gain = measured.estimate(recorded, chosen, used)
     return {
         "summary": _summary(settled, options, chosen, rejected, layers_data, recorded),
-        "estimate": gain
-        and {**gain, "build_seconds": round(jobs.expected_seconds(state, usual_seconds(facts.version)))},
+        "estimate": gain and {**gain, "build_seconds": round(expected_seconds(state, usual_seconds(facts.version)))},
         "times": measured.times(recorded, chosen.id if chosen else None, used),
         "saved": {"seconds": round(recorded.saved, 2), "runs": recorded.saved_runs},
         "environment": {
@@ -296,7 +295,7 @@ def _progress(state: State) -> dict[str, Any]:
         "fraction": round(progress.fraction, 3),
         "elapsed_seconds": round(progress.elapsed, 1),
         "left_seconds": round(progress.expected - progress.elapsed, 1),
-        "memory_bytes": jobs.group_memory(progress.pid),
+        "memory_bytes": handle.group_memory(progress.pid),
     }
 
 

@@ -16,7 +16,7 @@ from .base.words import (
     program_text,
     seconds_text,
 )
-from .measured import TIERS
+from .build.measured import TIERS
 
 if TYPE_CHECKING:
     from .doctor import Check

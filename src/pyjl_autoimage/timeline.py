@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from .base.words import seconds_text
+from .build.history import PastBuild
 from .explain import KINDS, Explanation, Timeline
-from .history import PastBuild
 
 __all__ = ["draw", "draw_builds", "pieces", "shortened", "ways"]
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import jobs
 from .base.words import about_text, bytes_text, clock_text, path_text, seconds_text
-from .jobs import Progress
+from .build import handle
+from .build.state import Progress
 
 __all__ = ["watcher"]
 
@@ -81,7 +81,7 @@ class _Bar:
         self.fraction = max(self.fraction, progress.fraction)
         now = time.monotonic()
         if now - self.looked >= MEMORY_EVERY:
-            self.looked, self.memory = now, jobs.group_memory(progress.pid)
+            self.looked, self.memory = now, handle.group_memory(progress.pid)
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(no_wrap=True, min_width=12, style="bold")
         bar.add_column(ratio=1)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import linking
 from pyjl_autoimage.base.files import load_toml
+from pyjl_autoimage.build import linking
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, probe
 from pyjl_autoimage.julia.manifest import Manifest, load_manifest, manifest_file, source_directory

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import linking
 from pyjl_autoimage.base.files import file_sha256
+from pyjl_autoimage.build import linking
 from pyjl_autoimage.store.built import Image
 
 NAMES_IN_MAIN = (

@@ -110,7 +110,7 @@ def _call_recorder(juliacall: Any, function: str, argument: str = "") -> int | N
 
 
 def use_layer(juliacall: Any, description: str) -> bool:
-    """Stack a layer on the project (see `pyjl_autoimage.layer.Layer.description`). False if that failed."""
+    """Stack a layer on the project (see `pyjl_autoimage.build.layer.Layer.description`). False if that failed."""
     return _call_recorder(juliacall, "use_layer", julia_string(description)) is not None
 
 

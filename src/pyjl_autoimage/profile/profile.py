@@ -161,7 +161,7 @@ class Profile:
     refused: set[str] = field(default_factory=set)
     """Statements that did not resolve when the last image was built."""
     refused_by: str = ""
-    """Identifies what that image consisted of (see `pyjl_autoimage.recipe.identity`)."""
+    """Identifies what that image consisted of (see `pyjl_autoimage.build.recipe.identity`)."""
     saved: float = 0.0
     """Seconds that runs on images and layers have saved, each against the usual plain run of its program."""
     saved_runs: int = 0

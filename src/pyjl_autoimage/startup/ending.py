@@ -1,7 +1,7 @@
 """As a program ends: wake somebody who may build, or one line of advice for those who have that off.
 
 A program that ends looks at its own recording alone and at the time of one small file, and may wake a detached
-process (`pyjl_autoimage.automatic`), which decides. The end of the program costs milliseconds for it: imports stay
+process (`build/automatic.py`), which decides. The end of the program costs milliseconds for it: imports stay
 within the functions that need them.
 """
 

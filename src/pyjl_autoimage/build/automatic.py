@@ -11,20 +11,20 @@ import time
 from ast import literal_eval
 from collections.abc import Mapping
 
-from . import builder
-from .base import settings
-from .base.files import write_json
-from .base.locks import lock
-from .base.settings import Settings
-from .jobs import State
-from .julia.environment import Environment
-from .julia.versions import usual_seconds
+from ..base import settings
+from ..base.files import write_json
+from ..base.locks import lock
+from ..base.settings import Settings
+from ..julia.environment import Environment
+from ..julia.versions import usual_seconds
+from ..profile import profile
+from ..profile.workloads import Caller
+from ..startup.ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
+from ..store import validity
+from ..store.places import Store
+from . import build
 from .measured import gain_over
-from .profile import profile
-from .profile.workloads import Caller
-from .startup.ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
-from .store import validity
-from .store.places import Store
+from .state import State
 
 __all__ = ["decide", "main"]
 
@@ -54,7 +54,7 @@ def main(request: str) -> int:
             builds, why, pause = decide(store, environment, settled, asked["flags"])
             if builds:
                 caller = Caller(os.getcwd(), tuple(asked["path"]), tuple(asked["options"]), asked["main_file"])
-                builder.begin(environment, settled, asked["flags"], caller=caller)
+                build.begin(environment, settled, asked["flags"], caller=caller)
             _note(store.automatic(environment.id), why, pause)
     except TimeoutError:
         pass  # somebody else decides
@@ -86,7 +86,7 @@ def decide(
             return False, "the last build is not an hour old", BETWEEN_BUILDS - ago
     if on_battery():
         return False, "the machine runs on battery", NOT_YET
-    memory = builder.available_gigabytes()
+    memory = build.available_gigabytes()
     if memory is not None and memory < GIGABYTES_NEEDED:
         return False, f"only {memory:.1f} GB of memory are free", NOT_YET
     recorded = profile.merge(store, environment.id)

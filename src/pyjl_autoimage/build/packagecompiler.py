@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .julia.manifest import ManifestError, load_manifest, manifest_file
+from ..julia.manifest import ManifestError, load_manifest, manifest_file
 
 __all__ = ["OLDEST", "least_packagecompiler", "packagecompiler_problem", "packagecompiler_version", "too_old"]
 

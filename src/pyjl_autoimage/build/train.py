@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .errors import AutoimageError
-from .julia.manifest import load_manifest, manifest_file
-from .profile import libraries, profile, workloads
-from .profile.profile import Profile, Statement
-from .profile.workloads import Outcome, Task
+from ..errors import AutoimageError
+from ..julia.manifest import load_manifest, manifest_file
+from ..profile import libraries, profile, workloads
+from ..profile.profile import Profile, Statement
+from ..profile.workloads import Outcome, Task
 
 if TYPE_CHECKING:
-    from .store.built import Image
+    from ..store.built import Image
     from .work import Work
 
 __all__ = ["bare_start", "record", "train"]

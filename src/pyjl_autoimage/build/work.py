@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO
 
-from .base.settings import Settings
-from .jobs import State
-from .julia.environment import Environment
-from .julia.facts import JuliaFacts
-from .profile.workloads import Caller, Task
-from .store.places import Store
+from ..base.settings import Settings
+from ..julia.environment import Environment
+from ..julia.facts import JuliaFacts
+from ..profile.workloads import Caller, Task
+from ..store.places import Store
+from .state import State
 
 __all__ = ["Work", "beside", "executable_itself", "julia_environment", "run"]
 

@@ -7,15 +7,15 @@ import shutil
 import time
 from typing import Any
 
-from .base import settings
-from .base.files import tree_size
-from .errors import AutoimageError
-from .jobs import State
-from .julia.environment import Environment
-from .store import validity
-from .store.built import Image, Layer, Requirements
-from .store.places import Store
-from .store.validity import Situation
+from ..base import settings
+from ..base.files import tree_size
+from ..errors import AutoimageError
+from ..julia.environment import Environment
+from ..store import validity
+from ..store.built import Image, Layer, Requirements
+from ..store.places import Store
+from ..store.validity import Situation
+from .state import State
 
 __all__ = ["clean", "prune", "prune_caches"]
 

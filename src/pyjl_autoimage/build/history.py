@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .base.files import write_atomically
-from .base.words import error_line
-from .store.places import Store
+from ..base.files import write_atomically
+from ..base.words import error_line
+from ..store.places import Store
 
 if TYPE_CHECKING:
-    from .jobs import State
-    from .store.built import Image
+    from ..store.built import Image
+    from .state import State
 
 __all__ = ["PastBuild", "note", "read"]
 

@@ -19,31 +19,32 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-from . import clean, history, jobs, layering, linking, recipe, train, verify
-from .base import settings
-from .base.files import create_text, file_sha256, write_atomically
-from .base.liveness import name_of_this_process
-from .base.locks import lock
-from .base.program import python_path
-from .base.settings import Settings
-from .errors import AutoimageError, BuildError, StoreError
-from .jobs import Build, State
-from .julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
-from .julia.environment import Environment, locate
-from .julia.facts import JuliaFacts
-from .julia.manifest import Package, source_directory
-from .julia.versions import USUAL_SECONDS, usual_seconds
+from ..base import settings
+from ..base.files import create_text, file_sha256, write_atomically
+from ..base.liveness import name_of_this_process
+from ..base.locks import lock
+from ..base.program import python_path
+from ..base.settings import Settings
+from ..errors import AutoimageError, BuildError, StoreError
+from ..julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
+from ..julia.environment import Environment, locate
+from ..julia.facts import JuliaFacts
+from ..julia.manifest import Package, source_directory
+from ..julia.versions import USUAL_SECONDS, usual_seconds
+from ..profile import profile, workloads
+from ..profile.profile import Profile
+from ..profile.workloads import Caller, Task
+from ..startup.code import module_uuid, unchanged
+from ..startup.options import code_flags, user_options
+from ..store import validity
+from ..store.built import Image, OwnCode, heap_of
+from ..store.places import Store, depot_of, library_name
+from ..store.validity import Situation
+from . import clean, handle, history, layering, linking, recipe, train, verify
+from .handle import Build
 from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
-from .profile import profile, workloads
-from .profile.profile import Profile
-from .profile.workloads import Caller, Task
 from .recipe import Recipe
-from .startup.code import module_uuid, unchanged
-from .startup.options import code_flags, user_options
-from .store import validity
-from .store.built import Image, OwnCode, heap_of
-from .store.places import Store, depot_of, library_name
-from .store.validity import Situation
+from .state import State
 from .work import Work, beside, executable_itself, julia_environment, run
 
 __all__ = ["Build", "build", "rebuild"]
@@ -239,10 +240,10 @@ def _build_or_join(store: Store, environment: Environment, settled: Settings, as
     while time.monotonic() < give_up:
         try:
             with lock(path, MOMENT):
-                return jobs.JOINED if another() else _locked_build(store, environment, settled, asked)
+                return handle.JOINED if another() else _locked_build(store, environment, settled, asked)
         except TimeoutError:
             if another():  # otherwise the one that holds the lock has yet to write its state
-                return jobs.JOINED
+                return handle.JOINED
     raise BuildError(f"another process holds {path}, and does not build")
 
 

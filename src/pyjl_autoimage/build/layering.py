@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import time
 
-from .base.files import tree_size
-from .errors import BuildError
-from .julia.call import JULIA_SOURCES
-from .julia.facts import JuliaFacts
+from ..base.files import tree_size
+from ..errors import BuildError
+from ..julia.call import JULIA_SOURCES
+from ..julia.facts import JuliaFacts
+from ..profile.profile import Profile, Program
+from ..startup.code import fingerprints, module_uuid, unchanged
+from ..store import validity
+from ..store.built import Image, Layer, OwnCode, baked_package, cache_header
+from ..store.places import depot_of
+from ..store.validity import Situation
 from .layer import Parts, Report, read_report, roots_of, write_packages
-from .profile.profile import Profile, Program
 from .recipe import PYTHONCALL_UUID
-from .startup.code import fingerprints, module_uuid, unchanged
-from .store import validity
-from .store.built import Image, Layer, OwnCode, baked_package, cache_header
-from .store.places import depot_of
-from .store.validity import Situation
 from .work import Work, executable_itself, julia_environment, run
 
 __all__ = ["build_layers"]

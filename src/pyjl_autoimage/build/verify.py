@@ -14,11 +14,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .errors import BuildError
-from .julia.call import call_latest, julia_string
-from .julia.environment import Environment
-from .julia.facts import JuliaFacts
-from .store.built import BakedPackage
+from ..errors import BuildError
+from ..julia.call import call_latest, julia_string
+from ..julia.environment import Environment
+from ..julia.facts import JuliaFacts
+from ..store.built import BakedPackage
 
 __all__ = ["Proof", "main"]
 
@@ -80,7 +80,7 @@ class Proof:
         # In front here: whatever is precompiled for the proof must not go where the user's caches are.
         environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))
         self._process = subprocess.Popen(
-            [sys.executable, *arguments, "-m", "pyjl_autoimage.verify", request],
+            [sys.executable, *arguments, "-m", "pyjl_autoimage.build.verify", request],
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=log,

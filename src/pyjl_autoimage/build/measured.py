@@ -11,8 +11,8 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any
 
-from .profile.profile import OURS, Profile, Run
-from .store.built import Image
+from ..profile.profile import OURS, Profile, Run
+from ..store.built import Image
 
 __all__ = ["TIERS", "estimate", "gain_over", "latest_program", "times"]
 

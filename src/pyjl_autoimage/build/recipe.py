@@ -13,17 +13,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .base.files import load_toml
-from .base.settings import Settings
-from .errors import BuildError
-from .julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
-from .julia.facts import JuliaFacts
-from .julia.manifest import Manifest, Package, project_file
+from ..base.files import load_toml
+from ..base.settings import Settings
+from ..errors import BuildError
+from ..julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
+from ..julia.facts import JuliaFacts
+from ..julia.manifest import Manifest, Package, project_file
+from ..profile.profile import Code, Profile
+from ..startup.code import module_uuid
+from ..store.built import BakedPackage, OwnCode, baked_package
+from ..store.validity import Situation
 from .layer import write_code_package
-from .profile.profile import Code, Profile
-from .startup.code import module_uuid
-from .store.built import BakedPackage, OwnCode, baked_package
-from .store.validity import Situation
 
 __all__ = ["Recipe", "choose", "write_project"]
 

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import BuildError
-from .julia.call import JULIA_SOURCES, julia_string, unescaped
-from .julia.manifest import Manifest
-from .profile.profile import Code
-from .startup.code import module_uuid
-from .store.built import Layer
+from ..errors import BuildError
+from ..julia.call import JULIA_SOURCES, julia_string, unescaped
+from ..julia.manifest import Manifest
+from ..profile.profile import Code
+from ..startup.code import module_uuid
+from ..store.built import Layer
 
 __all__ = ["Parts", "Report", "read_report", "roots_of", "statements_of", "write_code_package", "write_packages"]
 

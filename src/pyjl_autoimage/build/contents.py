@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .base.files import read_json, write_json
-from .errors import AutoimageError
-from .julia.call import JULIA_SOURCES, unescaped
-from .julia.environment import Environment
-from .julia.facts import JuliaFacts
-from .store.built import Image
-from .store.places import Store
+from ..base.files import read_json, write_json
+from ..errors import AutoimageError
+from ..julia.call import JULIA_SOURCES, unescaped
+from ..julia.environment import Environment
+from ..julia.facts import JuliaFacts
+from ..store.built import Image
+from ..store.places import Store
 from .work import executable_itself, julia_environment
 
 __all__ = ["Contents", "Held", "contents"]
