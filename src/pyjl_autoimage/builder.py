@@ -35,7 +35,7 @@ from .recipe import Recipe
 from .recording import RECORDER, call_latest, julia_string
 from .settings import Settings
 from .store import Store, create_text, depot_of, file_sha256, library_name, write_atomically
-from .versions import USUAL_SECONDS, usual_seconds
+from .versions import usual_seconds
 from .work import Work, beside, executable_itself, julia_environment, run
 from .workloads import Caller, Task
 
@@ -251,7 +251,7 @@ def _cancelled(*_: object) -> None:
 def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
     last = State.read(store, environment.id)
     state = State(asked["token"], name_of_this_process(), started=time.time(), phase_started=time.time())
-    state.learn(last, _usual_seconds(store, environment))
+    state.learn(last)
     state.quick = bool(asked["quick"])
     if last is not None and last.state != "running":
         history.note(store, environment.id, last)  # one that was killed could not do it itself
@@ -299,6 +299,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     began = time.time()
     work.enter("prepare")
     facts = choice.julia_facts(work.environment, work.store, fresh=True)
+    work.state.expect(usual_seconds(facts.version))
     for lack in facts.lacks:
         work.note(f"this Julia lacks {lack}")
     if not quick:
@@ -383,13 +384,6 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         work.say(f"removed old image {image_id}")
     clean.prune_caches(work.store)
     return image
-
-
-def _usual_seconds(store: Store, environment: Environment) -> float:
-    try:
-        return usual_seconds(choice.julia_facts(environment, store).version)
-    except (AutoimageError, OSError, ValueError):
-        return USUAL_SECONDS  # the build itself will say what is wrong
 
 
 def _situation(work: Work, flags: Mapping[str, str], recorded: Profile) -> Situation:
