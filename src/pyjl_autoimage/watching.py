@@ -51,7 +51,7 @@ class _Lines:
         self.log = log
 
     def __call__(self, progress: Progress) -> None:
-        if self.log and progress.state == "running":
+        if self.log and progress.state == "running" and progress.phase != "prepare":  # which asks Julia what it is
             self.console.print(f"a build takes {about_text(progress.expected)}; log: {self.log}", markup=False)
             self.log = ""
         for name, seconds in progress.ended[self.printed :]:

@@ -30,7 +30,7 @@ from ..julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
 from ..julia.environment import Environment, locate
 from ..julia.facts import JuliaFacts
 from ..julia.manifest import Package, source_directory
-from ..julia.versions import USUAL_SECONDS, usual_seconds
+from ..julia.versions import usual_seconds
 from ..profile import profile, workloads
 from ..profile.profile import Profile
 from ..profile.workloads import Caller, Task
@@ -259,7 +259,7 @@ def _cancelled(*_: object) -> None:
 def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
     last = State.read(store, environment.id)
     state = State(asked["token"], name_of_this_process(), started=time.time(), phase_started=time.time())
-    state.learn(last, _usual_seconds(store, environment))
+    state.learn(last)
     state.quick = bool(asked["quick"])
     if last is not None and last.state != "running":
         history.note(store, environment.id, last)  # one that was killed could not do it itself
@@ -307,6 +307,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     began = time.time()
     work.enter("prepare")
     facts = validity.julia_facts(work.environment, work.store, fresh=True)
+    work.state.expect(usual_seconds(facts.version))
     for lack in facts.lacks:
         work.note(f"this Julia lacks {lack}")
     if not quick:
@@ -391,13 +392,6 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         work.say(f"removed old image {image_id}")
     clean.prune_caches(work.store)
     return image
-
-
-def _usual_seconds(store: Store, environment: Environment) -> float:
-    try:
-        return usual_seconds(validity.julia_facts(environment, store).version)
-    except (AutoimageError, OSError, ValueError):
-        return USUAL_SECONDS  # the build itself will say what is wrong
 
 
 def _situation(work: Work, flags: Mapping[str, str], recorded: Profile) -> Situation:

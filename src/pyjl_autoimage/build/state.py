@@ -123,20 +123,18 @@ class State:
         parts = self.process.split("-")
         return int(parts[1]) if len(parts) > 2 and parts[1].isdigit() else 0
 
-    def learn(self, last: State | None, whole: float = USUAL_SECONDS) -> None:
-        """Take over how long the phases of earlier builds took. What the last one did not need, this one may not.
-
-        Args:
-            last: the last build of the environment; None if there was none.
-            whole: seconds that a whole build usually takes, which phases that were never measured have shares of.
-        """
-        self.usual = {name: share * whole for name, share in PHASES.items()}
+    def learn(self, last: State | None) -> None:
+        """Take over how long the phases of earlier builds took. What the last one did not need, this one may not."""
         if last is None:
             return
-        self.usual |= last.usual
+        self.usual = dict(last.usual)
         if last.state == "done":
             skipped = (name for name in _phases(quick=last.quick) if name != "workloads")
             self.usual |= {**dict.fromkeys(skipped, 0.0), **last.seconds}
+
+    def expect(self, whole: float) -> None:
+        """Phases that were never measured take their shares of `whole`, the seconds that a build usually takes."""
+        self.usual = {name: share * whole for name, share in PHASES.items()} | self.usual
 
     def enter(self, phase: str) -> None:
         """Begin a phase; the same one goes on."""
@@ -202,7 +200,8 @@ def expected_seconds(last: State | None, whole: float = USUAL_SECONDS) -> float:
     """
     now = time.time()
     state = State("", "", started=now, phase_started=now)
-    state.learn(last, whole)
+    state.learn(last)
+    state.expect(whole)
     return state.progress().expected
 
 
