@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from pyjl_autoimage.attribution import JULIA, OURS, PROGRAM, owner
+from pyjl_autoimage.explain.attribution import JULIA, OURS, PROGRAM, owner
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import explain
-from pyjl_autoimage.explain import KINDS, Explanation, Timeline, read
+from pyjl_autoimage.explain import explain
+from pyjl_autoimage.explain.explain import KINDS, Explanation, Timeline, read
 from pyjl_autoimage.julia.manifest import Package
 from pyjl_autoimage.store.places import Store
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import timeline
 from pyjl_autoimage.build.history import PastBuild
 from pyjl_autoimage.build.state import PHASES
-from pyjl_autoimage.explain import Explanation, Timeline, read
+from pyjl_autoimage.explain import timeline
+from pyjl_autoimage.explain.explain import Explanation, Timeline, read
 
 from colours import contrast
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.errors import AutoimageError
-from pyjl_autoimage.timing import PHASES, time_start
+from pyjl_autoimage.explain.timing import PHASES, time_start
 
 from standin import World
 

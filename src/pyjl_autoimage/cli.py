@@ -604,9 +604,9 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from . import timeline
-    from .explain import explain
-    from .explanation import advice, show
+    from .explain import timeline
+    from .explain.explain import explain
+    from .explain.explanation import advice, show
     from .report import stdout_to_stderr
 
     console, progress = _console(), _console(stderr=True)

@@ -28,6 +28,7 @@ from .build.packagecompiler import packagecompiler_problem, packagecompiler_vers
 from .build.recipe import PYTHONCALL_UUID
 from .build.state import State
 from .errors import AutoimageError, JuliaNotFoundError
+from .explain.timing import PHASES, time_start
 from .hook import enable
 from .julia import versions
 from .julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
@@ -38,7 +39,6 @@ from .store import validity
 from .store.built import Image
 from .store.places import Store
 from .store.validity import Situation
-from .timing import PHASES, time_start
 
 __all__ = ["Check", "examine"]
 

@@ -9,8 +9,6 @@ from html import escape
 from string import Template
 from typing import Any
 
-from . import timeline
-from .attribution import owner
 from .base import settings
 from .base.settings import Settings
 from .base.words import bytes_text, count_text, path_text, seconds_text
@@ -19,8 +17,10 @@ from .build.contents import Contents, contents
 from .build.history import PastBuild
 from .build.state import PHASES
 from .errors import AutoimageError
-from .explain import KINDS, Explanation, explain, last
-from .explanation import advice
+from .explain import timeline
+from .explain.attribution import owner
+from .explain.explain import KINDS, Explanation, explain, last
+from .explain.explanation import advice
 from .julia.call import JULIA_SOURCES
 from .julia.environment import locate
 from .profile import profile

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .base.program import python_path
-from .errors import AutoimageError
+from ..base.program import python_path
+from ..errors import AutoimageError
 
 __all__ = ["PHASES", "Start", "time_start"]
 
@@ -57,7 +57,7 @@ def time_start(environ: Mapping[str, str] | None = None) -> Start:
     quiet = {"PYJL_AUTOIMAGE_RECORD": "0", "PYJL_AUTOIMAGE_AUTO": "0", "PYTHONPATH": python_path()}
     try:
         result = subprocess.run(
-            [sys.executable, *options, "-m", "pyjl_autoimage.timing"],
+            [sys.executable, *options, "-m", "pyjl_autoimage.explain.timing"],
             env={**os.environ, **quiet, **(environ or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -82,7 +82,7 @@ def _main() -> None:
     import ctypes
     from time import perf_counter
 
-    from .startup import start
+    from ..startup import start
 
     marks: dict[str, float] = {}
     ends = {"jl_init_with_image__threading": "libjulia", "jl_init_with_image": "libjulia", "jl_eval_string": "julia"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base.words import count_text, seconds_text
+from ..base.words import count_text, seconds_text
 from .explain import KINDS, Explanation, Timeline
 from .timeline import shortened, ways
 

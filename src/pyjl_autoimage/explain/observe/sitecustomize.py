@@ -1,7 +1,7 @@
 """The first thing in a Python that `explain` starts: notes when each step of a start-up begins and ends.
 
 It wraps what juliacall calls (the library, its start, what it evaluates) and Python's calls into Julia, and leaves
-no other trace; see `pyjl_autoimage.explain`, which starts it and reads what it notes. Python's `site` imports it
+no other trace; see `explain/explain.py`, which starts it and reads what it notes. Python's `site` imports it
 because its directory is the first of PYTHONPATH. It imports nothing that Python has not imported at its start.
 """
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from .base.words import seconds_text
-from .build.history import PastBuild
+from ..base.words import seconds_text
+from ..build.history import PastBuild
 from .explain import KINDS, Explanation, Timeline
 
 __all__ = ["draw", "draw_builds", "pieces", "shortened", "ways"]

@@ -23,20 +23,21 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from typing import Any
 
+from ..base import settings
+from ..base.files import load_toml, read_json, write_json
+from ..base.program import PACKAGE
+from ..build.layer import statements_of
+from ..errors import AutoimageError, WorkloadError
+from ..hook import run
+from ..julia.call import INTERPRETED, JULIA_SOURCES, julia_string
+from ..julia.environment import locate
+from ..julia.manifest import Manifest, Package, load_manifest, manifest_file, project_file
+from ..profile import profile
+from ..profile.profile import Profile
+from ..startup.options import user_options
+from ..store import validity
+from ..store.places import Store
 from .attribution import owner
-from .base import settings
-from .base.files import load_toml, read_json, write_json
-from .build.layer import statements_of
-from .errors import AutoimageError, WorkloadError
-from .hook import run
-from .julia.call import INTERPRETED, JULIA_SOURCES, julia_string
-from .julia.environment import locate
-from .julia.manifest import Manifest, Package, load_manifest, manifest_file, project_file
-from .profile import profile
-from .profile.profile import Profile
-from .startup.options import user_options
-from .store import validity
-from .store.places import Store
 
 __all__ = ["KINDS", "Compiled", "Explanation", "Loaded", "Phase", "Timeline", "explain", "last", "read"]
 
@@ -102,7 +103,7 @@ class Compiled:
 
     statement: str
     package: str
-    """Whose it is (see `pyjl_autoimage.attribution.owner`)."""
+    """Whose it is (see `pyjl_autoimage.explain.attribution.owner`)."""
     end: float
     seconds: float
 
@@ -337,8 +338,8 @@ def _measure(way: str, program: Sequence[str], timed: bool, packages: Mapping[st
         request = {"timed": timed, "trace": trace, "recordings": recordings, "julia": _julia_code(directory)}
         with open(os.path.join(directory, "request"), "wb") as file:
             file.write(marshal.dumps(request))
-        here = os.path.dirname(os.path.abspath(__file__))
-        places = [os.path.join(here, name) for name in (("observe",) if way == "plain" else ("observe", "handover"))]
+        places = [os.path.join(PACKAGE, "explain", "observe")]
+        places += [] if way == "plain" else [os.path.join(PACKAGE, "hook", "handover")]
         search = os.environ.get("PYTHONPATH")
         environ = {
             **os.environ,

@@ -1,0 +1,1 @@
+"""What a start spends its time on, measured and told."""
