@@ -1,6 +1,6 @@
 """Our build against a plain `create_sysimage`: same packages, same statements, one after the other in one go.
 
-Records a program once (see `pyjl_autoimage.demos.tables`), builds an image by hand with PackageCompiler's defaults,
+Records a program once (see `people/demos/tables.py`), builds an image by hand with PackageCompiler's defaults,
 then with pyjl_autoimage, then with its setting `slim`; starts the program on each image; prints JSON and a table.
 
     PYJL_AUTOIMAGE_BUILDER_PROJECT=... python benchmarks/build.py --json build.json
@@ -38,7 +38,7 @@ from pyjl_autoimage.store.places import Store, validity
 
 import results
 
-DEMO = "pyjl_autoimage.demos.tables"
+DEMO = "pyjl_autoimage.people.demos.tables"
 KINDS = {
     "plain": "create_sysimage with its defaults",
     "ours": "pyjl_autoimage",

@@ -71,7 +71,7 @@ def child(how: str) -> dict:
     names: dict = {}
     exec(HOW[how], names)
     jl = names["jl"]
-    from pyjl_autoimage.demos import tables
+    from pyjl_autoimage.people.demos import tables
 
     load, function = tables.source("with-csv")
     jl.seval(load)

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py --json memory.json
 
-Starts the packages of `pyjl_autoimage.demos.tables` on plain juliacall and on the image that a program gets here now
+Starts the packages of `people/demos/tables.py` on plain juliacall and on the image that a program gets here now
 (see `status`; build one first), once alone and then twice at the same time, and prints megabytes: resident (RSS),
 its proportional part (PSS: a page that n processes map counts 1/n for each), and private (what one more costs).
 """
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pyjl_autoimage.demos import tables
+from pyjl_autoimage.people.demos import tables
 
 import results
 

@@ -39,7 +39,7 @@ def main(program: str, how: str) -> None:
 
 
 def tables(jl, times: dict) -> None:
-    from pyjl_autoimage.demos import tables as demo
+    from pyjl_autoimage.people.demos import tables as demo
 
     load, function = demo.source("with-csv")
     before = time.perf_counter()
@@ -53,7 +53,7 @@ def tables(jl, times: dict) -> None:
 
 
 def tables_file(jl, how: str, times: dict) -> None:
-    from pyjl_autoimage.demos import tables as demo
+    from pyjl_autoimage.people.demos import tables as demo
 
     path = Path(__file__).parent.parent / ".bench" / "tables.jl"
     text = "\n".join(demo.source("with-csv"))

@@ -75,7 +75,7 @@ def test_a_module_imports_only_from_those_listed_above_it(module):
 
 def test_only_the_modules_for_people_import_rich():
     page = PAGE.read_text(encoding="utf-8")
-    people = set(re.findall(r"^\| `([\w/]+\.py)` \|", page.split("### People")[1].split("\n## ")[0], re.M))
+    people = set(re.findall(r"^\| `([\w/]+\.py)` \|", page.split("### people")[1].split("\n## ")[0], re.M))
     users = {
         module
         for module in modules()
@@ -88,7 +88,7 @@ def test_only_the_modules_for_people_import_rich():
 def test_imports_are_found_wherever_they_stand():
     """That the reader of imports reads: some that are known to stand within functions, and at the top."""
     assert "startup/decide.py" in set(imports("startup/start.py"))
-    assert {"build/build.py", "errors.py"} <= set(imports("cli.py"))
+    assert {"build/build.py", "errors.py"} <= set(imports("people/cli.py"))
     assert "profile/profile.py" not in set(imports("profile/ageing.py")), "for type checkers alone"
     assert "hook/__init__.py" in set(imports("hook/handover/sitecustomize.py"))
-    assert "__init__.py" in set(imports("demos/tables.py"))
+    assert "__init__.py" in set(imports("people/demos/tables.py"))

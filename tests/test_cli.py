@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.build.state import State
-from pyjl_autoimage.cli import main
 from pyjl_autoimage.errors import JuliaNotFoundError
 from pyjl_autoimage.julia.environment import locate
+from pyjl_autoimage.people.cli import main
 
 from standin import (
     World,
@@ -154,7 +154,7 @@ def test_usage_fits_80_columns(capsys, monkeypatch, arguments):
 
 
 def test_errors_fit_a_terminal_and_are_as_they_are_in_a_pipe(monkeypatch):
-    from pyjl_autoimage import cli as module
+    from pyjl_autoimage.people import cli as module
 
     text = f"{'word ' * 30}/a/path/{'x' * 100}\nThe next line"
     assert module._fitted(text) == text
@@ -186,7 +186,7 @@ def test_a_wrong_value_is_told_by_the_name_of_its_option(world):
     ],
 )
 def test_options_that_a_joined_build_does_not_have_are_named(is_quick, quick, keywords, said):
-    from pyjl_autoimage import cli as module
+    from pyjl_autoimage.people import cli as module
 
     assert module._about_the_other(is_quick, quick, keywords) == said
 

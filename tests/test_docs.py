@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import pyjl_autoimage
-from pyjl_autoimage import cli
+from pyjl_autoimage.people import cli
 
 from pages import DOCS, ROOT, blocks, pages
 

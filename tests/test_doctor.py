@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import doctor as doctor_module
 from pyjl_autoimage.base.liveness import name_of_this_process
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import build
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.julia import versions
+from pyjl_autoimage.people import doctor as doctor_module
 
 from standin import PYTHONCALL, World, buildable_world, cli, environ_of, forbid_writing, pythoncall
 

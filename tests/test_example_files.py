@@ -13,8 +13,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from pyjl_autoimage import cli, demo
 from pyjl_autoimage.base.settings import from_everywhere
+from pyjl_autoimage.people import cli, demo
 from pyjl_autoimage.profile.workloads import tasks
 
 from dockerfile import commands, stages, variables

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage.privacy import shown_environment, without_secrets
+from pyjl_autoimage.people.privacy import shown_environment, without_secrets
 
 HOME = {"HOME": "/home/somebody"}
 

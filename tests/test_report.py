@@ -14,11 +14,11 @@ from rich.console import Console
 from pyjl_autoimage.base.liveness import name_of_this_process
 from pyjl_autoimage.base.words import bytes_text
 from pyjl_autoimage.build.state import State
-from pyjl_autoimage.report import status
+from pyjl_autoimage.people.status import status
+from pyjl_autoimage.people.terminal import show_status
 from pyjl_autoimage.startup.code import fingerprints
 from pyjl_autoimage.store.built import OwnCode
 from pyjl_autoimage.store.places import depot_of
-from pyjl_autoimage.terminal import show_status
 
 from standin import EXAMPLE_UUID, PYTHONCALL, World, buildable_world, cli
 

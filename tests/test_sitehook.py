@@ -162,8 +162,8 @@ def test_uninstalled_while_enabled(tmp_path, world):
 def test_outside_a_virtual_environment_it_asks_first(monkeypatch, tmp_path, store, capsys):
     import sysconfig
 
-    from pyjl_autoimage.cli import main
     from pyjl_autoimage.hook import enable
+    from pyjl_autoimage.people.cli import main
 
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))

@@ -12,9 +12,9 @@ import time
 import pytest
 from rich.console import Console
 
-from pyjl_autoimage import watching
 from pyjl_autoimage.build.state import Progress
-from pyjl_autoimage.watching import watcher
+from pyjl_autoimage.people import watching
+from pyjl_autoimage.people.watching import watcher
 
 from standin import heed_interrupts
 
@@ -99,7 +99,7 @@ PROGRAM = """
 import sys, time
 from rich.console import Console
 from pyjl_autoimage.build.state import Progress
-from pyjl_autoimage.watching import watcher
+from pyjl_autoimage.people.watching import watcher
 with watcher(Console(force_terminal=True), sys.argv[1]) as watch:
     for _ in range(1000):
         watch(Progress("running", "load", 1.0, 2.0, 0.5))

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .errors import SettingsError as SettingsError
     from .errors import StoreError as StoreError
     from .errors import WorkloadError as WorkloadError
+    from .people.status import status as status
     from .profile.workloads import Workload as Workload
     from .profile.workloads import workload as workload
-    from .report import status as status
     from .startup.code import define as define
     from .startup.code import include as include
     from .startup.start import attach as attach
@@ -72,11 +72,11 @@ _HOMES = {
     "define": "startup.code",
     "detach": "startup.start",
     "include": "startup.code",
-    "load_ipython_extension": "notebook",
+    "load_ipython_extension": "people.notebook",
     "rebuild": "build.build",
     "start": "startup.start",
-    "status": "report",
-    "unload_ipython_extension": "notebook",
+    "status": "people.status",
+    "unload_ipython_extension": "people.notebook",
     "workload": "profile.workloads",
 }
 

@@ -11,7 +11,7 @@ def main() -> int:
         from .hook.run import run
 
         return run(sys.argv[2:])
-    from .cli import main
+    from .people.cli import main
 
     return main()
 

@@ -14,14 +14,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from .base import settings
-from .base.words import seconds_text
-from .build import build
-from .errors import AutoimageError, JuliaNotFoundError
-from .julia.environment import Environment, locate
-from .julia.manifest import ManifestError, load_manifest, manifest_file
-from .report import stdout_to_stderr
-from .store.places import Store
+from ..base import settings
+from ..base.words import seconds_text
+from ..build import build
+from ..errors import AutoimageError, JuliaNotFoundError
+from ..julia.environment import Environment, locate
+from ..julia.manifest import ManifestError, load_manifest, manifest_file
+from ..store.places import Store
+from .status import stdout_to_stderr
 from .watching import watcher
 
 __all__ = ["demo"]
@@ -135,7 +135,7 @@ def _locate_in(environ: dict[str, str]) -> tuple[Environment | None, str]:
     code = (
         "import dataclasses, json, sys\n"
         "from pyjl_autoimage.julia.environment import locate\n"
-        "from pyjl_autoimage.report import stdout_to_stderr\n"
+        "from pyjl_autoimage.people.status import stdout_to_stderr\n"
         "from pyjl_autoimage.errors import JuliaNotFoundError\n"
         "try:\n"
         "    with stdout_to_stderr():\n"
@@ -192,7 +192,7 @@ def _run(stage: _Stage, home: str, *, plain: bool) -> dict[str, Any]:
     if plain:
         environ["DEMO_PLAIN"] = "1"
     result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage.demos.tables", stage.variant],
+        [sys.executable, "-m", "pyjl_autoimage.people.demos.tables", stage.variant],
         env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .base.words import about_text, bytes_text, clock_text, path_text, seconds_text
-from .build import handle
-from .build.state import Progress
+from ..base.words import about_text, bytes_text, clock_text, path_text, seconds_text
+from ..build import handle
+from ..build.state import Progress
 
 __all__ = ["watcher"]
 

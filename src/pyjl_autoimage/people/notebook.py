@@ -8,9 +8,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from . import hook
-from .errors import AutoimageError
-from .startup import start
+from .. import hook
+from ..errors import AutoimageError
+from ..startup import start
 
 __all__ = ["autoimage", "load_ipython_extension", "unload_ipython_extension"]
 
@@ -60,7 +60,7 @@ def _console() -> Any:
 
 
 def _status() -> None:
-    from .report import status
+    from .status import status
     from .terminal import show_status
 
     console = _console()
@@ -72,7 +72,7 @@ def _status() -> None:
 
 
 def _rebuild(*, wait: bool) -> None:
-    from .build.build import rebuild
+    from ..build.build import rebuild
     from .watching import watcher
 
     console = _console()

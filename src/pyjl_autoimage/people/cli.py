@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-from ._version import __version__
-from .errors import AutoimageError, JuliaNotFoundError, SettingsError, WorkloadError
+from .._version import __version__
+from ..errors import AutoimageError, JuliaNotFoundError, SettingsError, WorkloadError
 
 __all__ = ["main"]
 
@@ -29,19 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["_build"]:
-        from .build.build import main as build_process
+        from ..build.build import main as build_process
 
         return build_process(sys.stdin.read())
     if arguments[:1] == ["_automatic"]:
-        from .build.automatic import main as automatic_process
+        from ..build.automatic import main as automatic_process
 
         return automatic_process(arguments[1])
     if arguments[:1] == ["_workload"]:
-        from .profile.workloads import main as workload_process
+        from ..profile.workloads import main as workload_process
 
         return workload_process(arguments[1])
     if arguments[:1] == ["run"]:
-        from .hook.run import run
+        from ..hook.run import run
 
         return run(arguments[1:])
     of_program: list[str] = []
@@ -246,10 +246,10 @@ def _console(stderr: bool = False) -> Any:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from .build.build import begin_here
-    from .profile.workloads import Caller, tasks
-    from .report import stdout_to_stderr
-    from .store.places import Store
+    from ..build.build import begin_here
+    from ..profile.workloads import Caller, tasks
+    from ..store.places import Store
+    from .status import stdout_to_stderr
     from .watching import watcher
 
     names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target", "time_limit", "libraries")
@@ -337,7 +337,7 @@ def _about_the_other(is_quick: bool, quick: bool, keywords: dict[str, Any]) -> s
 def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[dict[str, Any]]) -> None:
     from rich.markup import escape
 
-    from .base.words import bytes_text, count_text, seconds_text
+    from ..base.words import bytes_text, count_text, seconds_text
 
     took = seconds_text(state.finished - state.started)
     if image is not None:
@@ -363,8 +363,8 @@ def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[di
 
 def _programs_of(layers: Sequence[str]) -> str:
     """Which programs start with these layers, as half a sentence."""
-    from .base.words import program_text
-    from .store.places import Store
+    from ..base.words import program_text
+    from ..store.places import Store
 
     programs = {layer.program for layer in Store(_home({})).all_layers() if layer.id in layers}
     names = sorted(os.path.basename(program_text(program)) for program in programs)
@@ -379,7 +379,7 @@ def _programs_of(layers: Sequence[str]) -> str:
 def _tell_of_workload(ran: dict[str, Any], console: Any) -> None:
     from rich.markup import escape
 
-    from .base.words import count_text, seconds_text
+    from ..base.words import count_text, seconds_text
 
     problem = ran["problem"]
     statements = f"{count_text(ran['statements'], 'statement')}, {ran['new']} of them new"
@@ -425,13 +425,13 @@ def _print_left_out(console: Any, left_out: dict[str, str]) -> None:
 
 
 def _home(keywords: dict[str, Any]) -> str | None:
-    from .base.settings import settle
+    from ..base.settings import settle
 
     return settle(keywords).home
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .report import status
+    from .status import status
     from .terminal import show_status
 
     data = status()
@@ -443,8 +443,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _log(options: argparse.Namespace) -> int:
-    from .build.handle import log_pieces
-    from .build.state import State
+    from ..build.handle import log_pieces
+    from ..build.state import State
 
     environment, store = _environment_and_store()
     for piece in log_pieces(store, environment, follow=options.follow):
@@ -455,9 +455,9 @@ def _log(options: argparse.Namespace) -> int:
 
 
 def _enable(options: argparse.Namespace) -> int:
-    from .base.words import path_text
-    from .hook.enable import enable
-    from .store.places import Store
+    from ..base.words import path_text
+    from ..hook.enable import enable
+    from ..store.places import Store
 
     path = enable(Store(_home({})), user=options.user, force=options.force)
     print(f"Every `import juliacall` of this Python now starts on the image and records:\n{path_text(path)}")
@@ -466,7 +466,7 @@ def _enable(options: argparse.Namespace) -> int:
 
 
 def _disable(options: argparse.Namespace) -> int:
-    from .hook.enable import disable
+    from ..hook.enable import disable
 
     path = disable(user=options.user)
     print(f"Removed {path}" if path else "It was not enabled; nothing to do.")
@@ -474,8 +474,8 @@ def _disable(options: argparse.Namespace) -> int:
 
 
 def _clean(options: argparse.Namespace) -> int:
-    from .base.words import bytes_text
-    from .build.clean import clean
+    from ..base.words import bytes_text
+    from ..build.clean import clean
 
     removed, kept = clean(everything=options.all, dry_run=options.dry_run)
     if options.json:
@@ -494,10 +494,10 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _environment_and_store() -> tuple[str, Any]:
-    from .julia.environment import locate
-    from .report import stdout_to_stderr
-    from .startup.options import user_options
-    from .store.places import Store
+    from ..julia.environment import locate
+    from ..startup.options import user_options
+    from ..store.places import Store
+    from .status import stdout_to_stderr
 
     store = Store(_home({}))
     with stdout_to_stderr():
@@ -505,9 +505,9 @@ def _environment_and_store() -> tuple[str, Any]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from .base.files import write_atomically
-    from .base.words import count_text
-    from .profile import exchange, profile
+    from ..base.files import write_atomically
+    from ..base.words import count_text
+    from ..profile import exchange, profile
 
     environment, store = _environment_and_store()
     recorded = profile.peek(store, environment)
@@ -526,8 +526,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from .base.words import count_text
-    from .profile import exchange, profile
+    from ..base.words import count_text
+    from ..profile import exchange, profile
 
     try:
         if options.file == "-":
@@ -574,8 +574,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _write_report(path: str, checks: list[Any]) -> None:
+    from ..base.files import write_atomically
     from . import issue
-    from .base.files import write_atomically
 
     found = issue.gather(checks)
     content = f"{json.dumps(found, indent=2)}\n" if path.endswith(".json") else issue.text(found)
@@ -589,8 +589,8 @@ def _write_report(path: str, checks: list[Any]) -> None:
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from .errors import StoreError
-    from .store.places import Store
+    from ..errors import StoreError
+    from ..store.places import Store
 
     store = Store(_home({}))
     image = next((image for image in store.all_images() if image.id == options.id), None)
@@ -604,10 +604,10 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from .explain import timeline
-    from .explain.explain import explain
-    from .explain.explanation import advice, show
-    from .report import stdout_to_stderr
+    from ..explain import timeline
+    from ..explain.explain import explain
+    from .explanation import advice, show
+    from .status import stdout_to_stderr
 
     console, progress = _console(), _console(stderr=True)
     ways = ["plain"] if options.plain_only else ["image"] if options.image_only else ["plain", "image"]
@@ -627,7 +627,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from .page import page
-    from .report import stdout_to_stderr
+    from .status import stdout_to_stderr
 
     progress = _console(stderr=True)
     with stdout_to_stderr(), progress.status("looking at the project") as status:
@@ -638,7 +638,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    from .base.files import write_atomically
+    from ..base.files import write_atomically
 
     try:
         write_atomically(path, text.encode())

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .base.words import path_text
+from ..base.words import path_text
 
 __all__ = ["shown_environment", "without_secrets"]
 

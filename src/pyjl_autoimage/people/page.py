@@ -9,31 +9,31 @@ from html import escape
 from string import Template
 from typing import Any
 
-from .base import settings
-from .base.settings import Settings
-from .base.words import bytes_text, count_text, path_text, seconds_text
-from .build import history
-from .build.contents import Contents, contents
-from .build.history import PastBuild
-from .build.state import PHASES
-from .errors import AutoimageError
-from .explain import timeline
-from .explain.attribution import owner
-from .explain.explain import KINDS, Explanation, explain, last
-from .explain.explanation import advice
-from .julia.call import JULIA_SOURCES
-from .julia.environment import locate
-from .profile import profile
-from .profile.profile import Profile
-from .startup.options import code_flags, user_options
-from .store import validity
-from .store.built import Image
-from .store.places import Store
+from ..base import settings
+from ..base.program import PACKAGE
+from ..base.settings import Settings
+from ..base.words import bytes_text, count_text, path_text, seconds_text
+from ..build import history
+from ..build.contents import Contents, contents
+from ..build.history import PastBuild
+from ..build.state import PHASES
+from ..errors import AutoimageError
+from ..explain import timeline
+from ..explain.attribution import owner
+from ..explain.explain import KINDS, Explanation, explain, last
+from ..julia.environment import locate
+from ..profile import profile
+from ..profile.profile import Profile
+from ..startup.options import code_flags, user_options
+from ..store import validity
+from ..store.built import Image
+from ..store.places import Store
+from .explanation import advice
 
 __all__ = ["page"]
 
 ROWS = 40
-TEMPLATE = os.path.join(os.path.dirname(JULIA_SOURCES), "page.html")
+TEMPLATE = os.path.join(PACKAGE, "people", "page.html")
 
 
 def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: None) -> str:

@@ -8,24 +8,24 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from .base import settings
-from .base.files import read_json, tree_size
-from .base.settings import Settings
-from .build import handle, measured
-from .build.state import State, expected_seconds
-from .errors import AutoimageError
-from .hook import enable
-from .julia.environment import Environment, locate
-from .julia.versions import usual_seconds
-from .profile import profile
-from .profile.profile import Profile
-from .startup import start
-from .startup.code import unchanged
-from .startup.options import code_flags, user_options
-from .store import validity
-from .store.built import Image, Layer
-from .store.places import Store
-from .store.validity import Situation
+from ..base import settings
+from ..base.files import read_json, tree_size
+from ..base.settings import Settings
+from ..build import handle, measured
+from ..build.state import State, expected_seconds
+from ..errors import AutoimageError
+from ..hook import enable
+from ..julia.environment import Environment, locate
+from ..julia.versions import usual_seconds
+from ..profile import profile
+from ..profile.profile import Profile
+from ..startup import start
+from ..startup.code import unchanged
+from ..startup.options import code_flags, user_options
+from ..store import validity
+from ..store.built import Image, Layer
+from ..store.places import Store
+from ..store.validity import Situation
 
 __all__ = ["status", "stdout_to_stderr"]
 

@@ -3,7 +3,7 @@
 Prints one JSON object: seconds until Julia was up, until the packages were loaded, until the first result,
 and for a second call. Timed from the start of this module; ``process`` counts from the start of Python.
 
-    python -m pyjl_autoimage.demos.tables [with-csv | without-csv | standard-library]
+    python -m pyjl_autoimage.people.demos.tables [with-csv | without-csv | standard-library]
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Install the hook before the first conftest.py can import juliacall."""
     if early_config.known_args_namespace.julia_record:
-        from . import hook
-        from .startup import start
+        from .. import hook
+        from ..startup import start
 
         hook.install()
         if start.running() is not None and start.session.plan is None:
@@ -65,8 +65,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def _lines() -> list[str]:
     """What was recorded in this process; nothing if it has started no Julia."""
-    from .base.words import count_text
-    from .startup import start
+    from ..base.words import count_text
+    from ..startup import start
 
     session = start.session
     if "juliacall" not in sys.modules and session.plan is None:

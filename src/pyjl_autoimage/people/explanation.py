@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base.words import count_text, seconds_text
-from .explain import KINDS, Explanation, Timeline
-from .timeline import shortened, ways
+from ..explain.explain import KINDS, Explanation, Timeline
+from ..explain.timeline import shortened, ways
 
 __all__ = ["advice", "show"]
 

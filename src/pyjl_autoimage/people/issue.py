@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ._version import __version__
+from .._version import __version__
+from ..errors import AutoimageError
 from .doctor import Check
-from .errors import AutoimageError
 from .privacy import shown_environment, without_secrets
-from .report import status
+from .status import status
 
 __all__ = ["gather", "text"]
 
@@ -23,7 +23,7 @@ def gather(checks: Iterable[Check], environ: Mapping[str, str] | None = None) ->
     """The content of a report, as plain data without secrets.
 
     Args:
-        checks: what `pyjl_autoimage.doctor.examine` gave.
+        checks: what `pyjl_autoimage.people.doctor.examine` gave.
         environ: the variables (``os.environ`` when None).
 
     Raises:

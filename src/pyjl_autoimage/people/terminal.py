@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .base.words import (
+from ..base.words import (
     about_text,
     ago_text,
     bytes_text,
@@ -16,7 +16,7 @@ from .base.words import (
     program_text,
     seconds_text,
 )
-from .build.measured import TIERS
+from ..build.measured import TIERS
 
 if TYPE_CHECKING:
     from .doctor import Check

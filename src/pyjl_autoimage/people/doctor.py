@@ -13,32 +13,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from ._version import __version__
-from .base import settings
-from .base.settings import Settings
-from .base.words import ago_text, bytes_text, count_text, error_line, seconds_text
-from .build.build import (
+from .._version import __version__
+from ..base import settings
+from ..base.settings import Settings
+from ..base.words import ago_text, bytes_text, count_text, error_line, seconds_text
+from ..build.build import (
     GIGABYTES_FIRST_THREAD,
     available_gigabytes,
     check_compiler,
     find_libpython,
     own_builder_project,
 )
-from .build.packagecompiler import packagecompiler_problem, packagecompiler_version
-from .build.recipe import PYTHONCALL_UUID
-from .build.state import State
-from .errors import AutoimageError, JuliaNotFoundError
-from .explain.timing import PHASES, time_start
-from .hook import enable
-from .julia import versions
-from .julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
-from .julia.facts import JuliaFacts
-from .report import stdout_to_stderr
-from .startup.options import code_flags, user_options
-from .store import validity
-from .store.built import Image
-from .store.places import Store
-from .store.validity import Situation
+from ..build.packagecompiler import packagecompiler_problem, packagecompiler_version
+from ..build.recipe import PYTHONCALL_UUID
+from ..build.state import State
+from ..errors import AutoimageError, JuliaNotFoundError
+from ..explain.timing import PHASES, time_start
+from ..hook import enable
+from ..julia import versions
+from ..julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
+from ..julia.facts import JuliaFacts
+from ..startup.options import code_flags, user_options
+from ..store import validity
+from ..store.built import Image
+from ..store.places import Store
+from ..store.validity import Situation
+from .status import stdout_to_stderr
 
 __all__ = ["Check", "examine"]
 
