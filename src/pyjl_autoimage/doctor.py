@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from . import builder, choice, settings, sitehook, versions
+from . import builder, choice, linking, settings, sitehook, versions
 from ._version import __version__
 from .environment import Environment, JuliaFacts, how_julia_was_found, how_project_was_found, locate
 from .errors import AutoimageError, JuliaNotFoundError
@@ -62,18 +62,20 @@ def examine(*, start: bool = True) -> Iterator[Check]:
     yield from _versions()
     yield from _settings(settled)
     yield _cpu_targets(settled)
-    yield from _machine()
+    yield from _memory()
     try:
         with stdout_to_stderr():
             environment = locate(user_options(), install=False)
         facts = choice.julia_facts(environment, store, fresh=True)
     except JuliaNotFoundError as error:
         yield Check("Julia", False, str(error), "`import juliacall` once, or set PYTHON_JULIAPKG_EXE")
+        yield _linker(None)
         yield _hook(store)
         yield from _images(store, None)
         return
     found = f"{facts.version} ({facts.commit[:10]}) {environment.executable}, {how_julia_was_found(environment)}"
     yield Check("Julia", True, found, "; ".join(_about_julia(environment, facts)))
+    yield _linker(facts)
     situation: Situation | None = None
     try:
         situation = choice.situation_of(environment, store, code_flags(user_options()))
@@ -174,14 +176,18 @@ def _cpu_targets(settled: Settings) -> Check:
     return Check("CPU targets", True, f"images for {settled.cpu_target}{caches}")
 
 
-def _machine() -> Iterator[Check]:
+def _linker(facts: JuliaFacts | None) -> Check:
+    """What links images: Julia's own linker, or a C compiler. Which one, only Julia can say."""
     try:
-        builder.check_compiler()
+        builder.check_compiler(facts)
     except AutoimageError as error:
-        yield Check("C compiler", False, "none", str(error))
-    else:
-        command = os.environ.get("JULIA_CC") or shutil.which("gcc") or shutil.which("clang")
-        yield Check("C compiler", True, _version_of(command) if command else "PackageCompiler's own")
+        return Check("linker", False, "none", str(error))
+    own = None if os.environ.get("JULIA_CC") or facts is None else linking.lld(facts.bindir)
+    command = os.environ.get("JULIA_CC") or own or linking.compiler()
+    return Check("linker", True, _version_of(command) if command else "PackageCompiler's own")
+
+
+def _memory() -> Iterator[Check]:
     memory = builder.available_gigabytes()
     if memory is not None:
         needed = builder.GIGABYTES_FIRST_THREAD
