@@ -100,12 +100,27 @@ def test_a_broken_machine(world, tmp_path):
     result = doctor(environ, "--json")
     checks = {check["what"]: check for check in json.loads(result.stdout)["checks"]}
     assert result.returncode == 1
-    for what in ("store", "C compiler", "Julia project", "builder project"):
+    for what in ("store", "linker", "Julia project", "builder project"):
         assert not checks[what]["ok"] and checks[what]["remedy"], what
     lines = doctor(environ).stdout.splitlines()
-    bad = next(n for n, line in enumerate(lines) if line.startswith("bad  C compiler: none"))
+    bad = next(n for n, line in enumerate(lines) if line.startswith("bad  linker: none"))
     assert lines[bad + 1].startswith("     -> no C compiler: ")
     assert lines[-1] == f"{sum(not check['ok'] for check in checks.values())} of {len(checks)} checks are bad."
+
+
+def test_where_julia_has_its_own_linker_no_compiler_is_missed(world, tmp_path):
+    """On Linux, in an image like python:slim."""
+    linker = tmp_path / "julia" / "libexec" / "julia" / "lld"
+    linker.parent.mkdir(parents=True)
+    linker.write_text("#!/bin/sh\necho LLD 18.1\n")
+    linker.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    for program in ("cat", "sh"):
+        (tmp_path / "bin" / program).symlink_to(shutil.which(program) or "")
+    environ = environ_of(world, PATH=str(tmp_path / "bin"))
+    del environ["JULIA_CC"]
+    checks = {check["what"]: check for check in json.loads(doctor(environ, "--json").stdout)["checks"]}
+    assert checks["linker"]["ok"] and checks["linker"]["found"] == f"{linker} (LLD 18.1)"
 
 
 def test_without_julia(no_julia_environ, tmp_path):

@@ -17,6 +17,7 @@ from .._version import __version__
 from ..base import settings
 from ..base.settings import Settings
 from ..base.words import ago_text, bytes_text, count_text, error_line, seconds_text
+from ..build import linking
 from ..build.build import (
     GIGABYTES_FIRST_THREAD,
     available_gigabytes,
@@ -74,18 +75,20 @@ def examine(*, start: bool = True) -> Iterator[Check]:
     yield from _versions()
     yield from _settings(settled)
     yield _cpu_targets(settled)
-    yield from _machine()
+    yield from _memory()
     try:
         with stdout_to_stderr():
             environment = locate(user_options(), install=False)
         facts = validity.julia_facts(environment, store, fresh=True)
     except JuliaNotFoundError as error:
         yield Check("Julia", False, str(error), "`import juliacall` once, or set PYTHON_JULIAPKG_EXE")
+        yield _linker(None)
         yield _hook(store)
         yield from _images(store, None)
         return
     found = f"{facts.version} ({facts.commit[:10]}) {environment.executable}, {how_julia_was_found(environment)}"
     yield Check("Julia", True, found, "; ".join(_about_julia(environment, facts)))
+    yield _linker(facts)
     situation: Situation | None = None
     try:
         situation = validity.situation_of(environment, store, code_flags(user_options()))
@@ -186,14 +189,18 @@ def _cpu_targets(settled: Settings) -> Check:
     return Check("CPU targets", True, f"images for {settled.cpu_target}{caches}")
 
 
-def _machine() -> Iterator[Check]:
+def _linker(facts: JuliaFacts | None) -> Check:
+    """What links images: Julia's own linker, or a C compiler. Which one, only Julia can say."""
     try:
-        check_compiler()
+        check_compiler(facts)
     except AutoimageError as error:
-        yield Check("C compiler", False, "none", str(error))
-    else:
-        command = os.environ.get("JULIA_CC") or shutil.which("gcc") or shutil.which("clang")
-        yield Check("C compiler", True, _version_of(command) if command else "PackageCompiler's own")
+        return Check("linker", False, "none", str(error))
+    own = None if os.environ.get("JULIA_CC") or facts is None else linking.lld(facts.bindir)
+    command = os.environ.get("JULIA_CC") or own or linking.compiler()
+    return Check("linker", True, _version_of(command) if command else "PackageCompiler's own")
+
+
+def _memory() -> Iterator[Check]:
     memory = available_gigabytes()
     if memory is not None:
         needed = GIGABYTES_FIRST_THREAD
