@@ -90,7 +90,7 @@ def test_looking_for_juliacall_starts_nothing(program, world):
         "for _ in range(3):\n    spec = u.find_spec('juliacall')\n    assert spec.loader.get_source('juliacall')\n"
         "assert u.find_spec('juliacall_') is None\n"
         "assert before[1:] == (dict(os.environ), dict(sys._xoptions))\n"
-        "print(sorted(m for m in set(sys.modules) - before[0] if 'julia' in m.removeprefix('pyjl') or 'startup' in m))"
+        "print(sorted(m for m in set(sys.modules) - before[0] if 'julia' in m.removeprefix('pyjl') or 'startup.start' in m))"
     )
     assert program(code).stdout == "[]\n"
     assert recorded(world) == 0 and not os.path.exists(world.store.launches)
@@ -210,7 +210,7 @@ def test_an_image_that_vanishes_at_the_last_moment(program, world):
 
 
 def test_start_and_import_in_two_threads_do_not_wait_for_each_other_for_ever(program, world):
-    """`start` holds its lock when it imports juliacall; who imports juliacall holds Python's when it starts."""
+    """Both go through Python's own lock of that import, so the one that is first starts for both."""
     image = world.publish()
     slowly = "import time\ntime.sleep(0.2)\n"
     (world.site / "juliacall" / "__init__.py").write_text(slowly + JULIACALL)
@@ -218,12 +218,11 @@ def test_start_and_import_in_two_threads_do_not_wait_for_each_other_for_ever(pro
         "import faulthandler, threading, time\nfaulthandler.dump_traceback_later(20, exit=True)\n"
         "import pyjl_autoimage.hook, pyjl_autoimage.startup.start as r\n"
         "from importlib.machinery import SourceFileLoader\n"
-        "inside, go = threading.Event(), threading.Event()\n"
-        "real = r.start_while\ndef wait(*a):\n    inside.set(); go.wait(); real(*a)\nr.start_while = wait\n"
-        "prepare = r.prepare\ndef prepared(*a):\n    plan = prepare(*a); go.set(); time.sleep(0.1); return plan\nr.prepare = prepared\n"
+        "inside = threading.Event()\n"
+        "prepare = r.prepare\ndef prepared(*a):\n    inside.set(); time.sleep(0.2); return prepare(*a)\nr.prepare = prepared\n"
         "def importing():\n    import juliacall\n"
         "first = threading.Thread(target=importing); first.start(); inside.wait()\n"
-        "second = threading.Thread(target=r.start); second.start()\n"
+        "second = threading.Thread(target=pyjl_autoimage.start); second.start()\n"
         f"first.join(); second.join()\nimport juliacall\nassert r.session.on_image\n{TELL}"
     )
     assert json.loads(program(code).stdout) == [image.path, True]
@@ -266,12 +265,12 @@ def test_under_pytest(env, world, how):
 
 
 def test_installing_twice_is_once():
-    from pyjl_autoimage.hook import finder
+    from pyjl_autoimage.startup import door
 
     before = list(sys.meta_path)
     try:
-        finder.install()
-        finder.install()
-        assert len([f for f in sys.meta_path if isinstance(f, finder._Finder)]) == 1
+        door.install()
+        door.install()
+        assert len([f for f in sys.meta_path if isinstance(f, door._Finder)]) == 1
     finally:
         sys.meta_path[:] = before

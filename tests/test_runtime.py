@@ -370,8 +370,8 @@ def test_what_happens_to_an_image_after_it_was_chosen_is_seen(world, late, why, 
     path = [*remembered(world, heap=heap).files][-1]
     why = why.format(path=os.path.realpath(path))
     code = (
-        "import os, pyjl_autoimage.startup.start as r\nplan = r._plan\n"
-        f"def late(*given):\n    made = plan(*given); path = {path!r}; {late}; return made\nr._plan = late\n"
+        "import os, pyjl_autoimage.startup.start as r\nplan = r.plan_for\n"
+        f"def late(*given):\n    made = plan(*given); path = {path!r}; {late}; return made\nr.plan_for = late\n"
     )
     told = start_in(world, code=code)
     assert told["sysimage"] is None and not told["on_image"]

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from .people.status import status as status
     from .profile.workloads import Workload as Workload
     from .profile.workloads import workload as workload
+    from .startup.attach import attach as attach
+    from .startup.attach import detach as detach
     from .startup.code import define as define
     from .startup.code import include as include
-    from .startup.start import attach as attach
-    from .startup.start import detach as detach
-    from .startup.start import start as start
+    from .startup.door import start as start
+    from .startup.started import Started as Started
+    from .startup.started import started as started
 
     jl: Any
 
@@ -42,6 +44,7 @@ __all__ = [
     "JuliaNotFoundError",
     "Settings",
     "SettingsError",
+    "Started",
     "StoreError",
     "Workload",
     "WorkloadError",
@@ -53,6 +56,7 @@ __all__ = [
     "jl",
     "rebuild",
     "start",
+    "started",
     "status",
     "workload",
 ]
@@ -65,16 +69,18 @@ _HOMES = {
     "JuliaNotFoundError": "errors",
     "Settings": "base.settings",
     "SettingsError": "errors",
+    "Started": "startup.started",
     "StoreError": "errors",
     "Workload": "profile.workloads",
     "WorkloadError": "errors",
-    "attach": "startup.start",
+    "attach": "startup.attach",
     "define": "startup.code",
-    "detach": "startup.start",
+    "detach": "startup.attach",
     "include": "startup.code",
     "load_ipython_extension": "people.notebook",
     "rebuild": "build.build",
-    "start": "startup.start",
+    "start": "startup.door",
+    "started": "startup.started",
     "status": "people.status",
     "unload_ipython_extension": "people.notebook",
     "workload": "profile.workloads",
@@ -84,7 +90,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     """Load public names when they are first used; `jl` starts Julia."""
     if name == "jl":
-        from .startup.start import start
+        from .startup.door import start
 
         try:
             return start()
@@ -101,4 +107,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__} - {"jl"})  # who looks at everything that there is must not start Julia

@@ -25,6 +25,17 @@ class JuliaNotFoundError(AutoimageError):
     """No usable Julia, or no Julia project; the message says what is missing and what to set."""
 
 
+class SetUpError(JuliaNotFoundError):
+    """juliapkg could not set Julia or its project up. `original` is its own error."""
+
+    def __init__(self, message: str, original: BaseException) -> None:
+        super().__init__(message)
+        self.original = original
+
+    def __reduce__(self) -> tuple[type[SetUpError], tuple[str, BaseException]]:
+        return type(self), (str(self.args[0]), self.original)
+
+
 class StoreError(AutoimageError):
     """The store cannot be used: not writable, not ours, or full."""
 

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["PACKAGE", "program_name", "python_path", "script_directory", "spawn_detached"]
+__all__ = ["PACKAGE", "program_name", "python_itself", "python_path", "script_directory", "spawn_detached"]
 
 PACKAGE: str = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The directory of this package."""
@@ -35,6 +35,15 @@ def python_path() -> str:
     if ours in others.split(os.pathsep) or "site-packages" in ours:
         return others
     return f"{ours}{os.pathsep}{others}" if others else ours
+
+
+def python_itself() -> str | None:
+    """The Python that runs this program, to run another one with; None where that is the program itself.
+
+    Frozen programs, uWSGI, Blender: what they are called with means something else to them.
+    """
+    name = os.path.basename(sys.executable or "").lower()
+    return sys.executable if name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False) else None
 
 
 def spawn_detached(command: Sequence[str], environ: Mapping[str, str]) -> None:

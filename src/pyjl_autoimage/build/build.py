@@ -23,7 +23,7 @@ from ..base import settings
 from ..base.files import create_text, file_sha256, write_atomically
 from ..base.liveness import name_of_this_process
 from ..base.locks import lock
-from ..base.program import python_path
+from ..base.program import python_itself, python_path
 from ..base.settings import Settings
 from ..errors import AutoimageError, BuildError, StoreError
 from ..julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
@@ -151,8 +151,15 @@ def begin(
         quick: build layers only.
 
     Raises:
+        BuildError: this program is not run by a Python that could run another one (it is frozen).
         StoreError: the store cannot be written.
     """
+    interpreter = python_itself()
+    if interpreter is None:
+        raise BuildError(
+            f"{sys.executable} is a program of its own, and no Python that could build for it; build with the Python "
+            "that it was made with: `python -m pyjl_autoimage build`"
+        )
     store = Store(settled.home)
     last = State.read(store, environment.id)
     if last is not None and last.state == "running" and not to_run:
@@ -183,7 +190,7 @@ def begin(
         detached = {"creationflags": flags_of_process | subprocess.CREATE_NEW_PROCESS_GROUP}
     with create_text(f"{log}.err") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pyjl_autoimage", "_build"],
+            [interpreter, "-m", "pyjl_autoimage", "_build"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,

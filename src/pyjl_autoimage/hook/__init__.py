@@ -3,6 +3,6 @@
 What each ``.pth`` file of `enable` imports is `find_spec` of this module, whatever else moves.
 """
 
-from .finder import find_spec, install, installed, uninstall
+from ..startup.door import find_spec, install, installed, uninstall
 
 __all__ = ["find_spec", "install", "installed", "uninstall"]

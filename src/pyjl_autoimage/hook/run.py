@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .finder import installed
+from ..startup.door import installed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

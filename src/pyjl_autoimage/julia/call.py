@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _thread import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,13 +56,41 @@ def call_latest(module: str, function: str, *arguments: str) -> str:
     return f"Base.invokelatest({', '.join((f'Base.invokelatest(getfield, {module}, :{function})', *arguments))})"
 
 
+thread: int | None = None
+"""The one that started Julia, where that was us. On one that Julia does not know, its C API reads a null pointer."""
+
+
+def _is_known(library: Any) -> bool:
+    """Whether this thread may call Julia's C API (`jl_get_pgcstack` in Julia's ``src/threading.c``)."""
+    if thread is not None:
+        return get_ident() == thread
+    import ctypes
+
+    known = getattr(library, "jl_get_pgcstack", None)
+    if known is None:
+        return True
+    known.restype = ctypes.c_void_p
+    return bool(known())
+
+
+def _through_pythoncall(juliacall: Any, code: str) -> int | None:
+    """As `evaluate`, by PythonCall's own entry, through which any thread may go."""
+    try:
+        juliacall.Main.seval(f"{code}\nnothing")
+    except Exception:
+        return None
+    return 1
+
+
 def evaluate(juliacall: Any, code: str) -> int | None:
     """Evaluate Julia code through the C API; the address of its value, None if it threw.
 
-    Not through PythonCall: that would compile, and record, methods that no program of the user's needs.
+    Not through PythonCall, where that can be helped: it would compile, and record, methods that no program needs.
     """
     import ctypes
 
+    if not _is_known(juliacall.CONFIG["lib"]):
+        return _through_pythoncall(juliacall, code)
     jl_eval_string = juliacall.CONFIG["lib"].jl_eval_string
     jl_eval_string.argtypes = [ctypes.c_char_p]
     jl_eval_string.restype = ctypes.c_void_p

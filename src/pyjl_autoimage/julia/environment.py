@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import JuliaNotFoundError
+from ..errors import JuliaNotFoundError, SetUpError
 
 __all__ = [
     "Environment",
@@ -104,9 +104,12 @@ def locate(options: Mapping[str, str] | None = None, *, install: bool = True, ou
 
     Raises:
         JuliaNotFoundError: there is none, or (with `install` False) it has not been set up yet.
+        SetUpError: (with `install`) juliapkg failed, as it would for juliacall.
     """
     options = options or {}
     exe, project = options.get("exe"), options.get("project")
+    if not exe and options.get("home"):  # as juliacall does it (`init` in its ``__init__.py``)
+        exe = os.path.join(options["home"], "julia.exe" if sys.platform == "win32" else "julia")
     if exe and project:
         found = shutil.which(exe)
         if found is None:
@@ -133,7 +136,7 @@ def _ask_juliapkg(options: Mapping[str, str], install: bool, outdated: bool) -> 
             # The same call as juliacall's own, so that what gets precompiled fits what is started.
             check_bounds = options.get("check_bounds")
             arguments = [f"--check-bounds={check_bounds}"] if check_bounds else []
-            juliapkg.resolve(julia_args=arguments)
+            _resolve(arguments)
         elif not juliapkg.resolve(dry_run=True):
             before = _as_it_was_set_up() if outdated else None
             if before is not None:
@@ -148,16 +151,25 @@ def _ask_juliapkg(options: Mapping[str, str], install: bool, outdated: bool) -> 
         )
     except JuliaNotFoundError:
         raise
-    except subprocess.CalledProcessError as error:
-        raise JuliaNotFoundError(
-            f"juliapkg could not set up the Julia project: Julia ended with status {error.returncode}; "
-            "its messages are above"
-        ) from error
     except Exception as error:
-        raise JuliaNotFoundError(
-            f"{error}. Install Julia (juliaup or julialang.org), so that `julia` is on PATH, "
-            "or name one with PYTHON_JULIAPKG_EXE"
-        ) from error
+        raise JuliaNotFoundError(f"{error}. {_HOW_TO_HAVE_JULIA}") from error
+
+
+_HOW_TO_HAVE_JULIA = (
+    "Install Julia (juliaup or julialang.org), so that `julia` is on PATH, or name one with PYTHON_JULIAPKG_EXE"
+)
+
+
+def _resolve(arguments: list[str]) -> None:
+    import juliapkg
+
+    try:
+        juliapkg.resolve(julia_args=arguments)
+    except subprocess.CalledProcessError as error:
+        said = f"Julia ended with status {error.returncode}; its messages are above"
+        raise SetUpError(f"juliapkg could not set up the Julia project: {said}", error) from error
+    except Exception as error:
+        raise SetUpError(f"{error}. {_HOW_TO_HAVE_JULIA}", error) from error
 
 
 def _as_it_was_set_up() -> Environment | None:

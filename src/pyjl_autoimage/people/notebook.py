@@ -10,7 +10,8 @@ from typing import Any
 
 from .. import hook
 from ..errors import AutoimageError
-from ..startup import start
+from ..startup.attach import attach, detach
+from ..startup.start import running, session
 
 __all__ = ["autoimage", "load_ipython_extension", "unload_ipython_extension"]
 
@@ -18,15 +19,15 @@ __all__ = ["autoimage", "load_ipython_extension", "unload_ipython_extension"]
 def load_ipython_extension(shell: Any) -> None:
     """Install the hook, or record a Julia that is up already; register ``%autoimage``."""
     hook.install()
-    if start.running() is not None and start.session.plan is None:
-        start.attach()
+    if running() is not None and session.plan is None:
+        attach()
     shell.register_magic_function(autoimage, "line", "autoimage")
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take back what loading did. A Julia that runs goes on, and is recorded no more."""
     hook.uninstall()
-    start.detach()
+    detach()
     shell.magics_manager.magics["line"].pop("autoimage", None)
 
 
@@ -65,8 +66,7 @@ def _status() -> None:
 
     console = _console()
     show_status(status(), console)
-    session = start.session
-    if start.running() is not None:
+    if running() is not None:
         what = "on the image" if session.on_image else "without an image"
         console.print(f"Julia runs in this kernel {what}, {'recorded' if session.tracing else 'not recorded'}.")
 

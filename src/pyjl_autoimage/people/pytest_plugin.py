@@ -30,11 +30,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Install the hook before the first conftest.py can import juliacall."""
     if early_config.known_args_namespace.julia_record:
         from .. import hook
-        from ..startup import start
+        from ..startup.attach import attach
+        from ..startup.start import running, session
 
         hook.install()
-        if start.running() is not None and start.session.plan is None:
-            start.attach()  # an earlier plugin has started it
+        if running() is not None and session.plan is None:
+            attach()  # an earlier plugin has started it
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -66,9 +67,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _lines() -> list[str]:
     """What was recorded in this process; nothing if it has started no Julia."""
     from ..base.words import count_text
-    from ..startup import start
+    from ..startup.start import session
 
-    session = start.session
     if "juliacall" not in sys.modules and session.plan is None:
         return []
     if session.tracing and session.recording is not None:

@@ -19,9 +19,9 @@ from ..julia.environment import Environment, locate
 from ..julia.versions import usual_seconds
 from ..profile import profile
 from ..profile.profile import Profile
-from ..startup import start
 from ..startup.code import unchanged
 from ..startup.options import code_flags, user_options
+from ..startup.start import session
 from ..store import validity
 from ..store.built import Image, Layer
 from ..store.places import Store
@@ -158,10 +158,10 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "store": tree_size(store.home),
         },
         "session": {
-            "started": start.session.plan is not None,
-            "on_image": start.session.on_image,
-            "recording": start.session.recording.trace if start.session.recording else None,
-            "notes": list(start.session.notes),
+            "started": session.plan is not None,
+            "on_image": session.on_image,
+            "recording": session.recording.trace if session.recording else None,
+            "notes": list(session.notes),
         },
         "hook": {"enabled": enable.enabled(), "error": enable.last_error(store)},
         "store": store.home,

@@ -613,7 +613,8 @@ def _import_file(path: str) -> Any:
 
 def _evaluate(code: str, arguments: Sequence[str]) -> None:
     """Start Julia and evaluate code in it: by its C API, so that nothing of PythonCall is compiled for it."""
-    from ..startup.start import running, start
+    from ..startup.door import start
+    from ..startup.start import running
 
     start()
     copied = "".join(f"push!(ARGS, {julia_string(argument)});" for argument in arguments)

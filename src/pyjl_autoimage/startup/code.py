@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import RLock
 
 from ..errors import CodeError
 from ..julia import call
-from . import start
+from .door import start as begin
+from .start import load_from_layer, session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["define", "fingerprint", "fingerprints", "include", "module_uuid", "unchanged"]
+
+_lock: RLock = RLock()
+"""Of the modules that were given out. Not of the start: `jl` is there while Julia evaluates for another thread."""
 
 
 def include(path: str | os.PathLike[str]) -> Any:
@@ -72,7 +77,11 @@ def _find(path: str, caller: FrameType) -> str:
     path = os.path.expanduser(path)
     file = caller.f_globals.get("__file__")
     places = [os.path.dirname(os.path.abspath(file))] if file else []
-    candidates = [os.path.join(place, path) for place in (*places, os.getcwd())]
+    if not os.path.isabs(
+        path
+    ):  # where there is no current directory any more, an absolute path still means something
+        places.append(os.getcwd())
+    candidates = [os.path.join(place, path) for place in places] or [path]
     for candidate in candidates:
         if os.path.isfile(candidate):
             return os.path.realpath(candidate)
@@ -147,9 +156,9 @@ def _includes_more_than_literals(path: str) -> bool:
 
 
 def _module(name: str, path: str, text: str | None, using: Sequence[str]) -> Any:
-    main = start.start()
-    with start.lock:
-        known = start.session.modules.get(name)
+    main = begin()
+    with _lock:
+        known = session.modules.get(name)
         if known is not None and unchanged(known[0]):
             return known[1]
         found = None if known is not None else _compiled(main, name)
@@ -157,7 +166,7 @@ def _module(name: str, path: str, text: str | None, using: Sequence[str]) -> Any
             found = _evaluate(main, name, path, text, using)
         else:
             _note({"name": name, "path": path})
-        start.session.modules[name] = found
+        session.modules[name] = found
         return found[1]
 
 
@@ -168,18 +177,21 @@ def unchanged(files: Mapping[str, str]) -> bool:
 
 def _compiled(main: Any, name: str) -> tuple[dict[str, str], Any] | None:
     """Files and module as the image or the layer has them; None if neither does, or something has changed."""
-    for module, uuid, files, in_layer in start.session.code:
+    for module, uuid, files, in_layer in session.code:
         if module != name or not unchanged(files):
             continue
-        if not in_layer or start.load_from_layer(name, uuid):
-            return files, main.seval(f'Base.root_module(Base.PkgId(Base.UUID("{uuid}"), "{name}"))')
+        if not in_layer or load_from_layer(name, uuid):
+            try:
+                return files, main.seval(f'Base.root_module(Base.PkgId(Base.UUID("{uuid}"), "{name}"))')
+            except Exception:
+                return None  # this Julia has not loaded it, whatever was planned
     return None
 
 
 def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence[str]) -> tuple[dict[str, str], Any]:
     source = call.julia_string(os.path.join(call.JULIA_SOURCES, "code.jl"))
-    evaluator = start.session.evaluator or main.seval(f"Base.include(Module(), {source})")
-    start.session.evaluator = evaluator
+    evaluator = session.evaluator or main.seval(f"Base.include(Module(), {source})")
+    session.evaluator = evaluator
     # Read before they are evaluated: a file that changes meanwhile is then seen to have changed.
     before = fingerprints([path] if text is None else [])
     try:
@@ -189,7 +201,7 @@ def _evaluate(main: Any, name: str, path: str, text: str | None, using: Sequence
         if missing:
             raise CodeError(
                 f"{path} uses the Julia package {missing}, which is not in the project "
-                f"{start.session.plan.project if start.session.plan else ''}. "
+                f"{session.plan.project if session.plan else ''}. "
                 f"A juliapkg.json, or juliapkg.add({missing!r}, uuid=...), adds it"
             ) from None
         raise
@@ -214,5 +226,5 @@ def _missing_package(message: str) -> str | None:
 def _note(facts: Mapping[str, Any]) -> None:
     import json
 
-    if start.session.recording is not None:
-        start.session.recording.note(f"code {json.dumps(facts)}")
+    if session.recording is not None:
+        session.recording.note(f"code {json.dumps(facts)}")

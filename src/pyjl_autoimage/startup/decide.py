@@ -13,6 +13,7 @@ from typing import Any
 
 from ..base.program import program_name, script_directory
 from ..base.settings import Settings, settle
+from ..errors import SetUpError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
 from ..julia.manifest import manifest_names, preference_files, source_files
@@ -35,10 +36,17 @@ __all__ = ["decide"]
 
 
 def decide(settings: Mapping[str, Any], question: str | None) -> Plan:
-    """The slow way: ask juliapkg, read the manifest, compare images; then remember the answer."""
+    """The slow way: ask juliapkg, read the manifest, compare images; then remember the answer.
+
+    Raises:
+        SettingsError: a setting has an unknown name or a bad value.
+        SetUpError: juliapkg failed, as it would for juliacall.
+    """
     settled = settle(settings)
     try:
         return _decide_with(settled, question)
+    except SetUpError:
+        raise  # juliacall would say the same, after as many minutes
     except Exception as error:
         # Whatever is wrong, the program starts as it would have without us; juliacall says what it has to.
         return Plan(home=settled.home or quick_home({}), notes=[f"plain start: {error}"])
@@ -73,6 +81,7 @@ def _decide_with(settings: Settings, question: str | None) -> Plan:
         witnesses.of_juliapkg(environment.project)
     facts: JuliaFacts | None = None
     if "sysimage" in options:
+        plan.theirs = os.path.abspath(options["sysimage"])
         plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
     else:
         facts = _choose(plan, environment, store, settings, witnesses)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .plan import Plan
-    from .start import Session
+    from .recording import Recording
 
 __all__ = ["advise", "at_exit", "in_notebook"]
 
@@ -37,12 +37,11 @@ AFTER_A_FAILURE = 86400.0
 """Seconds without another build after one that failed."""
 
 
-def at_exit(session: Session, keywords: Mapping[str, Any]) -> None:
+def at_exit(plan: Plan | None, recording: Recording | None, keywords: Mapping[str, Any]) -> None:
     """Look whether a build may pay, and wake somebody to decide; or advise who has that off."""
-    plan = session.plan
-    if plan is None or plan.environment is None or session.recording is None or os.environ.get("CI"):
+    if plan is None or plan.environment is None or recording is None or os.environ.get("CI"):
         return
-    cost = _cost(session.recording.log, session.recording.trace, on_image=plan.image is not None)
+    cost = _cost(recording.log, recording.trace, on_image=plan.image is not None)
     if plan.auto:
         if cost >= (LEAST_ON_IMAGE if plan.image else LEAST_WITHOUT_IMAGE):
             _wake(plan, keywords)
@@ -50,13 +49,12 @@ def at_exit(session: Session, keywords: Mapping[str, Any]) -> None:
         advise(plan, f"Julia spent {cost:.0f} s on {'code that its image lacks' if plan.image else 'compiling'} here")
 
 
-def in_notebook(session: Session) -> None:
+def in_notebook(plan: Plan | None, recording: Recording | None) -> None:
     """Advise as Julia starts in a notebook, whose end nobody sees: when there is something to build an image of."""
-    plan = session.plan
-    if plan is None or plan.environment is None or session.recording is None or plan.auto or plan.image is not None:
+    if plan is None or plan.environment is None or recording is None or plan.auto or plan.image is not None:
         return
     try:
-        own = {os.path.basename(session.recording.log), os.path.basename(session.recording.trace)}
+        own = {os.path.basename(recording.log), os.path.basename(recording.trace)}
         from ..store.places import Store
 
         store = Store(plan.home)
@@ -88,10 +86,13 @@ def _cost(log: str, trace: str, *, on_image: bool) -> float:
 
 def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
     """Start the process that decides, unless somebody did so lately."""
-    from ..base.program import python_path, script_directory, spawn_detached
+    from ..base.program import python_itself, python_path, script_directory, spawn_detached
     from ..store.places import Store
     from .options import user_options
 
+    interpreter = python_itself()
+    if interpreter is None:
+        return  # it would be this program that starts once more
     mark = Store(plan.home).automatic(plan.environment or "")
     now = time.time()
     try:
@@ -113,7 +114,7 @@ def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
         "main_file": getattr(main_module, "__file__", None),
     }
     spawn_detached(
-        [sys.executable, "-m", "pyjl_autoimage", "_automatic", repr(request)],  # importing json takes longer
+        [interpreter, "-m", "pyjl_autoimage", "_automatic", repr(request)],  # importing json takes longer
         {**os.environ, "PYTHONPATH": python_path()},
     )
 

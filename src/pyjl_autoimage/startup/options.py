@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .plan import Plan
 
-__all__ = ["FLAG_DEFAULTS", "Options", "code_flags", "user_options"]
+__all__ = ["FLAG_DEFAULTS", "Options", "code_flags", "encodes", "user_options"]
 
 _ENVIRONMENT_NAMES = {"home": "PYTHON_JULIACALL_BINDIR"}
 _OPTION_NAMES = (
@@ -58,6 +58,15 @@ def code_flags(options: Mapping[str, str]) -> dict[str, str]:
     return {name: options[name] for name, default in FLAG_DEFAULTS.items() if options.get(name, default) != default}
 
 
+def encodes(value: str) -> bool:
+    """Whether juliacall can hand a value to Julia: it encodes all of them as UTF-8 (`args_from_config`)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Options:
     """juliacall's options for this process alone: set on entry, taken back on exit.
 
@@ -90,7 +99,7 @@ class Options:
             # threads, in order to warn when there are several; compiling that question takes a moment.
             wanted["handle-signals"] = "no"
         for name, value in wanted.items():
-            if value is not None and name.replace("-", "_") not in given:
+            if value is not None and name.replace("-", "_") not in given and encodes(value):
                 self.values[f"juliacall-{name}"] = value
 
     def drop(self, name: str) -> None:

@@ -60,6 +60,7 @@ class Plan:
         "notes",
         "project",
         "record",
+        "theirs",
         "trusted",
     )
 
@@ -76,6 +77,7 @@ class Plan:
         image: str | None = None,
         image_path: str | None = None,
         image_files: Mapping[str, int] | None = None,
+        theirs: str | None = None,
         trusted: bool = False,
         layer: str | None = None,
         layer_path: str | None = None,
@@ -96,6 +98,8 @@ class Plan:
         self.image: str | None = image
         self.image_path: str | None = image_path
         self.image_files: dict[str, int] = dict(image_files or {})
+        self.theirs: str | None = theirs
+        """Path of a system image of the user's own choice."""
         self.trusted: bool = trusted
         self.layer: str | None = layer
         self.layer_path: str | None = layer_path

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _thread import RLock
+from _thread import get_ident
 
-from ..base.program import PACKAGE
+from ..errors import SettingsError, SetUpError
 from ..julia import call
 from ..store.places import Store
 from . import guard, recording
-from .options import FLAG_DEFAULTS, Options, code_flags, user_options
+from .options import Options, encodes, user_options
 from .plan import Plan, quick_home, recall
 from .plan import question as ask
 
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-__all__ = ["attach", "detach", "session", "start"]
-
-lock: RLock = RLock()
+__all__ = ["running", "session", "start_up"]
 
 
 class Session:
@@ -53,30 +51,6 @@ class Session:
 session: Session = Session()
 
 
-def start(**settings: Any) -> Any:
-    """Start Julia on the newest valid image, or as plain ``import juliacall`` would, and return its Main.
-
-    A second call returns the running Julia.
-
-    Args:
-        settings: any field of `pyjl_autoimage.base.settings.Settings`; the environment wins over them.
-
-    Returns:
-        ``juliacall.Main``, the very same object.
-
-    Raises:
-        SettingsError: a setting has an unknown name or a bad value.
-        Exception: whatever ``import juliacall`` raises where Julia cannot start.
-    """
-    with lock:
-        juliacall = running()
-        if juliacall is None:
-            juliacall = _start(settings)
-        elif session.plan is None:
-            _already_running(settings)
-        return juliacall.Main
-
-
 def running() -> Any:
     """The module juliacall if its Julia is up, else None. Being in sys.modules is not enough."""
     juliacall = sys.modules.get("juliacall")
@@ -84,19 +58,6 @@ def running() -> Any:
     # Inside Julia's own workers juliacall is imported with init=no, by a Julia that already runs.
     up = config.get("inited") or (config.get("init") is False and hasattr(juliacall, "Main"))
     return juliacall if up else None
-
-
-def _start(settings: Mapping[str, Any]) -> ModuleType:
-    plan = prepare(settings)
-
-    def import_juliacall() -> None:
-        import juliacall  # noqa: F401
-
-    _hand_over(plan, import_juliacall)
-    juliacall = sys.modules["juliacall"]
-    finish(juliacall)
-    _report()
-    return juliacall
 
 
 def _report() -> None:
@@ -109,57 +70,114 @@ def _report() -> None:
     if "ipykernel" in sys.modules:
         from . import ending
 
-        ending.in_notebook(session)
+        ending.in_notebook(session.plan, session.recording)
 
 
-def start_while(execute: Callable[[], None], juliacall: ModuleType) -> None:
-    """Start-up around somebody else's ``import juliacall`` (see `pyjl_autoimage.hook.finder`).
+def start_up(execute: Callable[[], None], juliacall: ModuleType, settings: Mapping[str, Any] | None) -> None:
+    """Start-up around an ``import juliacall`` (see `pyjl_autoimage.startup.door`).
 
     Only the first one is a start of ours; those in Julia's own workers are plain, and so is one that comes after a
     Julia that somebody else has started.
+
+    Args:
+        execute: lets juliacall be executed.
+        juliacall: the module that it fills.
+        settings: of who called `start`; None for anybody else's import.
+
+    Raises:
+        SettingsError: (with `settings`) one has an unknown name or a bad value.
+        Exception: whatever juliacall raises.
     """
-    while not lock.acquire(timeout=0.01):
-        # We hold Python's lock of this import, and a thread in `start` may be waiting for it with ours held.
-        if session.handing_over:
-            execute()  # for that thread, with everything as it has set it up
-            return
-    try:
-        theirs = session.plan is None and running() is not None
-        if session.handing_over or theirs or user_options().get("init") == "no":
+    if session.plan is not None:
+        # A reload, or another attempt. Julia parses its options again, from where `getopt` stopped in the first
+        # list (`src/jloptions.c` does not reset `optind`): a shorter list is a crash.
+        with _options(session.plan):
             execute()
-            return
-        if session.plan is not None:
-            # A reload, or another attempt. Julia parses its options again, from where `getopt` stopped in the first
-            # list (`src/jloptions.c` does not reset `optind`): a shorter list is a crash.
-            with _options(session.plan):
-                execute()
-            return
-        plan = prepare({})
+    elif running() is not None or user_options().get("init") == "no":
+        execute()
+    else:
+        plan = _prepared(settings)
         try:
             _hand_over(plan, execute)
         except BaseException:
             _forget(juliacall)
             raise
-        if running() is juliacall:
-            finish(juliacall)
+        _settle(juliacall)
+
+
+def _prepared(settings: Mapping[str, Any] | None) -> Plan:
+    """The plan, with all that belongs to it; a plain one if anything of ours goes wrong."""
+    try:
+        return prepare(settings or {})
+    except Exception as error:
+        if settings is not None and isinstance(error, SettingsError):
+            _forget(None)
+            raise
+        if isinstance(error, SetUpError):  # what juliacall would say itself, after as many minutes
+            _forget(None)
+            raise error.original from None
+        _keep(error)
+        session.plan = Plan(home="", enabled=False, notes=[f"plain start: {error}"])
+        session.notes = session.plan.notes
+        session.code = []
+        if session.recording is not None:
+            session.recording.discard()
+            session.recording = None
+        return session.plan
+
+
+def _hand_over(plan: Plan, execute: Callable[[], None]) -> None:
+    """Let juliacall start Julia with our options, on the image if there is one."""
+    with _guarded(plan), _options(plan) as options:
+        session.handing_over = True
+        try:
+            execute()
+        except ValueError:
+            # juliacall's own words for a path that does not exist; nothing has been started yet.
+            if plan.image_path is None or os.path.exists(plan.image_path):
+                raise
+            options.drop("sysimage")
+            _go_without_image(plan)
+            execute()
+        finally:
+            session.handing_over = False
+
+
+def _settle(juliacall: ModuleType) -> None:
+    """What became of the start, as juliacall was really given it; then recording and layer."""
+    try:
+        plan = session.plan
+        if plan is None or running() is not juliacall:
+            return
+        call.thread = get_ident()
+        session.on_image = plan.image is not None and juliacall.CONFIG.get("opt_sysimage") == plan.image_path
+        if plan.image is not None and not session.on_image:
+            _go_without_image(plan)
+        finish(juliacall)
         _report()
-    finally:
-        lock.release()
+    except Exception as error:  # Julia runs: nothing that is ours may end the program now
+        _keep(error)
 
 
-def _forget(juliacall: ModuleType) -> None:
+def _keep(error: Exception) -> None:
+    from .trouble import keep
+
+    keep(error)
+
+
+def _forget(juliacall: ModuleType | None) -> None:
     """A start that failed before Julia was loaded: the next ``import juliacall`` is another first one."""
     if getattr(juliacall, "CONFIG", {}).get("lib") is None:
         if session.recording is not None:
             session.recording.discard()
         session.plan = session.recording = None
-        session.code = []
+        session.code, session.notes = [], []
 
 
 def prepare(settings: Mapping[str, Any]) -> Plan:
     """Everything before juliacall is imported: the plan, and files to record into."""
     session.began = time.perf_counter()
-    plan = _plan(settings)
+    plan = plan_for(settings)
     session.plan = plan
     session.notes = plan.notes
     if plan.image is not None:
@@ -169,7 +187,9 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
     session.code = plan.code
     if plan.record and plan.environment is not None:
         directory = Store(plan.home).recordings(plan.environment)
-        session.recording = recording.create(directory, image=plan.image, layer=plan.layer, flags=plan.flags)
+        image = plan.image or plan.theirs
+        if encodes(directory):
+            session.recording = recording.create(directory, image=image, layer=plan.layer, flags=plan.flags)
         if plan.auto or _is_interactive():
             _look_at_exit(settings)
     return plan
@@ -190,7 +210,7 @@ def _look_at_exit(settings: Mapping[str, Any]) -> None:
             if os.getpid() == process:  # not a fork of it
                 from . import ending
 
-                ending.at_exit(session, settings)
+                ending.at_exit(session.plan, session.recording, settings)
         except Exception:
             pass  # whatever it is, not at the cost of a program's end
 
@@ -213,6 +233,8 @@ def _take_image(plan: Plan) -> None:
         return
     store.mark_use(plan.image)
     problem = None if plan.trusted else store.distrust(*plan.image_files)
+    if plan.image_path is not None and not encodes(plan.image_path):
+        problem = "its path is no UTF-8, which juliacall needs"
     try:
         if any(os.stat(path).st_size != size for path, size in plan.image_files.items()):
             problem = "it has changed"
@@ -252,7 +274,10 @@ def _judge(store: Store) -> bool:
             f"`python -m pyjl_autoimage restore {image_id}` takes the image back, `build` makes a new one."
         )
         session.notes.append(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        try:
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        except RuntimeWarning:
+            pass  # warnings have been made errors
     return bool(guilty)
 
 
@@ -287,29 +312,10 @@ def _options(plan: Plan) -> Options:
     return Options(plan, session.recording.trace if session.recording else None)
 
 
-def _hand_over(plan: Plan, execute: Callable[[], None]) -> None:
-    """Let juliacall start Julia with our options, on the image if there is one."""
-    with _guarded(plan), _options(plan) as options:
-        session.handing_over = True
-        try:
-            execute()
-        except ValueError:
-            # juliacall's own words for a path that does not exist; nothing has been started yet.
-            if plan.image_path is None or os.path.exists(plan.image_path):
-                raise
-            options.drop("sysimage")
-            _go_without_image(plan)
-            session.code = plan.code
-            execute()
-        finally:
-            session.handing_over = False
-    session.on_image = plan.image is not None
-
-
 # -- which plan ----------------------------------------------------------------------------------------
 
 
-def _plan(settings: Mapping[str, Any]) -> Plan:
+def plan_for(settings: Mapping[str, Any]) -> Plan:
     """The remembered plan while it holds, else a new one."""
     try:
         question = ask(settings)
@@ -324,95 +330,3 @@ def _decide(settings: Mapping[str, Any], question: str | None) -> Plan:
     from .decide import decide
 
     return decide(settings, question)
-
-
-# -- a Julia that already runs -------------------------------------------------------------------------
-
-
-def _already_running(settings: Mapping[str, Any]) -> None:
-    import warnings
-
-    session.plan = Plan(home=quick_home(settings))
-    message = (
-        "juliacall was running before pyjl_autoimage started, so this process uses no image of ours. "
-        "Import jl from pyjl_autoimage before anything imports juliacall, or run the program with "
-        "`python -m pyjl_autoimage run`. pyjl_autoimage.attach() records what it compiles from now on."
-    )
-    session.notes.append("juliacall was already running")
-    warnings.warn(message, RuntimeWarning, stacklevel=_level_of_the_user())
-
-
-def _level_of_the_user() -> int:
-    """How far above its caller, as `warnings.warn` counts, the first code is that is not of this package."""
-    ours, level = os.path.join(PACKAGE, ""), 0
-    frame = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not ("importlib" in file and "_bootstrap" in file):  # which that function does not count
-            level += 1
-            if not os.path.abspath(file).startswith(ours):
-                break
-        frame = frame.f_back  # type: ignore[assignment]
-    return level
-
-
-def attach(**settings: Any) -> bool:
-    """Record what a Julia that is already up compiles from now on, and the packages it has loaded.
-
-    Returns:
-        True when this process is being recorded (also when it already was). False, with a warning that
-        says why, when it cannot be.
-
-    Raises:
-        SettingsError: a setting has an unknown name or a bad value.
-        RuntimeError: Julia is not running in this process yet.
-    """
-    import warnings
-
-    with lock:
-        juliacall = running()
-        if juliacall is None:
-            raise RuntimeError("Julia is not running yet; pyjl_autoimage.start() starts it and records")
-        if session.tracing:
-            return True
-        problem = _attach(juliacall, settings)
-        if problem:
-            warnings.warn(f"this process is not recorded: {problem}", RuntimeWarning, stacklevel=2)
-        return not problem
-
-
-def _attach(juliacall: Any, settings: Mapping[str, Any]) -> str | None:
-    from ..base.settings import settle
-    from ..julia.environment import Environment
-
-    if juliacall.CONFIG.get("lib") is None:
-        return "this Python was started by Julia"
-    settled = settle(settings)
-    if session.recording is None:
-        config = juliacall.CONFIG
-        environment = Environment(os.path.abspath(config["exepath"]), os.path.abspath(config["project"]))
-        flags = {name: config.get(f"opt_{name}") for name in FLAG_DEFAULTS}
-        session.recording = recording.create(
-            Store(settled.home).recordings(environment.id),
-            image=config.get("opt_sysimage"),
-            flags=code_flags({name: str(value) for name, value in flags.items() if value is not None}),
-        )
-        if session.recording is None:
-            return f"{Store(settled.home).recordings(environment.id)} cannot be written"
-    if not recording.attach_trace(juliacall, session.recording):
-        session.recording.discard()
-        session.recording = None
-        return "this Julia already traces its compilations elsewhere (it opens its trace file once)"
-    session.tracing = True
-    if not recording.attach_packages(juliacall, session.recording):
-        session.notes.append("the packages that this process loads are not recorded")
-    return None
-
-
-def detach() -> None:
-    """Stop recording this process. What was recorded stays; `attach` goes on."""
-    with lock:
-        juliacall = running()
-        if juliacall is not None and session.tracing and juliacall.CONFIG.get("lib") is not None:
-            recording.detach_trace(juliacall)
-            session.tracing = False
