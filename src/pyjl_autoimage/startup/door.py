@@ -98,23 +98,28 @@ class _Loader:
 
             start_up(execute, module, settings)
         except Exception as error:
-            if executed or _is_for(error, settings):
+            if executed:
                 raise
+            theirs = _of_the_program(error, settings)
+            if theirs is not None:
+                raise theirs from None
             execute()
 
 
-def _is_for(error: Exception, settings: Mapping[str, Any] | None) -> bool:
-    """Whether the program is to see it; else it is ours, and kept."""
+def _of_the_program(error: Exception, settings: Mapping[str, Any] | None) -> BaseException | None:
+    """The error that a program is to see; None for one that is ours, and kept."""
     try:
-        from ..errors import SettingsError
+        from ..errors import SettingsError, SetUpError
         from .trouble import keep
 
+        if isinstance(error, SetUpError):
+            return error.original  # what juliacall would say itself, after as many minutes
         if isinstance(error, SettingsError) and settings is not None:
-            return True
+            return error
         keep(error)
     except Exception:
         pass  # this package is broken
-    return False
+    return None
 
 
 def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:

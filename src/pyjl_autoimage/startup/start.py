@@ -110,12 +110,9 @@ def _prepared(settings: Mapping[str, Any] | None) -> Plan:
     try:
         return prepare(settings or {})
     except Exception as error:
-        if settings is not None and isinstance(error, SettingsError):
+        if isinstance(error, SetUpError) or (settings is not None and isinstance(error, SettingsError)):
             _forget(None)
             raise
-        if isinstance(error, SetUpError):  # what juliacall would say itself, after as many minutes
-            _forget(None)
-            raise error.original from None
         _keep(error)
         session.plan = Plan(home="", enabled=False, notes=[f"plain start: {error}"])
         session.notes = session.plan.notes
