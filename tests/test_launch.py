@@ -15,6 +15,7 @@ import pytest
 
 import pyjl_autoimage
 from pyjl_autoimage.base.liveness import boot_id
+from pyjl_autoimage.base.reads import Reads
 from pyjl_autoimage.startup import plan
 from pyjl_autoimage.store.places import Store
 
@@ -194,13 +195,19 @@ def test_what_was_packed_and_unpacked_is_the_same(managed):
     assert not managed.asks()
 
 
-def test_what_is_a_second_newer_is_not(managed):
+def test_what_was_only_touched_is_the_same(managed):
     in_whole_seconds(managed.root, later=1)
-    assert managed.asks()
+    assert not managed.asks()
 
 
-def test_a_package_without_a_juliapkg_json_costs_one_question(managed):
-    (managed.site / "another").mkdir()
+def test_a_package_without_a_juliapkg_json_costs_no_question(managed):
+    """Nor does a program that makes a directory beside itself at each run; one that comes with such a file does."""
+    for number in range(3):
+        (managed.site / f"run-{number}").mkdir()
+        age(managed.root)
+        assert not managed.asks()
+    (managed.site / "run-3").mkdir()
+    (managed.site / "run-3" / "juliapkg.json").write_text("{}")
     age(managed.root)
     assert managed.asks()
     assert not managed.asks()
@@ -238,13 +245,14 @@ def test_another_executable_is_another_question(managed):
         assert not managed.asks()
 
 
-def test_another_julia_or_juliaup_on_path_is_another_question(managed):
+def test_another_julia_on_path_does_not_matter_once_juliapkg_has_chosen(managed):
+    """`can_skip_resolve` of juliapkg looks at the executable that its ``meta.json`` names."""
     for program in ("julia", "juliaup"):
         directory = managed.root / f"bin-{program}"
         directory.mkdir()
         (directory / program).write_text("")
         (directory / program).chmod(0o755)
-        assert managed.asks(PATH=f"{directory}{os.pathsep}{os.environ['PATH']}")
+        assert not managed.asks(PATH=f"{directory}{os.pathsep}{os.environ['PATH']}")
 
 
 def test_an_option_of_the_interpreter_is_another_question(managed):
@@ -466,14 +474,18 @@ def test_a_change_while_the_answer_was_made_is_not_missed(tmp_path):
     """juliapkg may take minutes, so that what changed meanwhile looks old in the end."""
     store, file = Store(str(tmp_path / "store")), tmp_path / "file"
     file.write_text("")
-    witnesses = plan.Witnesses()
-    witnesses.files.append(str(file))
-    witnesses.since -= 60_000_000_000
+
+    def noted(before: int) -> Reads:
+        reads = Reads()
+        reads.since -= 60_000_000_000
+        os.utime(file, ns=(0, reads.since - before))
+        reads.file(str(file))
+        return reads
+
     for before in (-1, 0, 1_000_000_000):  # the last: within the grain of some clocks
-        os.utime(file, ns=(0, witnesses.since - before))
-        assert not plan.remember(plan.Plan(home=store.home), "question", witnesses)
-    os.utime(file, ns=(0, witnesses.since - 3_000_000_000))
-    assert plan.remember(plan.Plan(home=store.home, notes=["one"]), "question", witnesses)
+        assert not plan.remember(plan.Plan(home=store.home), "question", noted(before))
+    for before in (3_000_000_000, -3600_000_000_000):  # a time that is yet to come tells as much as any other
+        assert plan.remember(plan.Plan(home=store.home, notes=["one"]), "question", noted(before))
     assert plan.recall(store, "question").notes == ["one"]
     assert plan.recall(store, "another question") is None
 
@@ -481,7 +493,7 @@ def test_a_change_while_the_answer_was_made_is_not_missed(tmp_path):
 def test_questions_whose_answers_have_one_file_are_told_apart(store, monkeypatch):
     """Its name is short, and not of a kind that nobody could find another question for."""
     monkeypatch.setattr(plan, "_file", lambda store, asked: store.launch("one"))
-    assert plan.remember(plan.Plan(home=store.home), "question", plan.Witnesses())
+    assert plan.remember(plan.Plan(home=store.home), "question", Reads())
     assert plan.recall(store, "question") is not None
     assert plan.recall(store, "QUESTION") is None
 
@@ -543,7 +555,18 @@ def test_the_hot_path_imports_little_and_starts_no_process(tmp_path):
     modules, started, listed = observe(world)
     ours = ("_version", "errors", "startup")
     ours += tuple(f"startup.{name}" for name in ("guard", "plan", "options", "recording", "start"))
-    ours += ("base", "base.files", "base.liveness", "base.program", "julia", "julia.call", "store", "store.places")
+    ours += (
+        "startup.door",
+        "base",
+        "base.files",
+        "base.liveness",
+        "base.program",
+        "base.reads",
+        "julia",
+        "julia.call",
+        "store",
+        "store.places",
+    )
     assert modules == {"__future__", "zlib", "juliacall", "pyjl_autoimage", *(f"pyjl_autoimage.{m}" for m in ours)}
     assert not started
     assert listed == [world.store.booting], "nothing that grows"

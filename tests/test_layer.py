@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pyjl_autoimage.base.files import load_toml
+from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.build import layer
 from pyjl_autoimage.build.layer import Parts
 from pyjl_autoimage.errors import BuildError

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pyjl_autoimage.base.files import load_toml
+from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import recipe
 from pyjl_autoimage.errors import BuildError

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.base.files import load_toml
+from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.build import linking
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, probe

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pyjl_autoimage.base.files import load_toml
+from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.julia.manifest import Package, source_directory
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole, JSON and TOML, sizes and checksums, and notes of how a file was.
+"""Files that appear whole, JSON, sizes and checksums.
 
 Start-up comes here: what costs time to import waits until it is needed.
 """
@@ -7,30 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 from ..errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import IO, Any
-
-
-def load_toml(path: str) -> dict[str, Any]:
-    """Parse a TOML file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is not TOML, or not UTF-8.
-    """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    with open(path, "rb") as file:
-        return tomllib.load(file)
 
 
 def write_atomically(path: str, content: bytes, *, durable: bool = False, mode: int = 0o666) -> None:
@@ -147,11 +129,6 @@ def file_sha256(*paths: str) -> str:
     return digest.hexdigest()
 
 
-def stat_notes(paths: Iterable[str]) -> list[list[Any]]:
-    """``[path, modification time, size]`` of each, or ``[path, -1, -1]`` where there is none."""
-    return [stat_note(path) for path in paths]
-
-
 def stat_note(path: str) -> list[Any]:
     """Enough of a file's status to notice that it was touched."""
     try:
@@ -159,20 +136,3 @@ def stat_note(path: str) -> list[Any]:
     except OSError:
         return [path, -1, -1]
     return [path, status.st_mtime_ns, status.st_size]
-
-
-def as_noted(notes: Iterable[list[Any]]) -> bool:
-    """Whether every file is as `stat_notes` noted it."""
-    for path, time, size in notes:
-        _, time_now, size_now = stat_note(path)
-        if size_now != size or (time_now != time and not in_whole_seconds(time_now, time)):
-            return False
-    return True
-
-
-def in_whole_seconds(time: int, noted: int) -> bool:
-    """Whether a modification time is the noted one as archives keep it: layers of containers, backups.
-
-    Julia looks at its caches with the same indulgence (`stale_cachefile`).
-    """
-    return time == noted - noted % 1_000_000_000

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ..errors import SettingsError
 from .program import script_directory
+from .reads import is_file, load_toml
 
 __all__ = ["ENV_PREFIX", "Settings", "find_pyproject", "from_everywhere", "settle"]
 
@@ -224,7 +225,7 @@ def find_pyproject(start: str) -> str | None:
     directory = os.path.abspath(start)
     while True:
         candidate = os.path.join(directory, "pyproject.toml")
-        if os.path.isfile(candidate):
+        if is_file(candidate):
             return candidate
         parent = os.path.dirname(directory)
         if parent == directory:
@@ -294,8 +295,6 @@ def from_everywhere(
 def _read_table(pyproject: str | None) -> Mapping[str, Any]:
     if pyproject is None:
         return {}
-    from .files import load_toml
-
     try:
         table = load_toml(pyproject).get("tool", {}).get(TABLE, {})
     except (OSError, ValueError, AttributeError):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.files import load_toml
+from ..base.reads import load_toml
 from ..base.settings import Settings
 from ..errors import BuildError
 from ..julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID

@@ -24,8 +24,9 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from ..base import settings
-from ..base.files import load_toml, read_json, write_json
+from ..base.files import read_json, write_json
 from ..base.program import PACKAGE
+from ..base.reads import load_toml
 from ..build.layer import statements_of
 from ..errors import AutoimageError, WorkloadError
 from ..hook import run

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .._version import __version__
 from ..errors import JuliaNotFoundError, SetUpError
 
 __all__ = [
@@ -62,6 +63,14 @@ class Environment:
             return False
         return _real(os.path.dirname(os.path.realpath(self.executable))) != _real(bindir)
 
+    def is_script(self) -> bool:
+        """Whether the executable is a script, as asdf's and mise's are: which Julia it starts stands elsewhere."""
+        try:
+            with open(self.executable, "rb") as file:
+                return file.read(2) == b"#!"
+        except OSError:
+            return False
+
     def may_start_another(self, bindir: str | None = None) -> bool:
         """Whether the executable may start another Julia next time, without a change that we could see.
 
@@ -85,6 +94,24 @@ class Environment:
 
 def _real(path: str) -> str:
     return os.path.normcase(os.path.realpath(path))
+
+
+def what_julia_goes_by(environment: Environment) -> list[str]:
+    """All but files that this environment's Julia answers by when it is asked what it is."""
+    paths = [os.environ.get(name, "") for name in ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH")]
+    told = [f"{name}={os.environ.get(name, '')}" for name in ("HOME", "USERPROFILE", "JULIA_PROJECT", "JULIA_BINDIR")]
+    told += sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("JULIAUP_"))
+    entries = [entry for path in paths for entry in path.split(os.pathsep) if entry and not os.path.isabs(entry)]
+    if any(entry[0] != "@" or entry == "@." for entry in entries):
+        told.append(os.getcwd())
+    return [
+        __version__,
+        os.path.realpath(environment.julia),
+        environment.libjulia or "",
+        environment.bindir or "",
+        *paths,
+        *told,
+    ]
 
 
 def juliaup_configuration() -> str:

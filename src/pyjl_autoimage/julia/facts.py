@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import JuliaNotFoundError
 from .call import JULIA_SOURCES
 from .environment import Environment
+from .manifest import PROJECT_NAMES
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,18 @@ class JuliaFacts:
         """Where the sources of the standard libraries are (`Sys.STDLIB` in Julia's ``base/sysinfo.jl``)."""
         version = ".".join(self.version.split(".")[:2])
         return os.path.normpath(os.path.join(self.bindir, "..", "share", "julia", "stdlib", f"v{version}"))
+
+
+def named_environments(facts: JuliaFacts) -> list[str]:
+    """Where a project of the name that Julia looks for (``@v1.10``) is, or may appear, in any of its depots."""
+    major, minor = facts.version.split(".")[:2]
+    names = (f"v{major}.{minor}", f"v{facts.version.split('-')[0]}", f"v{major}")
+    return [
+        os.path.join(depot, "environments", name, file)
+        for depot in facts.depots
+        for name in names
+        for file in PROJECT_NAMES
+    ]
 
 
 def probe(environment: Environment) -> JuliaFacts:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..base.files import load_toml
+from ..base.reads import is_file, load_toml
 
 __all__ = [
     "Manifest",
@@ -137,11 +137,11 @@ _PREFERENCES_NAMES = ("JuliaLocalPreferences.toml", "LocalPreferences.toml")
 
 def project_file(project: str) -> str | None:
     """The project file of a project directory (or the file itself), None if there is none."""
-    if os.path.isfile(project):
+    if is_file(project):
         return os.path.abspath(project)
     for name in PROJECT_NAMES:
         candidate = os.path.join(project, name)
-        if os.path.isfile(candidate):
+        if is_file(candidate):
             return os.path.abspath(candidate)
     return None
 
@@ -179,11 +179,11 @@ def manifest_file(project: str, julia_version: str | None = None) -> str | None:
     explicit = table.get("manifest")
     if isinstance(explicit, str):
         candidate = os.path.normpath(os.path.join(directory, explicit))
-        if os.path.isfile(candidate):
+        if is_file(candidate):
             return candidate
     for name in manifest_names(julia_version):
         candidate = os.path.join(directory, name)
-        if os.path.isfile(candidate):
+        if is_file(candidate):
             return candidate
     return None
 
@@ -428,7 +428,7 @@ def preferences(projects: Sequence[str], uuids: Iterable[str]) -> dict[str, dict
         layers = [table.get("preferences")]
         for name in _PREFERENCES_NAMES:
             candidate = os.path.join(os.path.dirname(file), name)
-            if os.path.isfile(candidate):
+            if is_file(candidate):
                 layers.append(_table(candidate))
                 break
         for uuid, values in merged.items():

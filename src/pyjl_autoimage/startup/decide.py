@@ -7,57 +7,82 @@ verdicts on images and layers are those that builds, `status` and `clean` ask fo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from ..base.program import program_name, script_directory
+from ..base.files import write_json
+from ..base.program import program_name
+from ..base.reads import Reads, version_said
 from ..base.settings import Settings, settle
 from ..errors import SetUpError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
-from ..julia.manifest import manifest_names, preference_files, source_files
+from ..julia.manifest import source_files
 from ..store.built import BakedPackage, Image
 from ..store.places import Store
 from ..store.validity import (
     Situation,
     images_of,
     is_below,
+    julia_facts,
     layers_of,
     newest_valid,
-    preference_projects,
     reasons_against_layer,
     situation_of,
 )
 from .options import code_flags, user_options
-from .plan import Plan, Witnesses, quick_home, remember
+from .plan import Plan, editable_installs, quick_home, remember
 
 __all__ = ["decide"]
 
 
-def decide(settings: Mapping[str, Any], question: str | None) -> Plan:
-    """The slow way: ask juliapkg, read the manifest, compare images; then remember the answer.
+def decide(settings: Mapping[str, Any], question: str | None, why: str = "") -> Plan:
+    """The slow way: ask juliapkg, read the manifest, compare images; then remember the plan.
+
+    Args:
+        settings: keyword settings.
+        question: what the plan is remembered for; None: it is not.
+        why: why none that was remembered holds.
 
     Raises:
         SettingsError: a setting has an unknown name or a bad value.
         SetUpError: juliapkg failed, as it would for juliacall.
     """
-    settled = settle(settings)
+    with Reads() as reads:
+        settled = settle(settings)
+        try:
+            plan, lasting = _decide_with(settled, reads)
+            if question is not None and lasting:
+                remember(plan, question, reads)
+        except SetUpError:
+            raise  # juliacall would say the same, after as many minutes
+        except Exception as error:
+            # Whatever is wrong, the program starts as it would have without us; juliacall says what it has to.
+            return Plan(home=settled.home or quick_home({}), notes=[f"plain start: {error}"])
+    if plan.environment is not None:
+        _note_slow_start(Store(plan.home), plan.environment, why)
+    return plan
+
+
+def _note_slow_start(store: Store, environment: str, why: str) -> None:
+    """Why the last start that could not be a quick one was not, for `status`."""
     try:
-        return _decide_with(settled, question)
-    except SetUpError:
-        raise  # juliacall would say the same, after as many minutes
-    except Exception as error:
-        # Whatever is wrong, the program starts as it would have without us; juliacall says what it has to.
-        return Plan(home=settled.home or quick_home({}), notes=[f"plain start: {error}"])
+        path = store.slow_start(environment)
+        if os.path.isdir(os.path.dirname(path)):
+            write_json(path, {"schema": 1, "why": why, "when": time.time(), "program": program_name()})
+    except OSError:
+        pass
 
 
-def _decide_with(settings: Settings, question: str | None) -> Plan:
-    witnesses = Witnesses()
+def _decide_with(settings: Settings, reads: Reads) -> tuple[Plan, bool]:
+    """The plan, and whether it holds for later starts as well."""
     store = Store(settings.home)
     options = user_options()
     if not settings.enabled or options.get("init") == "no":
-        return Plan(home=store.home, enabled=False, notes=["standing aside: plain juliacall"])
+        return Plan(home=store.home, enabled=False, notes=["standing aside: plain juliacall"]), False
     environment = locate(options)
     plan = Plan(
         home=store.home,
@@ -73,37 +98,50 @@ def _decide_with(settings: Settings, question: str | None) -> Plan:
     if "trace_compile" in options:
         plan.record = False
         plan.notes.append("juliacall was told to trace elsewhere: this process records nothing")
-    witnesses.files += (*_pyproject_candidates(), environment.executable, juliaup_configuration())
-    witnesses.links.append(environment.executable)
+    reads.all_of((environment.executable, juliaup_configuration()))
+    reads.link(environment.executable)
     if environment.libjulia:
-        witnesses.files.append(environment.libjulia)
+        reads.file(environment.libjulia)
     if environment.managed:
-        witnesses.of_juliapkg(environment.project)
+        _note_juliapkg(environment, reads)
     facts: JuliaFacts | None = None
     if "sysimage" in options:
         plan.theirs = os.path.abspath(options["sysimage"])
         plan.notes.append(f"the system image was chosen by the user: {options['sysimage']}")
     else:
-        facts = _choose(plan, environment, store, settings, witnesses)
-    if question is not None and not environment.may_start_another(facts.bindir if facts else None):
-        remember(plan, question, witnesses)
-    return plan
+        facts = _choose(plan, environment, store, settings, reads)
+    if not environment.managed and not (environment.libjulia and environment.bindir):
+        # juliacall would start a Julia at each start, to ask for these two.
+        facts = facts or julia_facts(environment, store)
+        plan.libjulia, plan.bindir = environment.libjulia or facts.libjulia, environment.bindir or facts.bindir
+    return plan, not environment.may_start_another(facts.bindir if facts else None)
 
 
-def _pyproject_candidates() -> Iterator[str]:
-    """The file that settings came from, and every place nearer to the script where one could appear."""
-    directory = script_directory()
-    while True:
-        candidate = os.path.join(directory, "pyproject.toml")
-        yield candidate
-        parent = os.path.dirname(directory)
-        if os.path.isfile(candidate) or parent == directory:
-            return
-        directory = parent
+def _note_juliapkg(environment: Environment, reads: Reads) -> None:
+    """What juliapkg's answer depends on (`can_skip_resolve` and `deps_files` in its ``deps.py``)."""
+    project = environment.project
+    state = os.path.join(project, "pyjuliapkg")
+    reads.decides(os.path.join(state, "meta.json"))
+    # Another process may be at making these anew: juliapkg waits for its end.
+    reads.all_of((os.path.join(state, "juliapkg.json"), *(os.path.join(project, f"{n}.toml") for n in _PROJECT)))
+    juliapkg = getattr(sys.modules.get("juliapkg"), "__file__", None)
+    if juliapkg:  # it looks whether it runs from its own repository
+        package = os.path.dirname(os.path.abspath(juliapkg))
+        reads.file(os.path.join(os.path.dirname(os.path.dirname(package)), "pyproject.toml"))
+    places = [*map(os.path.abspath, sys.path)]
+    for _, mapping in editable_installs():
+        places += mapping.values() if isinstance(mapping, dict) else ()
+    for place in dict.fromkeys(places):
+        reads.directory_of_sys_path(place)
+    if environment.is_script():
+        reads.said[environment.executable] = version_said(environment.executable)
+
+
+_PROJECT = ("Project", "Manifest")
 
 
 def _choose(
-    plan: Plan, environment: Environment, store: Store, settings: Settings, witnesses: Witnesses
+    plan: Plan, environment: Environment, store: Store, settings: Settings, reads: Reads
 ) -> JuliaFacts | None:
     """Put the newest valid image, and the newest layer for it, into the plan; note what this depends on.
 
@@ -111,17 +149,22 @@ def _choose(
         What Julia said of itself, where there was anything to choose from.
     """
     trusted = settings.trusted_stores
-    witnesses.files += (store.images, store.layers, store.condemnations, *(Store(home).images for home in trusted))
+    reads.all_of((store.images, store.layers, store.condemnations, *(Store(home).images for home in trusted)))
     images = images_of(environment, store, trusted)
     layers = layers_of(environment, store, program_name())
     if not images and not layers:
         return None
+    _note_juliacall(reads)
     situation = situation_of(environment, store, plan.flags)
-    _witness_situation(situation, witnesses)
+    facts = situation.facts
+    reads.all_of((facts.libjulia, facts.base_sysimage))
+    if environment.libjulia and not _same_file(environment.libjulia, facts.libjulia):
+        plan.notes.append(f"plain start: {environment.libjulia} is loaded, {facts.libjulia} was asked what it is")
+        return facts
 
     def look(image: Image) -> None:
-        witnesses.files += image.files
-        _witness_packages(image.packages, situation, witnesses)
+        reads.all_of(image.files)
+        _note_packages(image.packages, situation, reads)
 
     image = newest_valid(images, store, situation, trusted, look)
     if image is not None:
@@ -129,10 +172,10 @@ def _choose(
         plan.trusted = is_below(image.path, trusted)
         plan.code = [(code.name, code.uuid, dict(code.files), False) for code in image.code]
     for layer in layers:
-        witnesses.files.append(os.path.join(layer.path, "layer.json"))
+        reads.file(os.path.join(layer.path, "layer.json"))
         for cache in layer.caches:
-            witnesses.exists_or_not(cache)  # Julia touches a cache whenever it loads it
-        _witness_packages(layer.packages, situation, witnesses)
+            reads.exists(cache)  # Julia touches a cache whenever it loads it
+        _note_packages(layer.packages, situation, reads)
         if not reasons_against_layer(layer, plan.image, situation, store):
             plan.layer, plan.layer_path = layer.id, layer.path
             plan.layer_use = layer.description("start" if settings.preload else "use")
@@ -141,27 +184,25 @@ def _choose(
     return situation.facts
 
 
-def _witness_situation(situation: Situation, witnesses: Witnesses) -> None:
-    """The files that the validity of any image or layer depends on."""
-
-    facts = situation.facts
-    files = witnesses.files
-    files += [facts.libjulia, facts.base_sysimage, situation.manifest.path]
-    directory = os.path.dirname(situation.manifest.path)
-    files += [os.path.join(directory, name) for name in manifest_names(facts.version)]
-    for project in preference_projects(situation.project, facts):
-        files += preference_files(project)
+def _note_juliacall(reads: Reads) -> None:
     spec = find_spec("juliacall")
     if spec and spec.origin:
-        files.append(spec.origin)
+        reads.decides(spec.origin)
 
 
-def _witness_packages(packages: Sequence[BakedPackage], situation: Situation, witnesses: Witnesses) -> None:
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _note_packages(packages: Sequence[BakedPackage], situation: Situation, reads: Reads) -> None:
     """The places and files that the packages of an image or a layer depend on."""
     for package in packages:
         if package.source:
-            witnesses.exists_or_not(package.source)  # what is in it the manifest says
+            reads.exists(package.source)  # what is in it the manifest says
         if package.digest:
             directory = package.path or os.path.join(situation.facts.stdlib, package.name)
             sources = [os.path.join(directory, relative) for relative, _ in source_files(directory)]
-            witnesses.files += [*sources, *{os.path.dirname(path) for path in sources}]
+            reads.all_of((*sources, *{os.path.dirname(path) for path in sources}))

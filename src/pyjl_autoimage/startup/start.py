@@ -314,16 +314,18 @@ def _options(plan: Plan) -> Options:
 
 def plan_for(settings: Mapping[str, Any]) -> Plan:
     """The remembered plan while it holds, else a new one."""
+    question, plan = None, None
+    why: list[str] = []
     try:
         question = ask(settings)
-        plan = recall(Store(quick_home(settings)), question)
-    except Exception:  # the current directory is gone, sys.path holds strange things
-        question, plan = None, None
-    return plan if plan is not None else _decide(settings, question)
+        plan = recall(Store(quick_home(settings)), question, why)
+    except Exception as error:  # the current directory is gone, sys.path holds strange things
+        why.append(str(error))
+    return plan if plan is not None else _decide(settings, question, *why)
 
 
-def _decide(settings: Mapping[str, Any], question: str | None) -> Plan:
+def _decide(settings: Mapping[str, Any], question: str | None, why: str) -> Plan:
     """The slow way."""
     from .decide import decide
 
-    return decide(settings, question)
+    return decide(settings, question, why)

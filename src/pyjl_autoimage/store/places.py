@@ -133,6 +133,10 @@ class Store:
         """File about automatic builds: why the last decision was what it was. Its time: when to decide again."""
         return os.path.join(self.environment(environment_id), "automatic.json")
 
+    def slow_start(self, environment_id: str) -> str:
+        """File about the last start that could not go by a remembered plan."""
+        return os.path.join(self.environment(environment_id), "slow.json")
+
     def advice(self, environment_id: str) -> str:
         """File that says on what the last advice was given."""
         return os.path.join(self.environment(environment_id), "advice")

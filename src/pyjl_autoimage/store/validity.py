@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from ..base.files import as_noted, read_json, stat_notes, write_json
-from ..julia.environment import Environment, juliaup_configuration
-from ..julia.facts import JuliaFacts, cpu_identity, probe
+from ..base.files import read_json, write_json
+from ..base.reads import Reads, active, difference, version_said
+from ..julia.environment import Environment, juliaup_configuration, what_julia_goes_by
+from ..julia.facts import JuliaFacts, cpu_identity, named_environments, probe
 from ..julia.manifest import (
     Manifest,
     ManifestError,
@@ -299,24 +300,41 @@ def situation_of(environment: Environment, store: Store, flags: Mapping[str, str
 
 
 def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) -> JuliaFacts:
-    """What this environment's Julia says of itself: remembered until its files change, else asked again."""
+    """What this environment's Julia says of itself: remembered until what it goes by changes, else asked again.
+
+    Raises:
+        JuliaNotFoundError: the executable is no usable Julia.
+    """
     path = store.facts(environment.id)
-    variables = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "HOME", "JULIAUP_CHANNEL")
-    asked = [*(os.environ.get(name, "") for name in variables), os.path.realpath(environment.julia)]
+    asked = what_julia_goes_by(environment)
     kept = None if fresh else read_json(path)
-    if kept and kept.get("schema") == 1 and kept.get("asked") == asked:
+    if kept and kept.get("schema") == 2 and kept.get("asked") == asked:
         try:
             facts = JuliaFacts.from_json(kept["facts"])
             same = environment.julia != environment.executable or not environment.may_start_another(facts.bindir)
-            if same and as_noted(kept["witnesses"]):
+            if same and not difference(kept["reads"]):
+                _depend_on(kept["reads"])
                 return facts
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (OSError, KeyError, TypeError, ValueError, IndexError):
             pass
+    reads = Reads()
+    reads.all_of((environment.julia, juliaup_configuration()))
+    if environment.managed and environment.is_script():
+        reads.said[environment.executable] = version_said(environment.executable)
     facts = probe(environment)
-    witnesses = stat_notes([environment.julia, juliaup_configuration(), facts.libjulia, facts.base_sysimage])
+    reads.all_of((facts.libjulia, facts.base_sysimage))
+    for file in named_environments(facts):
+        reads.exists(file)
+    _depend_on(reads.to_data())
     try:
         store.ensure(store.environment(environment.id))
-        write_json(path, {"schema": 1, "asked": asked, "witnesses": witnesses, "facts": facts.to_json()})
+        write_json(path, {"schema": 2, "asked": asked, "reads": reads.to_data(), "facts": facts.to_json()})
     except Exception:
         pass  # asked again next time
     return facts
+
+
+def _depend_on(noted: Mapping[str, Any]) -> None:
+    reads = active()
+    if reads is not None:
+        reads.add(noted)
