@@ -43,6 +43,22 @@ def write_atomically(path: str, content: bytes, *, durable: bool = False, mode: 
         raise
 
 
+def make_private(directory: str) -> None:
+    """Make a directory, and those above it that are missing, each for its owner alone.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        os.mkdir(directory, 0o700)
+    except FileNotFoundError:
+        make_private(os.path.dirname(directory))
+        make_private(directory)
+    except FileExistsError:
+        if not os.path.isdir(directory):
+            raise
+
+
 def read_json(path: str) -> dict[str, Any] | None:
     """The object in a JSON file; None when it is missing, unreadable or not an object."""
     import json

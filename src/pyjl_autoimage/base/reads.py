@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["Reads", "active", "content", "difference", "is_file", "load_toml"]
+__all__ = ["Reads", "active", "content", "difference", "identity", "is_file", "load_toml"]
 
 # A file changed within the clock's grain of the moment we looked may change again unseen. Two seconds is
 # the coarsest grain of file systems in use (FAT).

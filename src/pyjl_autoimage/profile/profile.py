@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from ..base.files import read_json, write_json
+from ..base.files import belongs_to_us, read_json, write_json
 from ..base.liveness import is_alive
 from ..base.locks import lock
 from ..errors import StoreError
@@ -409,10 +409,14 @@ def of_workload(store: Store, environment_id: str, token: str) -> Profile:
 
 
 def _recordings(directory: str) -> list[str]:
+    """Names of recordings. Not of those that somebody else has put there: builds run what they say."""
     try:
-        return sorted({os.path.splitext(name)[0] for name in os.listdir(directory) if name.endswith((".jl", ".log"))})
+        with os.scandir(directory) as entries:
+            ours = [e for e in entries if e.name.endswith((".jl", ".log"))]
+            theirs = {os.path.splitext(e.name)[0] for e in ours if not belongs_to_us(e.stat(follow_symlinks=False))}
     except OSError:
         return []
+    return sorted({os.path.splitext(e.name)[0] for e in ours} - theirs)
 
 
 def _remove(directory: str, name: str) -> None:

@@ -84,6 +84,7 @@ def _decide_with(settings: Settings, reads: Reads) -> tuple[Plan, bool]:
     if not settings.enabled or options.get("init") == "no":
         return Plan(home=store.home, enabled=False, notes=["standing aside: plain juliacall"]), False
     environment = locate(options)
+    distrusted = store.distrust_of_itself()
     plan = Plan(
         home=store.home,
         environment=environment.id,
@@ -95,6 +96,10 @@ def _decide_with(settings: Settings, reads: Reads) -> tuple[Plan, bool]:
         record=settings.record,
         auto=settings.auto_rebuild,
     )
+    if distrusted:
+        plan.record = plan.auto = False
+        plan.notes.append(f"plain start, not recorded: {distrusted}")
+        return plan, False
     if "trace_compile" in options:
         plan.record = False
         plan.notes.append("juliacall was told to trace elsewhere: this process records nothing")

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 
+from ..base.files import make_private
 from ..base.liveness import name_of_this_process
 from ..base.program import program_name
 from ..julia.call import _COMPILED_FOR_TRACE, _call_recorder, evaluate, julia_string
@@ -88,7 +89,7 @@ def create(
             os.close(os.open(recording.trace, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileNotFoundError:
             try:
-                os.makedirs(directory, mode=0o700, exist_ok=True)
+                make_private(directory)
             except OSError:
                 return None
             continue

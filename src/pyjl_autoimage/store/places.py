@@ -12,6 +12,7 @@ import stat
 from ..base.files import (
     belongs_to_us,
     file_sha256,
+    make_private,
     others_can_write,
     read_json,
     remove_tree,
@@ -21,6 +22,7 @@ from ..base.files import (
     write_json,
 )
 from ..base.liveness import is_alive, name_of_this_process
+from ..base.reads import identity
 from ..errors import StoreError
 
 # Start-up comes here to mark the image that it uses: what costs time to import waits until it is needed.
@@ -172,8 +174,7 @@ class Store:
             StoreError: it cannot be created.
         """
         try:
-            os.makedirs(self.home, mode=0o700, exist_ok=True)
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            make_private(directory)
         except (FileExistsError, NotADirectoryError) as error:
             raise StoreError(self.unwritable() or f"{directory} is a file, not a directory") from error
         except OSError as error:
@@ -279,13 +280,23 @@ class Store:
                 return [f"{its_file} cannot be read: {error.strerror}"]
             if size != expected:
                 return [f"{its_file} has {size} bytes, {expected} when it was published"]
-        if thorough:
-            try:
-                intact = file_sha256(*image.files) == image.sha256
-            except OSError as error:
-                return [f"its file cannot be read: {error.strerror}"]
-            if not intact:
+        return self._checksum(image) if thorough else []
+
+    def _checksum(self, image: Any) -> list[str]:
+        """Whether the content is what was published; read once, as long as no file changes."""
+        try:
+            now = [list(identity(os.stat(path))) for path in image.files]
+            note = os.path.join(self.root, "checked", image.id)
+            if (read_json(note) or {}).get("files") == now:
+                return []
+            if file_sha256(*image.files) != image.sha256:
                 return ["its file is damaged (its checksum is not the one it was published with)"]
+        except OSError as error:
+            return [f"its file cannot be read: {error.strerror}"]
+        try:
+            write_json(self.ensure(os.path.dirname(note)) and note, {"schema": 1, "files": now})
+        except (OSError, StoreError):
+            pass  # read again next time
         return []
 
     # -- who could have written it ---------------------------------------------------------------------
@@ -301,20 +312,18 @@ class Store:
     def _distrust(self, path: str) -> str | None:
         if not hasattr(os, "getuid"):
             return None
-        current = os.path.realpath(path)
-        while True:
-            try:
-                status = os.lstat(current)
-            except OSError as error:
-                return f"{current} cannot be read: {error.strerror}"
-            if not belongs_to_us(status):
-                return f"{current} belongs to another user"
-            if others_can_write(status) and not status.st_mode & stat.S_ISVTX:
-                return f"{current} can be written by other users"
-            parent = os.path.dirname(current)
-            if parent == current:
-                return None
-            current = parent
+        home, real = os.path.realpath(self.home), os.path.realpath(path)
+        if real.startswith(os.path.join(home, "")) and _is_private(home):
+            real = home  # nobody else gets at what is below, whatever its modes are (umask 002)
+        # A link in a directory that others can write may lead elsewhere a moment later.
+        return _against_chain(real) or (None if path == os.path.realpath(path) else _against_chain(path))
+
+    def distrust_of_itself(self) -> str | None:
+        """Why nothing may be read or written in this store; None where nothing is against it."""
+        place = self.home
+        while not os.path.lexists(place) and os.path.dirname(place) != place:
+            place = os.path.dirname(place)
+        return self._distrust(place)
 
     # -- condemned images ------------------------------------------------------------------------------
 
@@ -457,6 +466,32 @@ class Store:
                 except OSError:
                     pass
         return living
+
+
+def _is_private(directory: str) -> bool:
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return False
+    return status.st_uid == os.getuid() and not status.st_mode & 0o077
+
+
+def _against_chain(path: str) -> str | None:
+    """Who else could write a path, or a directory on its way."""
+    current = path
+    while True:
+        try:
+            status = os.lstat(current)
+        except OSError as error:
+            return f"{current} cannot be read: {error.strerror}"
+        if not belongs_to_us(status):
+            return f"{current} belongs to another user"
+        if others_can_write(status) and not status.st_mode & stat.S_ISVTX and not stat.S_ISLNK(status.st_mode):
+            return f"{current} can be written by other users"
+        parent = os.path.dirname(current)
+        if parent == current:
+            return None
+        current = parent
 
 
 def library_name() -> str:
