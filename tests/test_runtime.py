@@ -467,7 +467,15 @@ def test_an_image_brings_a_depot_for_what_is_not_in_it(world):
     assert "JULIA_DEPOT_PATH" not in start_in(world)["environ"]
     depot.mkdir()
     after = "import atexit, os; atexit.register(lambda: print(os.environ.get('JULIA_DEPOT_PATH')))"
-    for given, told in ((None, f":{depot}"), ("/a:/b", f"/a:/b:{depot}"), ("", str(depot))):
+    own = os.path.join(os.path.expanduser("~"), ".julia")
+    for given, told in (
+        (None, f"{own}::{depot}"),
+        (":", f"{own}::{depot}"),  # of which Julia 1.11 drops the user's depot where another entry follows
+        ("/a:/b", f"/a:/b:{depot}"),
+        ("/a:", f"/a::{depot}"),
+        (":/a", f":/a:{depot}"),
+        ("", str(depot)),
+    ):
         environ = {} if given is None else {"JULIA_DEPOT_PATH": given}
         assert start_in(world, **environ)["environ"]["JULIA_DEPOT_PATH"] == told
         code = f"{after}\nfrom pyjl_autoimage import jl"

@@ -58,6 +58,20 @@ def code_flags(options: Mapping[str, str]) -> dict[str, str]:
     return {name: options[name] for name, default in FLAG_DEFAULTS.items() if options.get(name, default) != default}
 
 
+def _depots_before(given: str | None) -> list[str]:
+    """What has to stand in JULIA_DEPOT_PATH before depots of ours, so that Julia has all that it would have without.
+
+    An empty variable means no depot at all. One that is not set, or of empty entries alone, stands for the user's depot
+    and Julia's own ones; beside other entries an empty one stands for both on Julia 1.10, for Julia's own on 1.11, and
+    for both at the beginning alone since (`init_depot_path` in Julia's ``base/initdefs.jl``).
+    """
+    if given == "":
+        return []
+    if given is None or not given.strip(os.pathsep):
+        return [os.path.join(os.path.expanduser("~"), ".julia"), ""]
+    return [given]
+
+
 class Options:
     """juliacall's options for this process alone: set on entry, taken back on exit.
 
@@ -102,10 +116,7 @@ class Options:
         sys._xoptions.update(self.values)
         ours = [depot for depot in self._ours if os.path.isdir(depot)]
         if ours:
-            # An empty entry stands for Julia's default depots (`base/initdefs.jl`, `init_depot_path`); an empty
-            # variable means no depot at all.
-            before = [] if self._depots == "" else [self._depots or ""]
-            os.environ["JULIA_DEPOT_PATH"] = os.pathsep.join([*before, *ours])
+            os.environ["JULIA_DEPOT_PATH"] = os.pathsep.join([*_depots_before(self._depots), *ours])
         return self
 
     def __exit__(self, *_: object) -> None:
