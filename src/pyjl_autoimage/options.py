@@ -61,9 +61,9 @@ def code_flags(options: Mapping[str, str]) -> dict[str, str]:
 def _depots_before(given: str | None) -> list[str]:
     """What has to stand in JULIA_DEPOT_PATH before depots of ours, so that Julia has all that it would have without.
 
-    An empty variable means no depot at all. One that is not set, or of empty entries alone, stands for the user's depot
-    and Julia's own ones; beside other entries an empty one stands for both on Julia 1.10, for Julia's own on 1.11, and
-    for both at the beginning alone since (`init_depot_path` in Julia's ``base/initdefs.jl``).
+    An empty variable means no depot at all. One that is not set, or of empty entries alone, stands for the user's
+    depot and Julia's own ones; beside other entries an empty one stands for both on Julia 1.10, for Julia's own on
+    1.11, and for both at the beginning alone since (`init_depot_path` in Julia's ``base/initdefs.jl``).
     """
     if given == "":
         return []
