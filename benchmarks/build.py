@@ -34,7 +34,8 @@ from pyjl_autoimage.build import recipe
 from pyjl_autoimage.julia import environment
 from pyjl_autoimage.profile import profile
 from pyjl_autoimage.startup.options import user_options
-from pyjl_autoimage.store.places import Store, validity
+from pyjl_autoimage.store import validity
+from pyjl_autoimage.store.places import Store
 
 import results
 

@@ -110,8 +110,8 @@ def test_a_layer_goes_with_an_image_that_vanishes_at_the_last_moment(world):
     world.publish_layer(image=image.id, code=(OwnCode("model_1a2b", "u-1", "/p/model.jl", {"/p/model.jl": "1"}),))
     assert told_of(start_in(world))
     late = (
-        "import os, pyjl_autoimage.startup.start as r\nplan = r._plan\n"
-        "def late(*given):\n    made = plan(*given); os.unlink(made.image_path); return made\nr._plan = late\n"
+        "import os, pyjl_autoimage.startup.start as r\nplan = r.plan_for\n"
+        "def late(*given):\n    made = plan(*given); os.unlink(made.image_path); return made\nr.plan_for = late\n"
     )
     told = start_in(world, code=late)
     assert (told["sysimage"], told_of(told), told["own_code"]) == (None, [], [])
@@ -143,6 +143,8 @@ def test_a_layer_that_others_can_write_is_not_used_even_if_it_was_before(world):
     age(world.root)
     assert told_of(start_in(world))
     os.chmod(made.path, 0o777)
+    assert told_of(start_in(world)), "below a directory that is ours alone"
+    os.chmod(world.store.home, 0o755)
     told = start_in(world)
     assert not told_of(told)
     assert any("written by other users" in note for note in told["notes"])

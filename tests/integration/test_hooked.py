@@ -103,7 +103,7 @@ def test_python_inside_julia_is_left_alone(place, env):
     before = recordings(place)
     code = (
         'using PythonCall; juliacall = pyimport("juliacall"); sys = pyimport("sys"); '
-        'println(pyconvert(Bool, juliacall.CONFIG["init"]), " ", pyconvert(Bool, pyin("pyjl_autoimage.hook.finder", sys.modules)), '
+        'println(pyconvert(Bool, juliacall.CONFIG["init"]), " ", pyconvert(Bool, pyin("pyjl_autoimage.startup.start", sys.modules)), '
         '" ", pyconvert(Int, pyeval("juliacall.Main.seval(\\"1 + 1\\")", Main, (; juliacall))))'
     )
     result = subprocess.run(
