@@ -152,6 +152,7 @@ def _witness_packages(packages: Sequence[BakedPackage], situation: Situation, wi
     for package in packages:
         if package.source:
             witnesses.exists_or_not(package.source)  # what is in it the manifest says
+        witnesses.files += package.files
         if package.digest:
             directory = package.path or os.path.join(situation.facts.stdlib, package.name)
             sources = [os.path.join(directory, relative) for relative, _ in source_files(directory)]
