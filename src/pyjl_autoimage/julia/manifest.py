@@ -374,7 +374,7 @@ _CODE = ("src", "ext")
 
 def source_files(directory: str) -> Iterator[tuple[str, os.stat_result]]:
     """The files that make up a package tracked by path, sorted, as (relative path, status)."""
-    followed: set[str] = set()
+    followed = {os.path.realpath(directory)}
     for root, directories, names in os.walk(directory, followlinks=True):
         top = root == directory
         within = os.path.relpath(root, directory).split(os.sep)[0]

@@ -54,13 +54,14 @@ function cache_header(path)
     )
 end
 
-# Up to 1.13 the names of a package's own. Those that it reads of others are not in its cache.
+# 1.10 to 1.12: the names of a package's own. Those that it reads of others its cache does not name.
 preferences_read(own, names::Vector{String}) = [(string(own), name) for name in names]
 
-# From 1.14 on those of whatever package, as TOML: with their values, and apart from them those that were not set
+# 1.14: those of whatever package, as TOML; with their values, and apart from these what was not set
 # (`get_preferences_blob`, base/loading.jl).
 function preferences_read(own, blob::String)
     table = Base.TOML.parse(typeof(Base.TOML_CACHE.p)(blob))
     unset = pop!(table, "unset", Dict{String,Any}())
-    return [(uuid, String(name)) for part in (table, unset) for (uuid, names) in part for name in (names isa Dict ? keys(names) : names)]
+    all_names(found) = found isa Dict ? keys(found) : found
+    return [(uuid, name) for part in (table, unset) for (uuid, found) in part for name in all_names(found)]
 end
