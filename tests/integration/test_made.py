@@ -20,8 +20,10 @@ from standin import EXAMPLE_TREE, slug
 
 UUIDS = {"ByPath": "7d1f0d65-5b0e-4b8a-9a3e-0c7a3f1f2b21", "Built": "7d1f0d65-5b0e-4b8a-9a3e-0c7a3f1f2b22"}
 
+OTHER = "7d1f0d65-5b0e-4b8a-9a3e-0c7a3f1f2b23"
+
 # Its directory src is a link; what it is made of lies in many places.
-BY_PATH = """
+BY_PATH = f"""
 module ByPath
 using Built
 include(joinpath(@__DIR__, "..", "..", "shared", "common.jl"))
@@ -29,7 +31,9 @@ include("../test/helper.jl")
 const TABLE = normpath(@__DIR__, "..", ".data", "table.csv")
 include_dependency(TABLE)
 const SUM = sum(x -> parse(Int, x), split(read(TABLE, String), ','))
-total(x) = common() + helper() + SUM + Built.library() + x
+const OTHER = Base.UUID("{OTHER}")
+const SIZE = (u -> (Base.record_compiletime_preference(u, "size"); get(Base.get_preferences(u), "size", 0)))(OTHER)
+total(x) = common() + helper() + SUM + Built.library() + SIZE + x
 end
 """
 BUILT = """
@@ -63,7 +67,7 @@ class Layered:
 
     place: Place
     files: dict[str, Path]
-    """What the packages are made of, besides their directories' src."""
+    """What the packages are made of, besides `Built`'s own source."""
 
     def run(self, **environ: str) -> dict:
         return json.loads(self.place.run_file(self.place.root / "program.py", **environ).stdout.splitlines()[-1])
@@ -71,6 +75,11 @@ class Layered:
     def reasons(self) -> list[str]:
         (layer,) = json.loads(self.place.cli("status", "--json").stdout)["layers"]
         return layer["reasons"]
+
+    def packages(self) -> dict[str, dict]:
+        """What the layer says of its packages, by name."""
+        (path,) = self.place.store.glob("v1/layers/*/layer.json")
+        return {package["name"]: package for package in json.loads(path.read_text())["packages"]}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +103,8 @@ def layered(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Layered
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     project = Path(place.environment.project, "Project.toml")
-    project.write_text(project.read_text().replace("[deps]\n", f'[deps]\nByPath = "{UUIDS["ByPath"]}"\n', 1))
+    text = project.read_text().replace("[deps]\n", f'[deps]\nByPath = "{UUIDS["ByPath"]}"\n', 1)
+    project.write_text(f'{text}\n[extras]\nOther = "{OTHER}"\n')
     entry = '\n[[deps.{}]]\nuuid = "{}"\nversion = "0.1.0"\n'
     with open(place.manifest.path, "a", encoding="utf-8") as manifest:
         manifest.write(entry.format("ByPath", UUIDS["ByPath"]) + f'path = "{by_path}"\ndeps = ["Built"]\n')
@@ -111,8 +121,7 @@ def layered(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Layered
 def test_a_layer_knows_what_its_packages_are_made_of(layered: Layered) -> None:
     assert layered.run() == {"total": 1111, "layer": True}
     assert layered.reasons() == []
-    (path,) = layered.place.store.glob("v1/layers/*/layer.json")
-    packages = {package["name"]: package for package in json.loads(path.read_text())["packages"]}
+    packages = layered.packages()
     found = {os.path.realpath(file) for file in packages["ByPath"]["files"]}
     assert found == {os.path.realpath(layered.files[name]) for name in ("source", "common", "helper", "table")}
     assert list(packages["Built"]["files"]) == [str(layered.files["library"])]
@@ -136,6 +145,20 @@ def test_each_file_is_looked_at_by_the_next_start(layered: Layered, which: str) 
     assert layered.run(ONLY_START="1")["layer"]
 
 
+def test_a_preference_of_a_package_that_is_not_there_is_looked_at_by_the_next_start(layered: Layered) -> None:
+    if not layered.packages()["ByPath"]["others"]:
+        pytest.skip("this Julia's caches name a package's own preferences alone")
+    preferred = Path(layered.place.environment.project, "LocalPreferences.toml")
+    before = preferred.read_text() if preferred.exists() else ""
+    try:
+        preferred.write_text(f"{before}\n[Other]\nsize = 10000\n")
+        assert not layered.run(ONLY_START="1")["layer"]
+        assert layered.reasons() == [f"the preference size of {OTHER}, which ByPath reads, has changed"]
+    finally:
+        preferred.write_text(before)
+    assert layered.run(ONLY_START="1")["layer"]
+
+
 def test_a_package_that_pkg_builds_anew_runs_anew(layered: Layered) -> None:
     layered.files["library"].write_text("const LIBRARY = 2000\n")
     assert layered.run() == {"total": 2111, "layer": False}
@@ -145,16 +168,15 @@ def test_the_building_julia_hears_preferences_of_packages_that_are_not_in_the_im
     place: Place, tmp_path: Path
 ) -> None:
     """A package of the image may read them."""
-    other = "00000000-0000-0000-0000-00000000000a"
     now = Situation(place.facts, place.environment.project, place.manifest, {}, "", {}, "")
-    now = replace(now, preferences={other: {"size": 7}})
+    now = replace(now, preferences={OTHER: {"size": 7}})
     chosen = recipe.choose(now, Profile(), Settings(dev_packages="bake"))
     recipe.write_project(str(tmp_path / "project"), chosen, now)
     code = f"""
         using Pkg
         println(Pkg.Types.EnvCache().project.extras)
-        println(Base.get_preferences(Base.UUID("{other}"))["size"])
+        println(Base.get_preferences(Base.UUID("{OTHER}"))["size"])
         """
     command = [place.environment.executable, f"--project={tmp_path / 'project'}", "--startup-file=no", "-e", code]
     said = subprocess.run(command, env=place.environ, capture_output=True, text=True, check=False)
-    assert said.stdout.splitlines()[-1:] == ["7"] and other in said.stdout, said.stderr
+    assert said.stdout.splitlines()[-1:] == ["7"] and OTHER in said.stdout, said.stderr
