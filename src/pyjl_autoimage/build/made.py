@@ -71,11 +71,9 @@ def completed(
     """
     parts: dict[str, list[Made]] = {}
     for one in made:
-        known = one.uuid in manifest.packages
-        for owner in (
-            [one.uuid] if known else (p.uuid for p in manifest.packages.values() if one.name in p.extensions)
-        ):
-            parts.setdefault(owner, []).append(one)
+        whose = [package.uuid for package in manifest.packages.values() if one.name in package.extensions]
+        for uuid in [one.uuid] if one.uuid in manifest.packages else whose:
+            parts.setdefault(uuid, []).append(one)
     return tuple(_completed(package, parts.get(package.uuid, ()), preferences) for package in packages)
 
 

@@ -205,7 +205,7 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
     if baked.preferences != preferences_digest(now.preferences.get(baked.uuid, {})):
         yield f"the preferences of {name} have changed"
     for other, digest in baked.others.items():
-        uuid, preference = other.split(" ", 1)
+        uuid, _, preference = other.partition(" ")
         if digest != preference_digest(now.preferences, uuid, preference):
             whose = now.manifest.packages[uuid].name if uuid in now.manifest.packages else uuid
             yield f"the preference {preference} of {whose}, which {name} reads, has changed"
