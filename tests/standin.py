@@ -25,7 +25,7 @@ from pyjl_autoimage.build.state import State
 from pyjl_autoimage.julia import manifest
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, cpu_identity
-from pyjl_autoimage.store.built import BakedPackage, Image, Layer, Requirements, baked_package, heap_of
+from pyjl_autoimage.store.built import BakedPackage, Image, Layer, Requirements, baked_package, content_of, heap_of
 from pyjl_autoimage.store.places import Store, depot_of, library_name
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
@@ -131,6 +131,11 @@ def told_by_julia(facts: JuliaFacts) -> bytes:
     return b"".join(item.encode() + b"\0" for item in items)
 
 
+def made_of(package: BakedPackage, *named: Path) -> BakedPackage:
+    """The same package, with the files that its precompile cache names as they are now."""
+    return replace(package, files={str(path): content_of(str(path)) for path in named})
+
+
 class World:
     """A project, a depot with one package, a stand-in Julia and juliacall, and a store."""
 
@@ -197,13 +202,18 @@ class World:
         source.mkdir(parents=True)
         return str(source)
 
-    def track_by_path(self, source: Path) -> BakedPackage:
-        """Let the manifest track the example by path; what an image of it would say."""
+    def track_by_path(self, source: Path, *named: Path) -> BakedPackage:
+        """Let the manifest track the example by path; what an image of it would say.
+
+        Args:
+            source: its directory.
+            named: the files that its precompile cache names.
+        """
         self.source = source
         entry = f'path = "{source}"\nuuid = "{EXAMPLE_UUID}"\nversion = "0.5.3"\n'
         (self.project / "Manifest.toml").write_text(f'manifest_format = "2.0"\n[[deps.Example]]\n{entry}')
         read = manifest.load_manifest(str(self.project / "Manifest.toml"))
-        return baked_package(read.packages[EXAMPLE_UUID], self.facts.depots, {})
+        return made_of(baked_package(read.packages[EXAMPLE_UUID], self.facts.depots, {}), *named)
 
     @property
     def environment(self) -> Environment:
@@ -383,15 +393,25 @@ def julia_that(world: World, does: str) -> None:
 
 
 def julia_that_builds(
-    world: World, *, meanwhile: str = "", content: str = "a new image", unresolved: tuple[int, ...] = ()
-) -> None:
-    """The stand-in Julia writes a library, and reports what the manifest says (and does something else besides)."""
+    world: World, *, meanwhile: str = "", content: str = "a new image", unresolved: tuple[int, ...] = (),
+    made: tuple[tuple[str, ...], ...] = (),
+) -> None:  # fmt: skip
+    """The stand-in Julia writes a library, and reports what the manifest says (and does something else besides).
+
+    Args:
+        meanwhile: what else it does, in the language of the shell.
+        content: of the library.
+        unresolved: numbers of statements that it could not resolve.
+        made: lines of what it says that packages are made of.
+    """
     packages = [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
     packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", pythoncall(world)))
     lines = "".join(f"loaded\\t{uuid}\\t{name}\\t{version}\\t{source}\\n" for name, uuid, version, source in packages)
     lines += "".join(f"unresolved\\t{number}\\n" for number in unresolved)
+    said = "".join("\\t".join(line) + "\\n" for line in made)
     julia_that(
         world,
-        f'for a; do case "$a" in *bake.jl) printf "{lines}end\\n" > "$(dirname "$a")/report";; '
+        f'for a; do case "$a" in *bake.jl) printf "{lines}end\\n" > "$(dirname "$a")/report"; '
+        f'printf "{said}" > "$(dirname "$a")/made";; '
         f'*sys.so) printf "half" > "$a"; {meanwhile or ":"}; printf "{content}" > "$a";; esac; done',
     )

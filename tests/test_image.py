@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,10 @@ from hypothesis import strategies as st
 
 from pyjl_autoimage.julia.facts import cpu_identity
 from pyjl_autoimage.julia.manifest import ManifestError
-from pyjl_autoimage.store.built import Image
+from pyjl_autoimage.store.built import Image, preference_digest
 from pyjl_autoimage.store.validity import Situation, mismatches
 
-from standin import World
+from standin import EXAMPLE_UUID, World, made_of
 
 
 def situation(world, **changes):
@@ -137,6 +138,36 @@ def test_a_package_tracked_by_path_is_known_by_its_sources(world):
     assert mismatches(image, situation(world)) == [f"the source of Example in {source} has changed"]
 
 
+def test_a_package_is_known_by_the_files_that_its_cache_names(world, tmp_path):
+    """Also where they were not there when it was compiled (`include_dependency`), and where they are directories."""
+    table, later, data = tmp_path / "table.csv", tmp_path / "later.csv", tmp_path / "data"
+    table.write_text("1,2")
+    data.mkdir()
+    image = world.image(packages=(made_of(world.image().packages[0], table, later, data),))
+    os.utime(table, (1, 1))
+    assert mismatches(image, situation(world)) == []
+    later.write_text("")
+    assert mismatches(image, situation(world)) == [f"the source of Example has changed: {later}"]
+    table.write_text("1,3")
+    assert mismatches(image, situation(world)) == [f"the source of Example has changed: {table} and 1 more"]
+    later.unlink(), table.write_text("1,2"), (data / "new.csv").touch()
+    assert mismatches(image, situation(world)) == [f"the source of Example has changed: {data}"]
+
+
+def test_a_package_is_known_by_the_preferences_of_others_that_it_reads(world):
+    (package,) = world.image().packages
+    other = "00000000-0000-0000-0000-00000000000a"
+    (world.project / "Project.toml").write_text(f'[extras]\nOther = "{other}"\n')
+    image = world.image(packages=(replace(package, others={f"{other} size": "", f"{EXAMPLE_UUID} a": ""}),))
+    (world.project / "LocalPreferences.toml").write_text("[Other]\nlength = 1\n")
+    assert mismatches(image, situation(world)) == [], "it reads another one"
+    (world.project / "LocalPreferences.toml").write_text("[Other]\nsize = 1\n")
+    (reason,) = mismatches(image, situation(world))
+    assert reason == f"the preference size of {other}, which Example reads, has changed"
+    set_then = replace(package, others={f"{other} size": preference_digest({other: {"size": 1}}, other, "size")})
+    assert mismatches(world.image(packages=(set_then,)), situation(world)) == []
+
+
 def test_from_a_registry_to_a_path(world):
     by_path(world)
     (reason,) = mismatches(world.image(), situation(world))
@@ -152,6 +183,12 @@ def test_no_manifest(world):
 def test_what_is_written_is_read_back(world):
     image = world.image(path="/x/sys.so")
     assert Image.from_json(json.dumps(image.to_json()), "/x/sys.so") == image
+    package = replace(image.packages[0], files={"/x/deps.jl": "a"}, others={"uuid name": ""})
+    image = world.image(path="/x/sys.so", packages=(package,))
+    assert Image.from_json(json.dumps(image.to_json()), "/x/sys.so") == image
+    broken = json.dumps(image.to_json()).replace('{"/x/deps.jl": "a"}', '["/x/deps.jl"]')
+    with pytest.raises(ValueError, match="files of a package"):
+        Image.from_json(broken, "/x/sys.so")
 
 
 def test_what_was_written_before_some_fields_came_is_read(world):
@@ -159,7 +196,7 @@ def test_what_was_written_before_some_fields_came_is_read(world):
     before = image.to_json()
     del before["heap_bytes"]
     for package in before["packages"]:
-        del package["syntax"]
+        del package["syntax"], package["files"], package["others"]
     assert Image.from_json(json.dumps(before), "/x/sys.so") == image
 
 

@@ -14,6 +14,7 @@ import pytest
 from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.build import layer
 from pyjl_autoimage.build.layer import Parts
+from pyjl_autoimage.build.made import Made
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.julia.call import JULIA_SOURCES
 from pyjl_autoimage.profile.profile import Code
@@ -261,6 +262,12 @@ def test_a_report_is_read_whole_or_not_at_all(tmp_path):
     assert report.files == {"m": ("/p/a b.jl", "/p/\\x.jl")}
     assert report.failed == {"n": "at its top\tlevel"}
     assert (report.statements, report.not_for_images, report.caches) == (7, {}, ("/d/M/a.ji",))
+    assert report.made == ()
+    path.write_text("made\tu\tA\t/d/A.ji\t/p/A.jl\nread\tu\tA\tv\tsize\nmade\tv\tB\t/d/B.ji\nend\n")
+    assert layer.read_report(str(path)).made == (
+        Made("u", "A", "/d/A.ji", ("/p/A.jl",), (("v", "size"),)),
+        Made("v", "B", "/d/B.ji", (), ()),
+    )
     path.write_text("code\tm\t\t/p/a.jl\nstatements\t7\n")
     with pytest.raises(BuildError):
         layer.read_report(str(path))

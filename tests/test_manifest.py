@@ -211,6 +211,22 @@ def test_the_digest_of_sources_sees_contents_not_times(tmp_path):
     assert manifest.source_digest(str(source)) != changed
 
 
+def test_links_to_directories_of_code_are_followed_and_others_are_not(tmp_path):
+    source, code, data = tmp_path / "A", tmp_path / "code", tmp_path / "data"
+    write(source / "A.toml", "")
+    write(code / "A.jl", "module A end")
+    write(code / "deep" / "more.jl", "")
+    write(data / "large.csv", "")
+    (source / "src").symlink_to(code)
+    (source / "data").symlink_to(data)
+    (code / "again").symlink_to(code)
+    (code / "up").symlink_to(source)
+    found = {path for path, _ in manifest.source_files(str(source))}
+    assert {"src/A.jl", "src/deep/more.jl"} <= found
+    assert not any(path.endswith("large.csv") for path in found)
+    assert len(found) < 20, "they are circular"
+
+
 def test_preferences_are_merged_as_julia_merges_them(tmp_path):
     project, below = tmp_path / "project", tmp_path / "global"
     write(
@@ -230,7 +246,7 @@ def test_preferences_are_merged_as_julia_merges_them(tmp_path):
         below / "Project.toml",
         f"[extras]\nExample = '{EXAMPLE_UUID}'\n[preferences.Example]\nb = 5\nc = 6\na = 9\n",
     )
-    found = preferences([str(project), str(below)], [EXAMPLE_UUID, PYTHONCALL_UUID])
+    found = preferences([str(project), str(below)])
     assert found == {
         EXAMPLE_UUID: {"a": 2, "b": 5, "nested": {"x": 1, "y": 3}, "__clear__": ["c"]},
     }
@@ -240,7 +256,7 @@ def test_julia_local_preferences_hide_the_others(tmp_path):
     write(tmp_path / "Project.toml", f'[deps]\nExample = "{EXAMPLE_UUID}"\n')
     write(tmp_path / "LocalPreferences.toml", "[Example]\na = 1\n")
     write(tmp_path / "JuliaLocalPreferences.toml", "[Example]\na = 2\n")
-    assert preferences([str(tmp_path)], [EXAMPLE_UUID]) == {EXAMPLE_UUID: {"a": 2}}
+    assert preferences([str(tmp_path)]) == {EXAMPLE_UUID: {"a": 2}}
 
 
 def test_preferences_of_a_workspace_count_for_its_members(tmp_path):
@@ -256,4 +272,4 @@ def test_preferences_of_a_workspace_count_for_its_members(tmp_path):
     facts = JuliaFacts("1.12.5", "c", 64, "1", "x", "/b", "/s", "/l", (), (str(member / "Project.toml"), "/stdlib"))
     projects = preference_projects(str(member), facts)
     assert projects == [str(member), str(tmp_path), "/stdlib"]
-    assert preferences(projects, [EXAMPLE_UUID]) == {EXAMPLE_UUID: {"a": 2, "b": 1}}
+    assert preferences(projects) == {EXAMPLE_UUID: {"a": 2, "b": 1}}

@@ -13,7 +13,7 @@ from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import recipe
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.julia.facts import JuliaFacts
-from pyjl_autoimage.julia.manifest import load_manifest
+from pyjl_autoimage.julia.manifest import load_manifest, preferences
 from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile
 from pyjl_autoimage.store.validity import Situation
 
@@ -151,6 +151,16 @@ def test_the_generated_project(situation, tmp_path):
         assert after.extensions == before.extensions
     recorder = written.packages[recipe.RECORDER_UUID]
     assert os.path.isfile(os.path.join(recorder.path, "src", "AutoimageRecorder.jl"))
+
+
+def test_preferences_of_packages_that_are_not_there_are_heard(situation, tmp_path):
+    """Another package may read them."""
+    csv, unknown = situation.manifest.by_name("CSV")[0].uuid, "00000000-0000-0000-0000-00000000000a"
+    preferred = replace(situation, preferences={csv: {"a": 1}, unknown: {"b": 2}})
+    chosen = recipe.choose(preferred, loaded(situation, "Tables"), BAKE)
+    assert csv not in chosen.closure
+    recipe.write_project(str(tmp_path / "generated"), chosen, preferred)
+    assert preferences([str(tmp_path / "generated")]) == preferred.preferences
 
 
 def test_every_package_is_parsed_at_the_version_of_the_syntax_that_the_manifest_says(situation, tmp_path):

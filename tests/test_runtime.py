@@ -15,7 +15,7 @@ import pytest
 
 from pyjl_autoimage.startup import plan
 
-from standin import JULIACALL, World, age, cli, forbid_writing, start_in, wait_for
+from standin import JULIACALL, World, age, cli, forbid_writing, made_of, start_in, wait_for
 from standin import python as python_of
 
 
@@ -337,6 +337,52 @@ def test_an_edited_package_that_is_tracked_by_path_is_noticed(world):
     assert used() == used() == (image.path, False)
     (sources / "more.jl").write_text("")
     assert used() == (None, False)
+
+
+def test_sources_behind_a_link_to_a_directory_are_noticed(world):
+    real, package = world.root / "monorepo" / "src", world.root / "Example"
+    real.mkdir(parents=True), package.mkdir()
+    (real / "Example.jl").write_text("module Example end")
+    (package / "src").symlink_to(real)
+    remembered(world, packages=(world.track_by_path(package),))
+    (real / "Example.jl").write_text("module Example; f() = 2; end")
+    assert start_in(world)["sysimage"] is None
+
+
+@pytest.mark.parametrize("where", ["../shared/common.jl", "test/common.jl", "docs/table.csv", ".data/table.csv"])
+def test_what_a_package_includes_from_wherever_is_noticed(world, where):
+    package = world.root / "dev" / "Example"
+    (package / "src").mkdir(parents=True)
+    included = package / where
+    included.parent.mkdir(parents=True, exist_ok=True)
+    included.write_text("f() = 1")
+    remembered(world, packages=(world.track_by_path(package, included),))
+    included.write_text("f() = 2222")
+    assert start_in(world)["sysimage"] is None
+    included.write_text("f() = 1")
+    assert start_in(world)["sysimage"]
+
+
+def test_a_package_that_pkg_builds_anew_is_noticed(world):
+    """`Pkg.build` rewrites deps/deps.jl of a registered package; its tree hash stays."""
+    library = world.source / "deps" / "deps.jl"
+    library.parent.mkdir()
+    library.write_text('const lib = "/opt/solver-10/lib.so"')
+    package = made_of(world.image().packages[0], library)
+    world.publish_layer(packages=(package,))
+    remembered(world, packages=(package,))
+    library.write_text('const lib = "/opt/solver-11/lib.so"')
+    told = start_in(world)
+    assert told["sysimage"] is None and "use_layer" not in "".join(told["evaluated"])
+
+
+def test_a_preference_of_another_package_is_noticed(world):
+    other = "00000000-0000-0000-0000-00000000000a"
+    project = world.project / "Project.toml"
+    project.write_text(f'{project.read_text()}[extras]\nOther = "{other}"\n')
+    remembered(world, packages=(replace(world.image().packages[0], others={f"{other} size": ""}),))
+    (world.project / "LocalPreferences.toml").write_text("[Other]\nsize = 2\n")
+    assert start_in(world)["sysimage"] is None
 
 
 def test_an_image_of_another_environment_is_never_used(world):

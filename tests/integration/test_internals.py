@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from conftest import Place
-from pyjl_autoimage.julia.call import JULIA_SOURCES
+from pyjl_autoimage.julia.call import JULIA_SOURCES, julia_string
 
 with open(f"{JULIA_SOURCES}/internals.jl", encoding="utf-8") as _file:
     TABLE = re.findall(r'^    \("([^"]+)", ".+", "([^"]+)",', _file.read(), re.MULTILINE)
@@ -56,6 +56,20 @@ def test_what_came_with_an_image_is_told_from_what_is_new(place: Place) -> None:
         println(knows_images(), ' ', in_image(first(methods(sum))), ' ', in_image(method))
         """
     assert julia(place, code) == ["true true false"]
+
+
+def test_the_preferences_in_a_cache_are_read_in_either_form(place: Place) -> None:
+    """A list of names, or as TOML whose of whom (1.14): also those that were not set."""
+    blob = '[a]\nsize = 1\nnested = { x = 1 }\n[b]\nsize = 2\n[unset]\nb = ["length"]\n'
+    code = f"""
+        include("{JULIA_SOURCES}/versions.jl")
+        print_all(found) = println(join(sort!(join.(found, ' ')), ", "))
+        print_all(preferences_read(Base.UUID(1), ["size", "length"]))
+        print_all(preferences_read(Base.UUID(1), {julia_string(blob)}))
+        print_all(preferences_read(Base.UUID(1), ""))
+        """
+    own = "00000000-0000-0000-0000-000000000001"
+    assert julia(place, code) == [f"{own} length, {own} size", "a nested, a size, b length, b size", ""]
 
 
 def test_own_code_is_evaluated_where_julia_does_not_tell_what_it_is_made_of(place: Place) -> None:

@@ -380,7 +380,7 @@ def test_edited_sources_of_a_baked_package_mean_a_stock_start(built_by_path):
         source.write_text(text + "\n# edited\n")
         assert not built_by_path.json(NAMES_IN_MAIN)["on_image"]
         data = json.loads(built_by_path.cli("status", "--json").stdout)
-        assert data["rejected"][0]["reasons"] == [f"the source of {package.name} in {package.path} has changed"]
+        assert data["rejected"][0]["reasons"] == [f"the source of {package.name} has changed: {source}"]
     finally:
         source.write_text(text)
     assert built_by_path.json(NAMES_IN_MAIN)["on_image"]

@@ -42,6 +42,7 @@ from ..store.places import Store, depot_of, library_name
 from ..store.validity import Situation
 from . import clean, handle, history, layering, linking, recipe, train, verify
 from .handle import Build
+from .made import changed_since, completed, read_made
 from .packagecompiler import OLDEST, least_packagecompiler, packagecompiler_problem, packagecompiler_version, too_old
 from .recipe import Recipe
 from .state import State
@@ -352,10 +353,13 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         _tell(work, chosen, statements)
         builder = _builder_project(work, facts)
         library = _run_julia(work, facts, builder, chosen, statements, flags, threads)
-    packages, unresolved = recipe.held(work.place("report"), chosen)
+    as_stated, unresolved = recipe.held(work.place("report"), chosen)
+    made = read_made(work.place("made"))
+    packages = completed(as_stated, made, situation.manifest, situation.preferences)
     refused = {statements[number - 1] for number in unresolved if number <= len(statements)}
     changed = recipe.changed_sources(chosen, situation, facts.depots)
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
+    changed += changed_since(made, packages, began)
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
     compiled = [text for text in statements if not recorded.statements[text].inferred]
@@ -568,6 +572,7 @@ def _run_julia(
     with open(work.place("statements.jl"), "w", encoding="utf-8") as file:
         file.writelines(f"{statement}\n" for statement in statements)
     with open(work.place("bake.jl"), "w", encoding="utf-8") as file:
+        file.write(_call_of("made.jl", "report", work.place("made")))
         if work.settings.slim:  # before the statements: they bring back what they need
             file.write(_call_of("slim.jl", "forget"))
         file.write(_call_of("bake.jl", "bake", work.place("statements.jl"), work.place("report")))

@@ -21,6 +21,7 @@ from ..julia.manifest import Manifest
 from ..profile.profile import Code
 from ..startup.code import module_uuid
 from ..store.built import Layer
+from .made import Made, made_in
 
 __all__ = ["Parts", "Report", "read_report", "roots_of", "statements_of", "write_code_package", "write_packages"]
 
@@ -174,6 +175,8 @@ class Report:
     """module -> why it could not be precompiled."""
     caches: tuple[str, ...]
     """The precompile caches that the layer consists of, and those that it stands on."""
+    made: tuple[Made, ...]
+    """What its packages, and those that it stands on, are made of."""
 
 
 def read_report(path: str) -> Report:
@@ -196,4 +199,5 @@ def read_report(path: str) -> Report:
         not_for_images={name: against for name, (against, *_) in code.items() if against},
         failed={line[1]: line[2] for line in lines if line[0] == "failed"},
         caches=tuple(line[1] for line in lines if line[0] == "cache"),
+        made=made_in(lines),
     )

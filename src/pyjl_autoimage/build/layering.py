@@ -20,6 +20,7 @@ from ..store.built import Image, Layer, OwnCode, baked_package, cache_header
 from ..store.places import depot_of
 from ..store.validity import Situation
 from .layer import Parts, Report, read_report, roots_of, write_packages
+from .made import changed_since, completed
 from .recipe import PYTHONCALL_UUID
 from .work import Work, executable_itself, julia_environment, run
 
@@ -191,10 +192,14 @@ def _publish(
         code.append(OwnCode(module, parts.uuid(module), parts.code[module].path, found, apart))
     manifest, facts = situation.manifest, situation.facts
     used = {*parts.roots.values(), *(uuid for own in parts.code.values() for uuid in own.deps.values())}
-    packages = [
+    as_stated = [
         baked_package(manifest.packages[uuid], facts.depots, situation.preferences.get(uuid, {}), facts.stdlib)
         for uuid in sorted(manifest.closure([uuid for uuid in used if uuid in manifest.packages]))
     ]
+    packages = completed(as_stated, report.made, manifest, situation.preferences)
+    changed = changed_since(report.made, packages, began)
+    if changed:
+        raise BuildError(f"{changed[0]} changed while the layer was precompiled; build again")
     layer = Layer(
         id=layer_id,
         path=directory,

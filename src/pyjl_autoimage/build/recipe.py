@@ -158,12 +158,12 @@ def write_project(directory: str, recipe: Recipe, situation: Situation) -> None:
     deps |= {name: module_uuid(name) for name in recipe.code}
     project: dict[str, Any] = {"deps": dict(sorted({**deps, RECORDER: RECORDER_UUID}.items()))}
     preferred = {
-        situation.manifest.packages[uuid].name: (uuid, dict(values))
+        # A package may read preferences of one that is not there, whose name another one may have.
+        situation.manifest.packages[uuid].name if uuid in recipe.closure else uuid: (uuid, dict(values))
         for uuid, values in situation.preferences.items()
-        if uuid in recipe.closure
     }
     if preferred:
-        # Julia hears preferences only of a project's named dependencies; "extras" names the indirect ones.
+        # Julia hears preferences only of what a project names; "extras" names what is no dependency of it.
         project["extras"] = {name: uuid for name, (uuid, _) in preferred.items() if name not in deps}
         project["preferences"] = {name: values for name, (_, values) in preferred.items()}
     with open(os.path.join(directory, "Project.toml"), "w", encoding="utf-8") as file:

@@ -33,6 +33,9 @@ const TABLE = [
           has(Base, :find_all_in_cache_path, :ocachefile_from_cachefile, :require_lock))),
     ("Base.compilecache", "precompiling layers", "no layer is built",
         :(hasmethod(Base.compilecache, Tuple{Base.PkgId}) && has(Base, :cache_dependencies, :pkgorigins))),
+    ("Base.parse_cache_header", "what packages are made of", "files outside of a package's directory are not minded",
+        :(hasmethod(Base.parse_cache_header, Tuple{String}) && field(Base.CacheHeaderIncludes, :filename) &&
+          has(Base, :pkgorigins) && field(Base.PkgOrigin, :cachepath))),
     ("Base.parsed_toml", "the version of the syntax of own code (1.14)", "own code is evaluated in each process",
         :(has(Base, :parsed_toml))),
     ("Base._require_dependencies", "the files and packages of own code", "own code is evaluated in each process",

@@ -364,15 +364,27 @@ def _slug(number: int, length: int) -> str:
     return "".join(characters)
 
 
-# Not part of what a package's code is. Everything else is: macros read data files, too.
+# Rarely part of what a package's code is; where they are, the precompile cache names them. Everything else may be:
+# macros read data files, too.
 _NOT_SOURCE = {"test", "docs", "doc", "benchmark", "benchmarks", "node_modules", "Manifest.toml"}
+
+# Where directories that are links are followed. Elsewhere these lead to data, which may be large.
+_CODE = ("src", "ext")
 
 
 def source_files(directory: str) -> Iterator[tuple[str, os.stat_result]]:
     """The files that make up a package tracked by path, sorted, as (relative path, status)."""
-    for root, directories, names in os.walk(directory):
+    followed = {os.path.realpath(directory)}
+    for root, directories, names in os.walk(directory, followlinks=True):
         top = root == directory
-        directories[:] = sorted(d for d in directories if d[0] != "." and not (top and d in _NOT_SOURCE))
+        within = os.path.relpath(root, directory).split(os.sep)[0]
+        directories[:] = [
+            name
+            for name in sorted(directories)
+            if name[0] != "."
+            and not (top and name in _NOT_SOURCE)
+            and _is_walked(os.path.join(root, name), name if top else within, followed)
+        ]
         for name in sorted(names):
             if name[0] == "." or (top and name in _NOT_SOURCE):
                 continue
@@ -383,6 +395,17 @@ def source_files(directory: str) -> Iterator[tuple[str, os.stat_result]]:
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield os.path.relpath(path, directory).replace(os.sep, "/"), status
+
+
+def _is_walked(path: str, part: str, followed: set[str]) -> bool:
+    """Whether a directory is a real one, or a link to code that was not `followed` yet (links may be circular)."""
+    if not os.path.islink(path):
+        return True
+    target = os.path.realpath(path)
+    if part not in _CODE or target in followed:
+        return False
+    followed.add(target)
+    return True
 
 
 def source_digest(directory: str) -> str:
@@ -408,17 +431,16 @@ def preference_files(project: str) -> tuple[str, ...]:
     return tuple(os.path.join(directory, name) for name in (*PROJECT_NAMES, *_PREFERENCES_NAMES))
 
 
-def preferences(projects: Sequence[str], uuids: Iterable[str]) -> dict[str, dict[str, Any]]:
+def preferences(projects: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The preferences of packages, merged as Julia merges them.
 
     Args:
         projects: directories (or project files) of the load path, first wins.
-        uuids: the packages asked for.
 
     Returns:
         uuid -> preferences, only for those that have any.
     """
-    merged: dict[str, dict[str, Any]] = {uuid: {} for uuid in uuids}
+    merged: dict[str, dict[str, Any]] = {}
     for project in reversed(projects):
         file = project_file(project)
         if file is None:
@@ -431,11 +453,11 @@ def preferences(projects: Sequence[str], uuids: Iterable[str]) -> dict[str, dict
             if is_file(candidate):
                 layers.append(_table(candidate))
                 break
-        for uuid, values in merged.items():
+        for uuid, name in names.items():
             for layer in layers:
-                chosen = layer.get(names.get(uuid, "")) if isinstance(layer, dict) else None
+                chosen = layer.get(name) if isinstance(layer, dict) else None
                 if isinstance(chosen, dict):
-                    merged[uuid] = values = _merge(values, chosen)
+                    merged[uuid] = _merge(merged.get(uuid, {}), chosen)
     return {uuid: values for uuid, values in merged.items() if values}
 
 

@@ -5,6 +5,8 @@
 # Julia's own cache checks decide later whether they are used; here it is said what became of each package.
 module AutoimageLayer
 
+include("made.jl")
+
 field(x) = escape_string(string(x))
 line(io, items...) = println(io, join(map(field, items), '\t'))
 
@@ -182,6 +184,7 @@ function main(layer, report, statements, modules...)
         for origin in values(Base.pkgorigins) # the layer's own, and all that they were built upon
             origin.cachepath === nothing || line(io, "cache", origin.cachepath)
         end
+        Made.report(io)
         line(io, "end")
     end
 end

@@ -41,3 +41,27 @@ end
 # (`_jl_taggedvalue_bits` in src/julia.h; `jl_object_in_image` is exported from 1.11 on only).
 in_image(@nospecialize(object)) = unsafe_load(Ptr{UInt}(pointer_from_objref(object)) - sizeof(UInt)) & 4 != 0
 knows_images() = in_image(Base) && !in_image(Any[])
+
+# What the header of a precompile cache says: its modules, each with its build id; the files that they are made of; the
+# preferences that were read while they were compiled, each as its package's uuid and its name.
+function cache_header(path)
+    modules, (files, _...), _, _, preferences, _... = Base.parse_cache_header(path)
+    own = first(first(modules)).uuid
+    return (
+        modules = [(id, build_id % UInt64) for (id, build_id) in modules],
+        files = [file.filename for file in files],
+        preferences = preferences_read(own, preferences),
+    )
+end
+
+# 1.10 to 1.12: the names of a package's own. Those that it reads of others its cache does not name.
+preferences_read(own, names::Vector{String}) = [(string(own), name) for name in names]
+
+# 1.14: those of whatever package, as TOML; with their values, and apart from these what was not set
+# (`get_preferences_blob`, base/loading.jl).
+function preferences_read(own, blob::String)
+    table = Base.TOML.parse(typeof(Base.TOML_CACHE.p)(blob))
+    unset = pop!(table, "unset", Dict{String,Any}())
+    all_names(found) = found isa Dict ? keys(found) : found
+    return [(uuid, name) for part in (table, unset) for (uuid, found) in part for name in all_names(found)]
+end

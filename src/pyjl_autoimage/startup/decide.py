@@ -207,6 +207,7 @@ def _note_packages(packages: Sequence[BakedPackage], situation: Situation, reads
     for package in packages:
         if package.source:
             reads.exists(package.source)  # what is in it the manifest says
+        reads.all_of(package.files)
         if package.digest:
             directory = package.path or os.path.join(situation.facts.stdlib, package.name)
             sources = [os.path.join(directory, relative) for relative, _ in source_files(directory)]

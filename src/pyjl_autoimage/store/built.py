@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..base.files import file_sha256
 from ..julia.manifest import Package, source_digest, source_directory
 
 __all__ = [
@@ -20,14 +22,16 @@ __all__ = [
     "baked_package",
     "cache_header",
     "checked",
+    "content_of",
     "heap_of",
+    "preference_digest",
     "preferences_digest",
     "to_json",
 ]
 
 SCHEMA = 2
 
-LATER = {"heap_bytes", "syntax"}
+LATER = {"files", "heap_bytes", "others", "syntax"}
 """Fields that were added since; without them what they default to holds."""
 
 
@@ -51,6 +55,10 @@ class BakedPackage:
     in_julia: bool = False
     syntax: str | None = None
     """The version of Julia's syntax that it was parsed at (see `pyjl_autoimage.julia.manifest.Package`)."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """path -> `content_of` what else it is made of, wherever that lies; of one tracked by path, of all."""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Preferences of other packages that it read: uuid and name -> `preference_digest`."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +256,13 @@ def _read_code(data: Any) -> OwnCode:
 def _read_package(data: Any) -> BakedPackage:
     if not isinstance(data, dict) or not _has_fields(data, set(BakedPackage.__dataclass_fields__)):
         raise ValueError("not a package of an image")
+    tables = {name: data[name] for name in ("files", "others") if name in data}
+    for name, table in tables.items():
+        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+            raise ValueError(f"{name} of a package is no table of texts")
     for name, value in data.items():
+        if name in tables:
+            continue
         optional = name not in ("name", "uuid", "preferences", "in_julia")
         if not isinstance(value, bool if name == "in_julia" else str) and not (optional and value is None):
             raise ValueError(f"{name} of a package is not {value!r}")
@@ -260,6 +274,29 @@ def preferences_digest(values: Mapping[str, Any]) -> str:
     if not values:
         return ""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def preference_digest(preferences: Mapping[str, Mapping[str, Any]], uuid: str, name: str) -> str:
+    """The same for one preference; empty where it is not set.
+
+    Args:
+        preferences: uuid -> preferences.
+        uuid: of the package that it is about.
+        name: of the preference.
+    """
+    values = preferences.get(uuid, {})
+    return preferences_digest({name: values[name]}) if name in values else ""
+
+
+def content_of(path: str) -> str:
+    """Tells a file's content, or what names are in a directory, from any other; empty where there is neither."""
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            return hashlib.sha256("\0".join(sorted(os.listdir(path))).encode(errors="surrogateescape")).hexdigest()
+        return file_sha256(path) if stat.S_ISREG(mode) else ""
+    except OSError:
+        return ""
 
 
 def baked_package(

@@ -28,7 +28,17 @@ from ..julia.manifest import (
     source_directory,
     workspace_root,
 )
-from .built import BakedPackage, Image, Layer, Requirements, cache_header, jll_digest, preferences_digest
+from .built import (
+    BakedPackage,
+    Image,
+    Layer,
+    Requirements,
+    cache_header,
+    content_of,
+    jll_digest,
+    preference_digest,
+    preferences_digest,
+)
 from .places import Store
 
 __all__ = [
@@ -55,7 +65,7 @@ class Situation:
     project: str
     manifest: Manifest
     preferences: Mapping[str, Mapping[str, Any]]
-    """uuid -> preferences."""
+    """uuid -> preferences, also of packages that the manifest lacks."""
     juliacall: str
     flags: Mapping[str, str]
     cpu: str
@@ -75,7 +85,7 @@ class Situation:
             facts,
             project,
             manifest,
-            preferences(preference_projects(project, facts), manifest.packages),
+            preferences(preference_projects(project, facts)),
             juliacall,
             dict(flags),
             cpu,
@@ -182,6 +192,9 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
             yield f"the source of {name} is not installed"
         elif baked.source is None or not _same_place(source, baked.source):
             yield f"{name} was at {baked.source} when the image was built, is at {source} now"
+        elif changed := [path for path, content in baked.files.items() if content_of(path) != content]:
+            more = f" and {len(changed) - 1} more" if changed[1:] else ""
+            yield f"the source of {name} has changed: {changed[0]}{more}"
         elif baked.digest is not None:
             try:
                 digest = source_digest(source)
@@ -192,6 +205,11 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
                     yield f"the source of {name} in {source} has changed"
     if baked.preferences != preferences_digest(now.preferences.get(baked.uuid, {})):
         yield f"the preferences of {name} have changed"
+    for other, digest in baked.others.items():
+        uuid, _, preference = other.partition(" ")
+        if digest != preference_digest(now.preferences, uuid, preference):
+            whose = now.manifest.packages[uuid].name if uuid in now.manifest.packages else uuid
+            yield f"the preference {preference} of {whose}, which {name} reads, has changed"
 
 
 def _same_place(one: str, other: str) -> bool:
