@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -136,6 +137,18 @@ def made_of(package: BakedPackage, *named: Path) -> BakedPackage:
     return replace(package, files={str(path): content_of(str(path)) for path in named})
 
 
+def named_by_its_cache(source: Path) -> list[Path]:
+    """The files that Julia would name in the precompile cache of a package: its code, what that includes from beside
+    it, and what ``Pkg.build`` has written."""
+    code = sorted((source / "src").glob("*.jl"))
+    beside = [
+        source / found
+        for file in code
+        for found in re.findall(r'include\(joinpath\(@__DIR__, "\.\.", "([^"]+)"', file.read_text())
+    ]
+    return [*code, *beside, *sorted((source / "deps").glob("deps.jl"))]
+
+
 class World:
     """A project, a depot with one package, a stand-in Julia and juliacall, and a store."""
 
@@ -213,7 +226,8 @@ class World:
         entry = f'path = "{source}"\nuuid = "{EXAMPLE_UUID}"\nversion = "0.5.3"\n'
         (self.project / "Manifest.toml").write_text(f'manifest_format = "2.0"\n[[deps.Example]]\n{entry}')
         read = manifest.load_manifest(str(self.project / "Manifest.toml"))
-        return made_of(baked_package(read.packages[EXAMPLE_UUID], self.facts.depots, {}), *named)
+        package = baked_package(read.packages[EXAMPLE_UUID], self.facts.depots, {})
+        return made_of(package, *(named or named_by_its_cache(source)))
 
     @property
     def environment(self) -> Environment:
@@ -234,6 +248,7 @@ class World:
     def image(self, **changes: object) -> Image:
         """The facts of an image that is valid here."""
         package = BakedPackage("Example", EXAMPLE_UUID, "0.5.3", tree_sha1=EXAMPLE_TREE, source=str(self.source))
+        package = made_of(package, *(file for file in named_by_its_cache(self.source) if file.parent.name == "deps"))
         facts = self.facts
         image = Image(
             id="0" * 16,
