@@ -34,7 +34,7 @@ def test_a_stock_start_is_recorded_from_the_very_start(place):
     assert len(lines) > 20
     assert any("PythonCall" in line for line in lines)
     packages = [line.split()[2] for line in log.read_text().splitlines() if line.startswith("package ")]
-    assert {"PythonCall", "CompilerSupportLibraries_jll"} <= set(packages)
+    assert {"PythonCall", "Tables"} <= set(packages)
     assert len(packages) == len(set(packages))
 
 
