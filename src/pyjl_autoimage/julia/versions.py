@@ -4,10 +4,11 @@ from __future__ import annotations
 
 __all__ = ["NEWEST_TRIED", "TRIED", "USUAL_SECONDS", "about_julia", "about_python", "against_python", "usual_seconds"]
 
-TRIED = ((1, 10), (1, 12))
-"""The minor versions of Julia that the tests with a real one have run on."""
+TRIED = ((1, 10), (1, 11), (1, 12), (1, 14))
+"""The minor versions of Julia that the tests with a real one have run on; 1.11 and 1.14 while they were developed."""
 
-NEWEST_TRIED = TRIED[-1]
+NEWEST_TRIED = (1, 12)
+"""The newest of them that had been released."""
 
 # Of those that juliacall takes (1.10.3 and later): endoflife.date/julia. 1.10 is the long-term version, and 1.13 the
 # newest in November 2026 (julialang.org/downloads).
