@@ -135,7 +135,8 @@ def test_a_package_tracked_by_path_is_known_by_its_sources(world):
     source, image = by_path(world)
     assert mismatches(image, situation(world)) == []
     (source / "src" / "Example.jl").write_text("module Example; f() = 1; end")
-    assert mismatches(image, situation(world)) == [f"the source of Example in {source} has changed"]
+    edited = os.path.join(source, "src", "Example.jl")
+    assert mismatches(image, situation(world)) == [f"the source of Example has changed: {edited}"]
 
 
 def test_a_package_is_known_by_the_files_that_its_cache_names(world, tmp_path):

@@ -49,7 +49,7 @@ class Reads:
         """Of sys.path, where juliapkg looks one level below: path -> time of the last change, names."""
         self.said: dict[str, str] = {}
         """executable -> what it says of its version: a launcher that may start another Julia next time."""
-        self.settled = True
+        self.settled: bool = True
         """False if something changed so lately that it may change again unseen."""
         self._outer: Reads | None = None
 
