@@ -39,11 +39,6 @@ PARTS = {
 MEASURED = """
 import sys, json
 from time import perf_counter as now
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name == "juliacall":
-            stamps["hand-over"] = now()
-sys.meta_path.insert(0, Finder())
 stamps = {}
 began = now()
 import ctypes, faulthandler
@@ -60,12 +55,13 @@ def stamped(function, name):
     return call
 runtime.prepare = stamped(runtime.prepare, "prepare")
 runtime.finish = stamped(runtime.finish, "finish")
-runtime.start()
+runtime._options = stamped(runtime._options, "options")
+pyjl_autoimage.start()
 times = {
     "needed": needed - began,
     "import": imported - needed,
     "prepare": stamps["prepare"][1] - stamps["prepare"][0],
-    "guard": stamps["hand-over"] - stamps["prepare"][1],
+    "guard": stamps["options"][1] - stamps["prepare"][1],
     "finish": stamps["finish"][1] - stamps["finish"][0],
 }
 times["sum"] = sum(times.values()) - times["needed"]
