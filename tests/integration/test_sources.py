@@ -33,13 +33,13 @@ include_dependency(TABLE)
 const SUM = sum(x -> parse(Int, x), split(read(TABLE, String), ','))
 const OTHER = Base.UUID("{OTHER}")
 const SIZE = (u -> (Base.record_compiletime_preference(u, "size"); get(Base.get_preferences(u), "size", 0)))(OTHER)
-total(x) = common() + helper() + SUM + Built.library() + SIZE + x
+total(x) = common() + helper() + SUM + Built.place() + SIZE + x
 end
 """
 BUILT = """
 module Built
 include(joinpath(@__DIR__, "..", "deps", "deps.jl"))
-library() = LIBRARY
+place() = LIBRARY
 end
 """
 PROGRAM = """

@@ -128,7 +128,8 @@ def _note_juliapkg(environment: Environment, reads: Reads) -> None:
     state = os.path.join(project, "pyjuliapkg")
     reads.decides(os.path.join(state, "meta.json"))
     # Another process may be at making these anew: juliapkg waits for its end.
-    reads.all_of((os.path.join(state, "juliapkg.json"), *(os.path.join(project, f"{n}.toml") for n in _PROJECT)))
+    made_anew = (os.path.join(project, name) for name in ("Project.toml", "Manifest.toml"))
+    reads.all_of((os.path.join(state, "juliapkg.json"), *made_anew))
     juliapkg = getattr(sys.modules.get("juliapkg"), "__file__", None)
     if juliapkg:  # it looks whether it runs from its own repository
         package = os.path.dirname(os.path.abspath(juliapkg))
@@ -140,9 +141,6 @@ def _note_juliapkg(environment: Environment, reads: Reads) -> None:
         reads.directory_of_sys_path(place)
     if environment.is_script():
         reads.said[environment.executable] = version_said(environment.executable)
-
-
-_PROJECT = ("Project", "Manifest")
 
 
 def _choose(

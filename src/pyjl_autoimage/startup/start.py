@@ -110,16 +110,12 @@ def _prepared(settings: Mapping[str, Any] | None) -> Plan:
     try:
         return prepare(settings or {})
     except Exception as error:
+        _forget(None)
         if isinstance(error, SetUpError) or (settings is not None and isinstance(error, SettingsError)):
-            _forget(None)
             raise
         _keep(error)
         session.plan = Plan(home="", enabled=False, notes=[f"plain start: {error}"])
         session.notes = session.plan.notes
-        session.code = []
-        if session.recording is not None:
-            session.recording.discard()
-            session.recording = None
         return session.plan
 
 

@@ -313,10 +313,10 @@ class Store:
         if not hasattr(os, "getuid"):
             return None
         home, real = os.path.realpath(self.home), os.path.realpath(path)
-        if real.startswith(os.path.join(home, "")) and _is_private(home):
-            real = home  # nobody else gets at what is below, whatever its modes are (umask 002)
+        # Nobody else gets at what is below a store of ours alone, whatever its modes are (umask 002).
+        sheltered = real.startswith(os.path.join(home, "")) and _is_private(home)
         # A link in a directory that others can write may lead elsewhere a moment later.
-        return _against_chain(real) or (None if path == os.path.realpath(path) else _against_chain(path))
+        return _against_chain(home if sheltered else real) or (None if path == real else _against_chain(path))
 
     def distrust_of_itself(self) -> str | None:
         """Why nothing may be read or written in this store; None where nothing is against it."""
