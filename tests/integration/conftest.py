@@ -113,7 +113,7 @@ class Place:
 
     def program(self, variant: str, **environ: str) -> dict:
         """Run the example program; what it printed."""
-        return self.json(f"from pyjl_autoimage.demos import tables; tables.main({variant!r})", **environ)
+        return self.json(f"from pyjl_autoimage.people.demos import tables; tables.main({variant!r})", **environ)
 
     def caches(self) -> set[str]:
         """Every precompile cache in the user's depots."""

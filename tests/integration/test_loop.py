@@ -216,7 +216,7 @@ def test_names_in_main_are_not_changed_by_the_image(built):
 def test_a_run_on_the_image_compiles_little(built):
     stock = built.history[1]["profile"]["statements"]
     code = (
-        "from pyjl_autoimage.demos import tables; import pyjl_autoimage.startup.start as r, sys\n"
+        "from pyjl_autoimage.people.demos import tables; import pyjl_autoimage.startup.start as r, sys\n"
         f"tables.main({built.variant!r})\n"
         "lines = open(r.session.recording.trace).read().splitlines()\n"
         "import json; print(json.dumps({'lines': lines, 'log': open(r.session.recording.log).read()}))"
