@@ -16,12 +16,13 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from pyjl_autoimage.base.liveness import hostname, is_alive
+from pyjl_autoimage.base.liveness import boot_id, hostname, proc_stat
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.julia import manifest
 from pyjl_autoimage.julia.environment import Environment
@@ -100,7 +101,37 @@ def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
 
 def runs(pid: int) -> bool:
     """Whether this process still runs."""
-    return is_alive(f"{hostname()}-{pid}-0")
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return proc_stat(pid)[:1] not in ([b"Z"], [b"X"])
+
+
+def unshare(*options: str) -> list[str]:
+    """A command prefix; a reason to skip where that is not permitted."""
+    import pytest  # as below
+
+    command = ["unshare", *options]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces can be made here")
+    return command
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Mounted so that nobody may write there; a reason to skip where that is not permitted."""
+    import pytest
+
+    if shutil.which("mount") is None or subprocess.run(
+        ["mount", "--bind", directory, directory], capture_output=True, check=False
+    ).returncode:  # fmt: skip
+        pytest.skip("nothing can be mounted read-only here (needs root)")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
 
 
 def forbid_writing(directory: Path | str) -> None:
@@ -301,7 +332,7 @@ class World:
         """Leave the recording of a process that has ended."""
         directory = Path(self.store.ensure(self.store.recordings(self.environment.id)))
         number = len(list(directory.iterdir())) // 2
-        name = f"{hostname()}-{99999000 + number}-1-{number:08x}"
+        name = f"{hostname()}-{99999000 + number}-{boot_id()}-{number:08x}"
         lines = (f"precompile(Tuple{{typeof(Base.f{number}_{n}), Int64}})\n" for n in range(statements))
         (directory / f"{name}.jl").write_text("".join(lines))
         header = {"schema": 1, "started": time.time() - ago, "image": image, "layer": layer, "program": program}

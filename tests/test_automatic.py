@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.base.liveness import name_of_this_process
+from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import automatic, build
 from pyjl_autoimage.build.automatic import BETWEEN_BUILDS, decide, discharging
@@ -65,7 +65,7 @@ def built(world: World, ago: float, **changes) -> None:
         "finished": NOW - ago,
         "seconds": {"x": 200.0},
     }
-    State("token", name_of_this_process(), **(values | changes)).write(world.store, world.environment.id)
+    State("token", mark_name(), **(values | changes)).write(world.store, world.environment.id)
 
 
 SLOW = Run("a.py", NOW, ready=1.2, compiled=8.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.base.liveness import name_of_this_process
+from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.build.clean import clean, prune
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.store.places import Store
@@ -162,7 +162,7 @@ def test_what_a_running_build_and_a_running_program_need_stays(here):
     image = here.publish()
     mark = here.store.mark_use(image.id)
     here.record("p.py", 1.0, 2.0)
-    State("t", name_of_this_process()).write(here.store, here.environment.id)
+    State("t", mark_name()).write(here.store, here.environment.id)
     _, kept = clean(everything=True)
     assert {item["reason"] for item in kept} == {"1 running process uses it", "a build is running"}
     assert os.path.exists(mark) and os.path.exists(here.store.build_state(here.environment.id))

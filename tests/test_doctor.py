@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.base.liveness import name_of_this_process
+from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import build
 from pyjl_autoimage.build.state import State
@@ -253,7 +253,7 @@ def test_an_error_of_the_enabled_hook_counts_while_it_can_come_again(world, monk
 def test_a_build_that_failed(world):
     world.store.ensure(world.store.environment(world.environment.id))
     error = "PackageCompiler failed (status 1):\nERROR: the sky fell\nStacktrace"
-    State("t", name_of_this_process(), state="failed", error=error, finished=time.time()).write(
+    State("t", mark_name(), state="failed", error=error, finished=time.time()).write(
         world.store, world.environment.id
     )
     check = checks_of(world, "--no-start")[1]["last build"]
@@ -295,7 +295,7 @@ def test_the_report_holds_everything_but_secrets(world, tmp_path):
     world.record(f"{home}/program.py", 1.0, 2.0)
     world.store.ensure(world.store.environment(world.environment.id))
     error = f"ERROR: {home}/x: password={SECRETS['MY_PASSWORD']} refused by {SECRETS['JULIA_PKG_SERVER']}"
-    State("t", name_of_this_process(), state="failed", error=error).write(world.store, world.environment.id)
+    State("t", mark_name(), state="failed", error=error).write(world.store, world.environment.id)
     file = tmp_path / "report.txt"
     result = doctor(environ, "--report", str(file))
     assert result.returncode == 1 and f"is in {file}" in result.stdout

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage.base.liveness import hostname, name_of_this_process
+from pyjl_autoimage.base.liveness import hostname, mark_name
 from pyjl_autoimage.build import handle, history
 from pyjl_autoimage.build import state as jobs
 from pyjl_autoimage.build.handle import Build
@@ -33,7 +33,7 @@ def test_a_build_whose_process_died_has_failed(store):
 
 def test_progress_uses_what_the_last_build_took(store):
     store.ensure(store.environment("e"))
-    state = State("t", name_of_this_process(), phase="load", started=time.time() - 60, phase_started=time.time())
+    state = State("t", mark_name(), phase="load", started=time.time() - 60, phase_started=time.time())
     state.usual = {
         "prepare": 1,
         "builder": 1,
@@ -64,7 +64,7 @@ def test_a_build_that_another_one_has_followed_at_once_ended_as_it_did(store, ow
     store.ensure(store.environment("e"))
     for token, result in (("a", {"state": "done", "image": "i"}), ("b", {"state": "failed", "error": "no memory"})):
         history.note(store, "e", State(token, "p", started=5.0, finished=9.0, **result))
-    State("c", name_of_this_process()).write(store, "e")
+    State("c", mark_name()).write(store, "e")
     if process is not None:
         process.wait()
     assert Build(store, "e", "a", process).wait() == "i"
@@ -76,14 +76,14 @@ def test_a_build_that_another_one_has_followed_at_once_ended_as_it_did(store, ow
 
 def test_who_waits_for_a_build_may_give_up_on_it(store):
     store.ensure(store.environment("e"))
-    State("a", name_of_this_process()).write(store, "e")
+    State("a", mark_name()).write(store, "e")
     with pytest.raises(TimeoutError, match="it goes on"):
         Build(store, "e", "a", None).wait(0.01)
 
 
 def test_a_build_that_waits_for_another_says_so(store):
     store.ensure(store.environment("e"))
-    State("another", name_of_this_process()).write(store, "e")
+    State("another", mark_name()).write(store, "e")
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     progress = Build(store, "e", "token", process).progress
     process.kill()
@@ -127,7 +127,7 @@ def clock(monkeypatch):
 
 
 def begun(clock, **more) -> State:
-    return State("t", name_of_this_process(), started=clock.now, phase_started=clock.now, **more)
+    return State("t", mark_name(), started=clock.now, phase_started=clock.now, **more)
 
 
 @given(st.lists(st.floats(0.0, 400.0), min_size=len(PHASES), max_size=len(PHASES)))
@@ -215,7 +215,7 @@ def test_what_a_build_is_expected_to_take(clock):
 
 def test_what_is_written_is_read(store):
     store.ensure(store.environment("e"))
-    state = State("t", name_of_this_process(), quick=True, generation=2, generations=2, ended=[["prepare", 1.5]])
+    state = State("t", mark_name(), quick=True, generation=2, generations=2, ended=[["prepare", 1.5]])
     state.write(store, "e")
     assert State.read(store, "e") == state
     assert state.pid == os.getpid() and replace(state, process="nonsense").pid == 0
@@ -248,7 +248,7 @@ def test_without_a_build_there_is_no_log(store):
 
 def test_a_log_is_followed_until_the_build_has_ended(store):
     store.ensure(store.environment("e"))
-    state = State("t", name_of_this_process())
+    state = State("t", mark_name())
     state.write(store, "e")
     with open(store.build_log("e"), "w", encoding="utf-8") as log:
         log.write("first\n")

@@ -158,10 +158,21 @@ def test_a_layer_that_is_not_published_yet_does_not_count_and_goes_when_its_buil
     assert not told_of(start_in(world))
     world.store.remove_debris()
     assert directory.exists(), "this process builds it"
-    (directory / "builder").write_text("elsewhere-1-1")
-    from pyjl_autoimage.base.liveness import hostname
+    (mark,) = directory.glob("*.builder")
+    mark.unlink()
+    mark.touch()  # as if it had never been held
+    world.store.remove_debris()
+    assert not directory.exists()
 
-    (directory / "builder").write_text(f"{hostname()}-999999999-1")
+
+def test_a_layer_that_a_former_version_builds_stays_for_a_day(world):
+    directory = Path(world.store.layer("4" * 16))
+    directory.mkdir(parents=True)
+    mark = directory / "builder"
+    mark.write_text("somewhere-1-1")
+    world.store.remove_debris()
+    assert directory.exists()
+    os.utime(mark, (1, 1))
     world.store.remove_debris()
     assert not directory.exists()
 

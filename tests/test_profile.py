@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage.base.liveness import hostname, name_of_this_process
+from pyjl_autoimage.base.liveness import boot_id, hold, hostname, mark_name
 from pyjl_autoimage.errors import StoreError
 from pyjl_autoimage.profile import profile
 from pyjl_autoimage.profile.profile import Profile, parse_statement
@@ -22,6 +22,8 @@ DATAFRAMES = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
 
 def record(store, name, statements, log="", header=True):
     directory = store.ensure(store.recordings(ENVIRONMENT))
+    if name.startswith(mark_name()):
+        hold(os.path.join(directory, f"{name}.log"))
     with open(os.path.join(directory, f"{name}.jl"), "a", encoding="utf-8") as file:
         file.write(statements)
     with open(os.path.join(directory, f"{name}.log"), "a", encoding="utf-8") as file:
@@ -31,11 +33,11 @@ def record(store, name, statements, log="", header=True):
 
 
 def dead(number=1):
-    return f"{hostname()}-999999{number}-1-{number:08x}"
+    return f"{hostname()}-999999{number}-{boot_id()}-{number:08x}"
 
 
 def living():
-    return f"{name_of_this_process()}-cafe"
+    return f"{mark_name()}-cafe"
 
 
 def statement(number):

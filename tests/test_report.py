@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pyjl_autoimage.base.liveness import name_of_this_process
+from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.base.words import bytes_text
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.people.status import status
@@ -47,7 +47,7 @@ def on_plain(world: World) -> None:
 
 def a_build(world: World, **facts: object) -> None:
     world.store.ensure(world.store.environment(world.environment.id))
-    State("t", name_of_this_process(), **facts).write(world.store, world.environment.id)  # type: ignore[arg-type]
+    State("t", mark_name(), **facts).write(world.store, world.environment.id)  # type: ignore[arg-type]
     Path(world.store.build_log(world.environment.id)).write_text("what it says\n")
 
 

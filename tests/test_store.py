@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.base.files import others_can_write, read_json, write_atomically
-from pyjl_autoimage.base.liveness import hostname, is_alive, name_of_this_process
+from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.errors import StoreError
 from pyjl_autoimage.store.places import Store
 
@@ -46,16 +46,6 @@ def test_an_image_that_is_built_and_proved_again_is_not_condemned_any_more(world
     assert world.store.condemned(image.id) == "a process died"
     world.publish()
     assert world.store.condemned(image.id) is None
-
-
-def test_answers_of_long_ago_do_not_pile_up(store, monkeypatch):
-    monkeypatch.setattr("pyjl_autoimage.store.places.LAUNCHES_KEPT", 2)
-    store.ensure(store.launches)
-    for number in range(4):
-        Path(store.launch(str(number))).touch()
-        os.utime(store.launch(str(number)), (number, number))
-    store.remove_debris()
-    assert sorted(os.listdir(store.launches)) == ["2.plan", "3.plan"]
 
 
 def test_what_cannot_be_read_is_passed_over(world):
@@ -131,7 +121,7 @@ def test_uses_of_the_living_and_the_dead(world):
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert os.path.exists(child.stdout.strip())
-    assert world.store.users(image.id) == [name_of_this_process()]
+    assert world.store.users(image.id) == [mark_name()]
     assert not os.path.exists(child.stdout.strip())
 
 
@@ -151,22 +141,6 @@ def test_an_image_that_is_taken_while_it_is_being_removed_stays(world, monkeypat
     monkeypatch.setattr(world.store, "users", lambda image_id: next(seen))
     assert world.store.remove_image(image.id) == 0
     assert [left.id for left in world.store.all_images()] == [image.id] and world.store.damage(image) == []
-
-
-def test_a_process_is_not_taken_for_another_with_its_pid(tmp_path):
-    host, pid, start = name_of_this_process().split("-")
-    assert is_alive(f"{host}-{pid}-{start}")
-    assert not is_alive(f"{host}-{pid}-{int(start) + 1}")
-    assert is_alive(f"elsewhere-{pid}-1"), "nobody can know from here"
-    mark = tmp_path / "mark"
-    mark.write_text("")
-    assert is_alive(f"elsewhere-{pid}-1", str(mark))
-    os.utime(mark, (1, 1))
-    assert not is_alive(f"elsewhere-{pid}-1", str(mark))
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    assert not is_alive(f"{hostname()}-{process.pid}-1")
-    assert not is_alive(f"{hostname()}-nonsense-1")
 
 
 def test_an_image_that_others_could_have_written_is_not_trusted(world):

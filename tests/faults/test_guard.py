@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage.base import liveness
+from pyjl_autoimage.base.liveness import boot_id, hostname
 from pyjl_autoimage.startup import guard
+from pyjl_autoimage.store.places import Store
 
-from standin import World, age, cli, python, start_in
+from standin import World, age, cli, python, read_only, start_in, unshare, wait_for
 
 DIE = """
 import os, sys, signal, ctypes
@@ -58,9 +63,48 @@ def test_a_process_that_was_killed_does_not(tmp_path, how):
 
 
 def test_a_power_loss_does_not(tmp_path, monkeypatch):
-    die(tmp_path, "SIGBUS")
-    monkeypatch.setattr(guard, "boot_id", lambda: "another boot")
+    die(tmp_path, "exit")
+    (mark,) = tmp_path.iterdir()
+    monkeypatch.setattr(liveness, "_boot", "another")
     assert list(guard.verdicts(str(tmp_path))) == []
+    assert mark.exists(), "another host may be loading it"
+    os.utime(mark, (1, 1))
+    assert list(guard.verdicts(str(tmp_path))) == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_words_of_a_crash_are_a_verdict_on_any_host_at_once(tmp_path, monkeypatch):
+    die(tmp_path, "SIGSEGV")
+    monkeypatch.setattr(liveness, "_boot", "another")
+    ((image, why),) = guard.verdicts(str(tmp_path))
+    assert (image, os.listdir(tmp_path)) == ("0123456789abcdef", []) and "Segmentation fault" in why
+
+
+def test_marks_of_a_former_version_are_read(tmp_path):
+    image = "0123456789abcdef"
+    crashed, started = (tmp_path / f"{hostname()}-{n}-123456-{image}-{boot_id()}" for n in (1, 2))
+    crashed.write_bytes(b"Fatal Python error: Bus error\n\n")
+    for path in (started, Path(f"{started}.alive")):
+        path.touch()
+    assert [found for found, _ in guard.verdicts(str(tmp_path))] == [image]
+    assert len(os.listdir(tmp_path)) == 2, "it may be running: nothing of it is locked"
+    os.utime(started, (1, 1))
+    assert list(guard.verdicts(str(tmp_path))) == [] and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("before", ["_words", "is_dead", "_judge"])
+def test_two_who_judge_at_the_same_time_count_one_death_once(tmp_path, monkeypatch, before):
+    die(tmp_path, "SIGBUS", watch=False)
+    original = getattr(guard, before)
+
+    def late(*given):
+        monkeypatch.setattr(guard, before, original)
+        assert list(guard.verdicts(str(tmp_path))) == []
+        return original(*given)
+
+    monkeypatch.setattr(guard, before, late)
+    assert list(guard.verdicts(str(tmp_path))) == []
+    assert os.listdir(tmp_path) == ["0123456789abcdef.once"]
 
 
 def test_a_living_process_is_not_judged(tmp_path):
@@ -99,7 +143,14 @@ def test_a_faulthandler_of_the_users_stays_theirs(tmp_path):
 
 
 def test_noise_in_the_directory_is_no_verdict(tmp_path):
-    for name in ("x", "a-b-c-d-e", "-----", ".alive", f"{guard.hostname()}-1-2-3"):
+    for name in (
+        "x",
+        "a-b-c-d-e",
+        "-----",
+        ".alive",
+        f"{hostname()}-1-2-3",
+        f"{hostname()}-{'9' * 99}-{boot_id()}-a-b",
+    ):
         (tmp_path / name).write_bytes(b"Fatal Python error: x")
     assert list(guard.verdicts(str(tmp_path))) == []
 
@@ -140,6 +191,78 @@ def test_the_program_breaks_once_then_starts_plainly_and_says_so_once(world, how
     assert "restore" in second.stderr
     third = start(world)
     assert (third.returncode, third.stdout, third.stderr) == (0, "None\n", "")
+
+
+SHOW = "from pyjl_autoimage import jl; import juliacall; print(juliacall.CONFIG['sysimage'])"
+
+
+def test_a_damaged_image_breaks_one_start_of_all_containers_that_share_a_store(world):
+    world.publish()
+    deadly(world, "ctypes.string_at(8)")  # a real one: a signal that process 1 sends itself is ignored
+    died = 0
+    for number in range(3):
+        shell = f'hostname c{number}abc; exec "$0" -c "$1"'
+        command = [*unshare("-u", "-p", "-f", "--mount-proc"), "sh", "-c", shell, sys.executable, SHOW]
+        died += subprocess.run(command, env=world.environ, cwd=world.root, capture_output=True).returncode != 0
+    assert (died, os.listdir(world.store.booting)) == (1, [])
+
+
+def test_the_living_of_other_pid_namespaces_condemn_nothing(world):
+    """Where signals are not watched, a start that is under way looked like one that had died."""
+    image = world.publish()
+    deadly(world, f"__import__('time').sleep(0.1); __import__('standin').until_there({str(world.root / 'go')!r})")
+    (world.site / "standin.py").write_text(
+        "import os, time\ndef until_there(path):\n    while not os.path.exists(path): time.sleep(0.02)\n"
+    )
+    environ = {**world.environ, "PYTHONFAULTHANDLER": "1"}
+    command = [*unshare("-p", "-f", "--mount-proc"), sys.executable, "-c", SHOW]
+    started = []
+    for _ in range(3):
+        started.append(subprocess.Popen(command, env=environ, cwd=world.root, stdout=subprocess.PIPE, text=True))
+        wait_for(
+            lambda: os.path.isdir(world.store.booting) and len(os.listdir(world.store.booting)) == 2 * len(started)
+        )
+    (world.root / "go").touch()
+    assert [process.communicate()[0] for process in started] == [f"{image.path}\n"] * 3
+    assert world.store.condemned(image.id) is None and os.listdir(world.store.booting) == []
+
+
+@pytest.mark.parametrize("place", ["XDG_RUNTIME_DIR", "TMPDIR"])
+def test_a_damaged_image_in_a_store_that_cannot_be_written_breaks_one_start(world, tmp_path, place):
+    image = world.publish()
+    deadly(world, "os.kill(os.getpid(), signal.SIGSEGV)")
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    environ = {"XDG_RUNTIME_DIR": "", "TMPDIR": "", place: str(private)}
+    with read_only(Path(world.store.home)):
+        results = [start(world, **environ) for _ in range(4)]
+        status = cli({**world.environ, **environ}, "status")
+    assert [result.returncode for result in results] == [-signal.SIGSEGV, 0, 0, 0]
+    assert [result.stderr.count("is not used any more") for result in results] == [0, 1, 0, 0]
+    assert "condemned: a process died" in status.stdout
+    (own,) = private.iterdir()
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    assert cli({**world.environ, **environ}, "restore", image.id).returncode == 0
+    assert start(world, **environ).returncode == -signal.SIGSEGV, "it is tried again"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+def test_a_place_aside_that_others_can_write_is_not_used(world, tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert world.store.aside() is None, "nothing is made by who only looks"
+    made = world.store.aside(make=True)
+    assert made is not None and world.store.aside() is not None
+    assert Store("/another").aside(make=True).home != made.home, "each store has its own"
+    own = Path(made.home).parent
+    own.chmod(0o755)
+    assert world.store.aside() is None and world.store.aside(make=True) is None
+    own.rmdir()
+    own.symlink_to(world.root)
+    assert world.store.aside(make=True) is None
+    own.unlink()
+    tmp_path.chmod(0o777)
+    assert world.store.aside(make=True) is None, "others could put another in its place"
 
 
 @pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGKILL)", "raise KeyboardInterrupt"])

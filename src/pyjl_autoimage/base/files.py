@@ -143,12 +143,3 @@ def file_sha256(*paths: str) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def stat_note(path: str) -> list[Any]:
-    """Enough of a file's status to notice that it was touched."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return [path, -1, -1]
-    return [path, status.st_mtime_ns, status.st_size]

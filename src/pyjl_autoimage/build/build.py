@@ -21,7 +21,7 @@ from typing import Any
 
 from ..base import settings
 from ..base.files import create_text, file_sha256, write_atomically
-from ..base.liveness import name_of_this_process
+from ..base.liveness import mark_name
 from ..base.locks import lock
 from ..base.program import python_itself, python_path
 from ..base.settings import Settings
@@ -266,7 +266,7 @@ def _cancelled(*_: object) -> None:
 
 def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
     last = State.read(store, environment.id)
-    state = State(asked["token"], name_of_this_process(), started=time.time(), phase_started=time.time())
+    state = State(asked["token"], mark_name(), started=time.time(), phase_started=time.time())
     state.learn(last)
     state.quick = bool(asked["quick"])
     if last is not None and last.state != "running":

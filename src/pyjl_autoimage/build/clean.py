@@ -14,6 +14,7 @@ from ..julia.environment import Environment
 from ..store import validity
 from ..store.built import Image, Layer, Requirements
 from ..store.places import Store
+from ..store.sweep import sweep
 from ..store.validity import Situation
 from .state import State
 
@@ -98,6 +99,7 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
         The ids of the removed images.
     """
     store.remove_debris()
+    sweep(store)
     images = list(store.all_images())
     images.sort(key=lambda image: (os.path.exists(image.executable) and os.path.isdir(image.project), image.built_at))
     sizes = {image.id: tree_size(os.path.join(store.images, image.id)) for image in images}

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
-from ..base.liveness import proc_stat
+from ..base.liveness import is_of_this_boot, is_of_this_host, proc_stat
 from ..errors import AutoimageError, BuildError
 from ..store.places import Store
 from . import history
@@ -125,7 +125,9 @@ class Build:
     def cancel(self) -> None:
         """End the build, whoever started it. The image in use stays; partial files go with the next build."""
         state = self.state()
-        pid = state.pid or (self._process.pid if self._process is not None else 0)
+        # A pid of another host, or of another boot, is here somebody else's.
+        known = is_of_this_boot(state.process) and is_of_this_host(state.process)
+        pid = state.pid if known else self._process.pid if self._process is not None else 0
         if not pid or state.state not in ("running", "starting"):
             return
         try:

@@ -6,6 +6,7 @@ exit, another process may watch the same build.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.files import read_json, write_json
-from ..base.liveness import is_alive
+from ..base.liveness import hold, is_dead, is_of_this_host, mark_name, remove
 from ..julia.versions import USUAL_SECONDS
 from ..store.places import Store
 
@@ -34,6 +35,9 @@ PHASES = {
     "prove": 0.02,
     "publish": 0.02,
 }
+LOCKLESS = 3600.0
+"""Seconds without a word after which a build is taken for dead where no lock can tell."""
+
 LAST_PHASE_OF_A_QUICK_BUILD = "layer"
 
 
@@ -105,17 +109,26 @@ class State:
         if not _has_the_types_of(data, cls("", "").__dict__):
             return None
         state = cls(**data)
-        if state.state == "running" and not is_alive(state.process):
+        mark = store.build_mark(environment_id, state.process)
+        # Also after a reboot: what another host, which has this one's name, builds at the same time does no harm.
+        if state.state == "running" and is_dead(mark, LOCKLESS, is_of_this_host):
             state.state = "failed"
             state.error = f"the build was killed while it was in phase {state.phase!r}"
         return state
 
     def write(self, store: Store, environment_id: str) -> None:
-        """Write it; a full disk must not hide the error that a build ended with."""
+        """Write it; a full disk must not hide the error that a build ended with. A mark goes with it as it runs."""
+        mark = store.build_mark(environment_id, self.process)
+        ours = self.process == mark_name()
         try:
+            if ours and self.state == "running":
+                hold(mark)
+                os.utime(mark)
             write_json(store.build_state(environment_id), self.to_json())
         except OSError:
             pass
+        if ours and self.state != "running":
+            remove(mark)
 
     @property
     def pid(self) -> int:

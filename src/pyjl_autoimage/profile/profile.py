@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from ..base.files import belongs_to_us, read_json, write_json
-from ..base.liveness import is_alive
+from ..base.liveness import is_dead
 from ..base.locks import lock
 from ..errors import StoreError
 from ..julia.call import RECORDER
@@ -302,7 +302,7 @@ def merge(store: Store, environment_id: str) -> Profile:
         directory = store.recordings(environment_id)
         names = _recordings(directory)
         # Who is dead now writes nothing any more; who dies while we read may have written since.
-        dead = [name for name in names if not is_alive(name, os.path.join(directory, f"{name}.log"))]
+        dead = [name for name in names if is_dead(os.path.join(directory, f"{name}.log"))]
         for name in names:
             _consume(profile, directory, name)
         for name in set(profile.consumed).difference(names):

@@ -1,4 +1,4 @@
-"""As a program ends: wake somebody who may build, or one line of advice for those who have that off.
+"""As a program ends: what it leaves; wake somebody who may build, or one line of advice for those who have that off.
 
 A program that ends looks at its own recording alone and at the time of one small file, and may wake a detached
 process (`build/automatic.py`), which decides. The end of the program costs milliseconds for it: imports stay
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .plan import Plan
     from .recording import Recording
 
-__all__ = ["advise", "at_exit", "in_notebook"]
+__all__ = ["advise", "at_exit", "in_notebook", "leave"]
 
 LEAST_WITHOUT_IMAGE = 1.0
 """Seconds of start and compilation that a run must have cost for a first image. (A plain start costs 1.2 s.)"""
@@ -47,6 +47,45 @@ def at_exit(plan: Plan | None, recording: Recording | None, keywords: Mapping[st
             _wake(plan, keywords)
     elif cost >= ADVISABLE:
         advise(plan, f"Julia spent {cost:.0f} s on {'code that its image lacks' if plan.image else 'compiling'} here")
+
+
+ALWAYS_KEPT = 2
+"""Recordings that an environment keeps although they say nothing new: of what a run on the image costs."""
+
+
+def leave(use: str | None, own: Recording | None, *, on_image: bool) -> None:
+    """Leave nothing behind that nobody needs: no mark, and of a run that learned nothing on its image no recording.
+
+    A fork of this process may go on with both.
+
+    Args:
+        use: the mark that this process uses its image.
+        own: what it recorded.
+        on_image: whether it started on an image.
+    """
+    from ..base.liveness import release
+
+    try:
+        if use is not None and release(use):
+            os.unlink(use)
+        if own is not None and on_image and _taught_nothing(own) and release(own.log):
+            own.discard()
+    except OSError:
+        pass  # the store is gone
+
+
+def _taught_nothing(own: Recording) -> bool:
+    from .recording import WORKLOAD_VARIABLE
+
+    if WORKLOAD_VARIABLE in os.environ:  # whoever had it run reads what it recorded
+        return False
+    with open(own.log, "rb") as log, open(own.trace, "rb") as trace:
+        log.readline()
+        if not all(line.startswith((b"ready ", b"compiled ")) for line in log):
+            return False
+        if not all(b"Main." in line for line in trace):
+            return False
+    return len(os.listdir(os.path.dirname(own.log))) > 2 * ALWAYS_KEPT
 
 
 def in_notebook(plan: Plan | None, recording: Recording | None) -> None:

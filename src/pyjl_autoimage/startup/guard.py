@@ -9,8 +9,12 @@ the image is good. The two are told apart by what is left behind:
 - An *exit* (Julia prints a line and calls ``exit(1)``): the C library removes the file ``MARK.alive`` at any exit,
   because we asked it to; nothing of Python runs then.
 - A *kill* (SIGKILL, SIGTERM, the memory killer): the mark is empty and ``MARK.alive`` is there. No verdict.
-- A *power loss*: the mark is from another boot of this host. No verdict.
+- A *power loss*: the mark is from another boot. No verdict; it goes when it is a day old, since it may be of another
+  host that shares the store, where that start is under way.
 - A Python exception, Ctrl-C among them: the mark is removed on the way out.
+
+Who is dead, its lock tells (`pyjl_autoimage.base.liveness`); the words are a verdict whoever wrote them, in whichever
+container or host.
 
 Where signals cannot be watched (Julia was told to handle them, or somebody else uses `faulthandler`) a crash looks
 like a kill. There the image is condemned at the second such death in a row.
@@ -23,7 +27,8 @@ from __future__ import annotations
 import os
 import sys
 
-from ..base.liveness import boot_id, hostname, is_alive, name_of_this_process
+from ..base.files import make_private
+from ..base.liveness import DAY, hold, is_dead, is_of_this_boot, mark_name, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ class Guard:
         self._image = image_id
         self._suspicion = os.path.join(directory, f"{image_id}{_SUSPICION}")
         self._may_watch = watch
-        self._mark = os.path.join(directory, f"{name_of_this_process()}-{image_id}-{boot_id()}")
+        self._mark = os.path.join(directory, f"{mark_name()}-{image_id}")
         self._descriptor = -1
         self._watches_signals = False
 
@@ -51,10 +56,11 @@ class Guard:
         if self._image is None:
             return self
         try:
-            self._descriptor = _create(self._mark)
-            os.close(_create(f"{self._mark}.alive"))
+            _touch(f"{self._mark}.alive")  # a mark without it says that Julia ended the process
+            self._descriptor = hold(self._mark)
         except OSError:
-            return self  # a store that cannot be written: unguarded, as plain juliacall is
+            _unlink(f"{self._mark}.alive")
+            return self  # a place that cannot be written: unguarded, as plain juliacall is
         _remove_at_c_exit(f"{self._mark}.alive")
         import faulthandler
 
@@ -71,19 +77,18 @@ class Guard:
 
             faulthandler.disable()
         if self._descriptor >= 0:
-            os.close(self._descriptor)
-            _remove(self._mark)
+            remove(self._mark)
+            _unlink(f"{self._mark}.alive")
             if not self._watches_signals and kind is None:
                 _unlink(self._suspicion)
 
 
-def _create(path: str) -> int:
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
+def _touch(path: str) -> None:
+    for _ in range(2):
+        try:
+            return os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        except FileNotFoundError:
+            make_private(os.path.dirname(path))
 
 
 def _remove(mark: str) -> None:
@@ -120,36 +125,49 @@ def _remove_at_c_exit(path: str) -> None:
 
 
 def verdicts(directory: str) -> Iterator[tuple[str, str]]:
-    """Judge the marks of dead processes, and remove them: (image id, what happened) of each guilty image."""
+    """Judge the marks of dead processes, and remove them: (image id, what happened) of each guilty image.
+
+    A mark goes when whoever asks for the next one has taken notice of its verdict.
+    """
     try:
         names = os.listdir(directory)
     except OSError:
         return
     for name in names:
-        if name.endswith((".alive", _SUSPICION)) or is_alive(name):
-            continue
         mark = os.path.join(directory, name)
-        parts = name.split("-")
-        ours = len(parts) == 5 and parts[0] == hostname() and parts[4] == boot_id()
-        guilty = _judge(mark, os.path.join(directory, f"{parts[3]}{_SUSPICION}")) if ours else None
+        if name.endswith((".alive", ".tmp", _SUSPICION)):
+            continue
+        words = _words(mark)
+        if not is_dead(mark, 0.0 if words.startswith(_FATAL) else DAY):
+            continue
+        # Behind host and pid; the marks of old had it before the boot.
+        image = next((part for part in name.split("-")[3:] if len(part) == 16), None)
+        guilty = _judge(mark, words, os.path.join(directory, f"{image}{_SUSPICION}")) if image else None
+        if image and guilty:
+            yield image, guilty
         _remove(mark)
-        if guilty:
-            yield parts[3], guilty
 
 
-def _judge(mark: str, suspicion: str) -> str | None:
+def _words(mark: str) -> bytes:
     try:
-        with open(mark, "rb") as file:
-            words = file.read(200)
+        with open(mark, "rb", buffering=0) as file:
+            return file.read(200)
     except OSError:
-        return None
+        return b""
+
+
+def _judge(mark: str, words: bytes, suspicion: str) -> str | None:
     if words.startswith(_FATAL):
         line = words.splitlines()[0].decode("ascii", "replace")
         return f"a process died while it loaded the image ({line.partition(': ')[2] or line})"
-    if sys.platform != "win32" and not os.path.exists(f"{mark}.alive"):
+    if not is_of_this_boot(os.path.basename(mark)):
+        return None
+    # Whoever removes the two begins with the mark: one that is there without the other was left so.
+    if sys.platform != "win32" and not os.path.exists(f"{mark}.alive") and os.path.exists(mark):
         return "Julia ended the process while it loaded the image"
     if words.startswith(_UNWATCHED):
         try:
+            os.unlink(mark)  # of those who judge it at the same time one counts it
             os.close(os.open(suspicion, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
             _unlink(suspicion)

@@ -262,6 +262,9 @@ def remember(plan: Plan, question: str, reads: Reads) -> bool:
         store = Store(plan.home)
         store.ensure(store.launches)
         write_atomically(_file(store, asked), content, mode=0o600)
+        from ..store.sweep import prune_plans
+
+        prune_plans(store)
     except Exception:
         return False  # a store that cannot be written costs time, nothing else
     return True

@@ -3,7 +3,8 @@
 A recording is two append-only files in the environment's ``recordings/``: ``NAME.jl``, the precompile
 statements that Julia's own ``trace_compile`` writes, and ``NAME.log``, a line of facts about the process
 and then lines of what it did: packages that it loads, how long its start took, how long it compiled. NAME
-holds host, pid and start time of the process. Nothing depends on a clean exit.
+is that of the process's marks: it holds the log locked while it lives. Nothing depends on a clean exit, after which a
+run that learned nothing on an image leaves nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import os
 import sys
 import time
 
-from ..base.files import make_private
-from ..base.liveness import name_of_this_process
+from ..base.liveness import hold, mark_name, release
 from ..base.program import program_name
 from ..julia.call import _COMPILED_FOR_TRACE, _call_recorder, evaluate, julia_string
 
@@ -54,6 +54,7 @@ class Recording:
 
     def discard(self) -> None:
         """Remove both files: nothing will be written to them."""
+        release(self.log)
         for path in (self.trace, self.log):
             try:
                 os.unlink(path)
@@ -76,28 +77,16 @@ def create(
         layer: id of the layer that it uses.
         flags: code generation flags that Julia was given.
     """
-    base = os.path.join(directory, f"{name_of_this_process()}-{os.urandom(4).hex()}")
+    base = os.path.join(directory, mark_name())
     recording = Recording(f"{base}.jl", f"{base}.log")
     line = _header(image, layer, flags).encode()
-    for _ in range(2):
-        try:
-            log = os.open(recording.log, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            try:
-                written = os.write(log, line)
-            finally:
-                os.close(log)
-            os.close(os.open(recording.trace, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileNotFoundError:
-            try:
-                make_private(directory)
-            except OSError:
-                return None
-            continue
-        except OSError:
-            break
+    try:
+        written = os.write(hold(recording.log), line)
+        os.close(os.open(recording.trace, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         if written == len(line):
             return recording
-        break
+    except OSError:
+        pass
     recording.discard()
     return None
 

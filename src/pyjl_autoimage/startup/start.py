@@ -11,6 +11,7 @@ import sys
 import time
 from _thread import get_ident
 
+from ..base.liveness import mark_name
 from ..errors import SettingsError, SetUpError
 from ..julia import call
 from ..store.places import Store
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["running", "session", "start_up"]
 
+SWEEPS = 64
+"""One start in so many removes what nobody needs any more, for so many seconds at most:"""
+SWEEP_SECONDS = 0.05
+
 
 class Session:
     """What became of start-up in this process."""
@@ -35,6 +40,10 @@ class Session:
     def __init__(self) -> None:
         self.plan: Plan | None = None
         self.recording: recording.Recording | None = None
+        self.use: str | None = None
+        """The mark that this process uses its image."""
+        self.marks: Store | None = None
+        """Where the mark of the start goes: the store, or where that cannot be written, aside."""
         self.on_image = False
         self.handing_over = False
         self.tracing = False
@@ -183,8 +192,8 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
         image = plan.image or plan.theirs
         if encodes(directory):
             session.recording = recording.create(directory, image=image, layer=plan.layer, flags=plan.flags)
-        if plan.auto or _is_interactive():
-            _look_at_exit(settings)
+    if session.recording is not None or session.use is not None:
+        _look_at_exit(settings)
     return plan
 
 
@@ -193,7 +202,7 @@ def _is_interactive() -> bool:
 
 
 def _look_at_exit(settings: Mapping[str, Any]) -> None:
-    """Whether a build would pay is seen when Julia has ended: what is registered before it runs after it."""
+    """What this run leaves, and whether a build would pay, is seen when Julia has ended: this runs after it."""
     import atexit
 
     process = os.getpid()
@@ -203,7 +212,9 @@ def _look_at_exit(settings: Mapping[str, Any]) -> None:
             if os.getpid() == process:  # not a fork of it
                 from . import ending
 
-                ending.at_exit(session.plan, session.recording, settings)
+                if session.plan is not None and (session.plan.auto or _is_interactive()):
+                    ending.at_exit(session.plan, session.recording, settings)
+                ending.leave(session.use, session.recording, on_image=session.on_image)
         except Exception:
             pass  # whatever it is, not at the cost of a program's end
 
@@ -214,17 +225,18 @@ def _guarded(plan: Plan) -> guard.Guard:
     """What stands while Julia loads the image, if there is one."""
     # Where Julia handles signals, our watching them would be in the way.
     watch = user_options().get("handle_signals", "no") == "no"
-    return guard.Guard(Store(plan.home).booting, plan.image, watch=watch)
+    return guard.Guard((session.marks or Store(plan.home)).booting, plan.image, watch=watch)
 
 
 def _take_image(plan: Plan) -> None:
     """Mark the image as used and look at it once more: it may have been removed since it was chosen."""
     assert plan.image is not None
     store = Store(plan.home)
-    if _judge(store):
+    session.use = store.mark_use(plan.image)
+    session.marks = store if session.use else store.aside(make=True)
+    if _judge(store) or (session.marks is not store and store.condemned(plan.image)):
         _go_without_image(plan)
         return
-    store.mark_use(plan.image)
     problem = None if plan.trusted else store.distrust(*plan.image_files)
     if plan.image_path is not None and not encodes(plan.image_path):
         problem = "its path is no UTF-8, which juliacall needs"
@@ -257,8 +269,12 @@ def _take_layer(plan: Plan) -> None:
 
 def _judge(store: Store) -> bool:
     """Condemn the images that earlier starts died of; whether there were any. Then this start is a plain one."""
-    guilty = list(guard.verdicts(store.booting))
-    for image_id, why in guilty:
+    guilty = False
+    places = [store] if session.marks in (store, None) else [store, session.marks]
+    for image_id, why in (verdict for place in places for verdict in guard.verdicts(place.booting)):
+        if store.condemned(image_id):
+            continue  # the mark is another user's, who has not seen it yet
+        guilty = True
         store.condemn(image_id, why)
         import warnings
 
@@ -271,7 +287,7 @@ def _judge(store: Store) -> bool:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         except RuntimeWarning:
             pass  # warnings have been made errors
-    return bool(guilty)
+    return guilty
 
 
 def finish(juliacall: ModuleType) -> None:
@@ -284,6 +300,17 @@ def finish(juliacall: ModuleType) -> None:
     if plan is not None and plan.layer is not None and not call.use_layer(juliacall, plan.layer_use):
         session.notes.append(f"layer {plan.layer} is not used: Julia could not set it up")
         session.code = [code for code in session.code if not code[3]]
+    if plan is not None and (session.recording or session.use) and int(mark_name()[-2:], 16) % SWEEPS == 0:
+        _sweep(Store(plan.home))
+
+
+def _sweep(store: Store) -> None:
+    from ..store.sweep import sweep
+
+    try:
+        sweep(store, SWEEP_SECONDS)
+    except Exception:
+        pass  # another start's turn
 
 
 def _record(juliacall: ModuleType, own: recording.Recording) -> None:

@@ -16,12 +16,10 @@ from ..base.files import (
     others_can_write,
     read_json,
     remove_tree,
-    stat_note,
     tree_size,
-    write_atomically,
     write_json,
 )
-from ..base.liveness import is_alive, name_of_this_process
+from ..base.liveness import DAY, hold, is_dead, mark_name, remove
 from ..base.reads import identity
 from ..errors import StoreError
 
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Store", "default_home"]
 
 LAYOUT = "v1"
-LAUNCHES_KEPT = 500
-_BUILDER = "builder"  # in a layer: the process that built it
+_BUILDER = ".builder"  # in a layer: the mark of the process that builds it
 
 
 def default_home() -> str:
@@ -151,6 +148,10 @@ class Store:
         """File that says how the current or last build stands."""
         return os.path.join(self.environment(environment_id), "build.json")
 
+    def build_mark(self, environment_id: str, process: str) -> str:
+        """The mark of a process that builds."""
+        return os.path.join(self.environment(environment_id), f"{process}.build")
+
     def build_log(self, environment_id: str) -> str:
         """The whole output of the current or last build."""
         return os.path.join(self.environment(environment_id), "build.log")
@@ -234,7 +235,7 @@ class Store:
         """
         self.ensure(self.layers)
         os.mkdir(self.layer(layer_id), 0o700)
-        write_atomically(os.path.join(self.layer(layer_id), _BUILDER), name_of_this_process().encode())
+        hold(os.path.join(self.layer(layer_id), f"{mark_name()}{_BUILDER}"))
         return self.layer(layer_id)
 
     def publish_layer(self, layer: Any) -> None:
@@ -244,6 +245,7 @@ class Store:
             OSError: it cannot be written; then it was not published.
         """
         write_json(os.path.join(layer.path, "layer.json"), layer.to_json(), durable=True)
+        remove(os.path.join(layer.path, f"{mark_name()}{_BUILDER}"))
         os.utime(self.layers)  # who looked while it was being built must look again
 
     def all_layers(self) -> Iterator[Any]:
@@ -325,25 +327,54 @@ class Store:
             place = os.path.dirname(place)
         return self._distrust(place)
 
+    def aside(self, *, make: bool = False) -> Store | None:
+        """Where marks and verdicts are kept that cannot be written here: a place of this user's own, for a while.
+
+        Args:
+            make: make it where there is none.
+
+        Returns:
+            None where there is none, or somebody else could write it.
+        """
+        import zlib
+
+        user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+        environ = os.environ.get
+        for base in filter(None, (environ("XDG_RUNTIME_DIR"), environ("TMPDIR") or environ("TEMP") or "/tmp")):
+            place = os.path.join(base, f"pyjl_autoimage-{user}")
+            try:
+                if make and not os.path.lexists(place):
+                    os.mkdir(place, 0o700)
+                status = os.lstat(place)
+            except OSError:
+                continue
+            private = not hasattr(os, "getuid") or (status.st_uid == user and not status.st_mode & 0o077)
+            if private and stat.S_ISDIR(status.st_mode) and not self.distrust(place):
+                return Store(os.path.join(place, f"{zlib.crc32(os.fsencode(self.home)):08x}"))
+        return None
+
     # -- condemned images ------------------------------------------------------------------------------
 
     def condemn(self, image_id: str, why: str) -> None:
-        """Never choose an image again, until it is restored. A store that cannot be written keeps no verdict."""
+        """Never choose an image again, until it is restored. What cannot be written here is kept `aside`."""
         import time
 
-        try:
-            self.ensure(self.condemnations)
-            write_json(os.path.join(self.condemnations, image_id), {"schema": 1, "why": why, "when": time.time()})
-        except (OSError, StoreError):
-            pass
+        for store in (self, self.aside(make=True)):
+            try:
+                if store is not None:
+                    store.ensure(store.condemnations)
+                    verdict = {"schema": 1, "why": why, "when": time.time()}
+                    return write_json(os.path.join(store.condemnations, image_id), verdict)
+            except (OSError, StoreError):
+                pass
 
     def condemned(self, image_id: str) -> str | None:
         """Why an image is condemned; None if it is not."""
-        path = os.path.join(self.condemnations, image_id)
-        if not os.path.exists(path):
-            return None
-        record = read_json(path) or {}
-        return str(record.get("why", "it was condemned"))
+        for store in (self, self.aside()):
+            path = os.path.join(store.condemnations, image_id) if store is not None else ""
+            if os.path.exists(path):
+                return str((read_json(path) or {}).get("why", "it was condemned"))
+        return None
 
     def restore(self, image_id: str) -> bool:
         """Take a condemnation back; False if there was none.
@@ -351,11 +382,15 @@ class Store:
         Raises:
             OSError: the store cannot be written.
         """
-        try:
-            os.unlink(os.path.join(self.condemnations, image_id))
-        except FileNotFoundError:
-            return False
-        return True
+        found = False
+        for store in (self.aside(), self):
+            try:
+                if store is not None:
+                    os.unlink(os.path.join(store.condemnations, image_id))
+                    found = True
+            except FileNotFoundError:
+                pass
+        return found
 
     def publish(self, staging: str, image: Any) -> None:
         """Make a proved image selectable: one rename, after everything is on disk.
@@ -400,21 +435,12 @@ class Store:
             return 0
         remove_tree(doomed)
         remove_tree(os.path.join(self.uses, image_id))
-        try:
-            os.unlink(self.contents(image_id))
-        except OSError:
-            pass
+        for path in (self.contents(image_id), os.path.join(self.condemnations, image_id)):
+            _unlink(path)
         return size
 
     def remove_debris(self) -> None:
-        """Remove what a killed removal or publication has left, and start-up answers of long ago."""
-        answers = [os.path.join(self.launches, name) for name in _all_entries(self.launches)]
-        answers.sort(key=lambda path: stat_note(path)[1])
-        for path in answers[:-LAUNCHES_KEPT]:
-            try:
-                os.unlink(path)
-            except OSError:
-                pass
+        """Remove what a killed removal or publication has left."""
         for name in _all_entries(self.images):
             if name.endswith((".tmp", ".gone")):
                 remove_tree(os.path.join(self.images, name))
@@ -426,45 +452,31 @@ class Store:
         """Whether a layer was never published, and whoever built it is dead."""
         if os.path.exists(os.path.join(self.layer(layer_id), "layer.json")):
             return False
-        mark = os.path.join(self.layer(layer_id), _BUILDER)
-        try:
-            with open(mark, encoding="utf-8") as file:
-                return not is_alive(file.read(), mark)
-        except OSError:
-            return True
+        marks = [name for name in _all_entries(self.layer(layer_id)) if name.endswith(_BUILDER.lstrip("."))]
+        return all(is_dead(os.path.join(self.layer(layer_id), name), DAY) for name in marks)
 
     # -- who uses an image -----------------------------------------------------------------------------
 
     def mark_use(self, image_id: str) -> str | None:
         """Note that this process uses an image, so that nobody removes it; None if that cannot be noted."""
         directory = os.path.join(self.uses, image_id)
-        mark = os.path.join(directory, name_of_this_process())
-        for _ in range(2):
-            try:
-                os.close(os.open(mark, os.O_CREAT | os.O_WRONLY, 0o600))
-            except FileNotFoundError:
-                try:
-                    os.makedirs(directory, mode=0o700, exist_ok=True)
-                except OSError:
-                    return None
-            except OSError:
-                return None
-            else:
-                return mark
-        return None
+        mark = os.path.join(directory, mark_name())
+        try:
+            hold(mark)
+        except OSError:
+            return None
+        return mark
 
     def users(self, image_id: str) -> list[str]:
         """The living processes that use an image; marks of the dead are removed."""
         directory = os.path.join(self.uses, image_id)
         living = []
         for name in _entries(directory):
-            if is_alive(name, os.path.join(directory, name)):
-                living.append(name)
+            mark = os.path.join(directory, name)
+            if is_dead(mark):
+                _unlink(mark)
             else:
-                try:
-                    os.unlink(os.path.join(directory, name))
-                except OSError:
-                    pass
+                living.append(name)
         return living
 
 
@@ -492,6 +504,13 @@ def _against_chain(path: str) -> str | None:
         if parent == current:
             return None
         current = parent
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def library_name() -> str:
