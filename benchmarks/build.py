@@ -32,7 +32,7 @@ from pathlib import Path
 from pyjl_autoimage.base import settings
 from pyjl_autoimage.build import recipe
 from pyjl_autoimage.julia import environment
-from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile import profile, recordings
 from pyjl_autoimage.startup.options import user_options
 from pyjl_autoimage.store import validity
 from pyjl_autoimage.store.places import Store
@@ -116,7 +116,7 @@ class Bench:
         located = environment.locate(user_options())
         store = Store(str(self.directory / "recorded"))
         self.facts = validity.julia_facts(located, store, fresh=True)
-        recorded = profile.merge(store, located.id)
+        recorded = recordings.merge(store, located.id)
         situation = validity.situation_of(located, store, {})
         settled = settings.from_everywhere({"home": store.home})
         chosen = recipe.choose(situation, recorded, settled)

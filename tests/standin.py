@@ -24,11 +24,12 @@ from typing import TypeVar
 
 from pyjl_autoimage.base.liveness import boot_id, hostname, proc_stat
 from pyjl_autoimage.build.state import State
-from pyjl_autoimage.julia import manifest
+from pyjl_autoimage.julia import manifest, sources
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, cpu_identity
 from pyjl_autoimage.store.built import BakedPackage, Image, Layer, Requirements, baked_package, content_of, heap_of
 from pyjl_autoimage.store.places import Store, depot_of, library_name
+from pyjl_autoimage.store.publish import new_layer, publish_image, publish_layer
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
 EXAMPLE_TREE = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
@@ -151,7 +152,7 @@ def heed_interrupts() -> None:
 def slug(uuid: str, tree: str) -> str:
     """What Julia calls the directory of that package."""
     content = int(uuid.replace("-", ""), 16).to_bytes(16, "little")
-    return manifest._slug(manifest._crc32c(bytes.fromhex(tree), manifest._crc32c(content)), 5)
+    return sources._slug(sources._crc32c(bytes.fromhex(tree), sources._crc32c(content)), 5)
 
 
 def told_by_julia(facts: JuliaFacts) -> bytes:
@@ -322,7 +323,7 @@ class World:
                 **changes,
             }
         )
-        self.store.publish(str(staging), image)
+        publish_image(self.store, str(staging), image)
         return image
 
     def record(
@@ -347,14 +348,14 @@ class World:
         package = {"package": "AutoimageStatements_1a2b", "uuid": "00000000-0000-5000-8000-000000000001"}
         ids = {
             "id": layer_id,
-            "path": self.store.new_layer(layer_id),
+            "path": new_layer(self.store, layer_id),
             "roots": (EXAMPLE_UUID,),
             "contents": "c",
             "caches": {},
         }
         layer = Layer(**{**shared, **own, **package, **ids, **changes})  # type: ignore[arg-type]
         os.makedirs(depot_of(self.store.layer(layer_id)), exist_ok=True)
-        self.store.publish_layer(layer)
+        publish_layer(self.store, layer)
         return layer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage.profile import ageing, profile
+from pyjl_autoimage.profile import ageing, recordings
 from pyjl_autoimage.profile.ageing import AGE, AGE_UNBAKED, DAY, compact
 from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile, Program, Statement
 from pyjl_autoimage.store.places import Store
@@ -122,19 +122,19 @@ def test_compacting_twice_is_compacting_once(statements, programs):
 
 
 def test_what_a_build_refused_is_not_tried_again_until_the_packages_change(store: Store):
-    profile.add(store, ENVIRONMENT, Profile({statement(n): Statement() for n in "abc"}))
-    profile.note_image(store, ENVIRONMENT, [], [statement("a")], "packages 1")
-    read = profile.load(store, ENVIRONMENT)
+    recordings.add(store, ENVIRONMENT, Profile({statement(n): Statement() for n in "abc"}))
+    recordings.note_image(store, ENVIRONMENT, [], [statement("a")], "packages 1")
+    read = recordings.load(store, ENVIRONMENT)
     assert set(read.bakeable("packages 1")) == {statement("b"), statement("c")}
     assert set(read.bakeable("packages 2")) == set(read.bakeable()) == {statement(n) for n in "abc"}
-    profile.note_image(store, ENVIRONMENT, [], [statement("b")], "packages 1")
-    assert profile.load(store, ENVIRONMENT).bakeable("packages 1") == [statement("c")]
-    profile.note_image(store, ENVIRONMENT, [], [statement("c")], "packages 2")
-    assert set(profile.load(store, ENVIRONMENT).bakeable("packages 2")) == {statement("a"), statement("b")}
+    recordings.note_image(store, ENVIRONMENT, [], [statement("b")], "packages 1")
+    assert recordings.load(store, ENVIRONMENT).bakeable("packages 1") == [statement("c")]
+    recordings.note_image(store, ENVIRONMENT, [], [statement("c")], "packages 2")
+    assert set(recordings.load(store, ENVIRONMENT).bakeable("packages 2")) == {statement("a"), statement("b")}
 
 
 def test_what_a_build_has_tried_is_known(store: Store):
-    profile.add(store, ENVIRONMENT, Profile({statement(n): Statement() for n in "ab"}))
-    profile.note_image(store, ENVIRONMENT, [statement("a"), statement("gone")], [], "packages")
-    profile.add(store, ENVIRONMENT, Profile({statement(n): Statement() for n in "ac"}))
-    assert set(profile.load(store, ENVIRONMENT).untried()) == {statement("b"), statement("c")}
+    recordings.add(store, ENVIRONMENT, Profile({statement(n): Statement() for n in "ab"}))
+    recordings.note_image(store, ENVIRONMENT, [statement("a"), statement("gone")], [], "packages")
+    recordings.add(store, ENVIRONMENT, Profile({statement(n): Statement() for n in "ac"}))
+    assert set(recordings.load(store, ENVIRONMENT).untried()) == {statement("b"), statement("c")}

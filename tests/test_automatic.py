@@ -13,11 +13,11 @@ import pytest
 
 from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.base.settings import Settings
-from pyjl_autoimage.build import automatic, build
+from pyjl_autoimage.build import automatic, machine
 from pyjl_autoimage.build.automatic import BETWEEN_BUILDS, decide, discharging
 from pyjl_autoimage.build.measured import gain_over
 from pyjl_autoimage.build.state import State
-from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.profile.profile import Profile, Program, Run, Statement
 from pyjl_autoimage.startup.ending import AFTER_A_FAILURE
 
@@ -34,7 +34,7 @@ def statement(name: str) -> str:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world on mains, with memory to spare."""
     monkeypatch.setattr(automatic, "on_battery", lambda: False)
-    monkeypatch.setattr(build, "available_gigabytes", lambda: 20.0)
+    monkeypatch.setattr(machine, "available_gigabytes", lambda: 20.0)
     monkeypatch.setenv("PYTHONPATH", "")
     return World(tmp_path / "world")
 
@@ -143,7 +143,7 @@ def test_builds_do_not_follow_one_another(world, ago, changes, why):
 
 def test_not_on_battery_and_not_when_memory_is_short(world, monkeypatch):
     ran(world, SLOW)
-    monkeypatch.setattr(build, "available_gigabytes", lambda: 2.0)
+    monkeypatch.setattr(machine, "available_gigabytes", lambda: 2.0)
     assert decision(world) == (False, "only 2.0 GB of memory are free")
     monkeypatch.setattr(automatic, "on_battery", lambda: True)
     assert decision(world) == (False, "the machine runs on battery")
@@ -174,9 +174,9 @@ def test_batteries_by_linux_account(tmp_path, supplies, on_battery):
 CALM = """
 import sys
 if "_automatic" in sys.orig_argv:
-    from pyjl_autoimage.build import automatic, build
+    from pyjl_autoimage.build import automatic, machine
     automatic.on_battery = lambda: False
-    build.available_gigabytes = lambda: 20.0
+    machine.available_gigabytes = lambda: 20.0
 """
 
 
@@ -334,5 +334,5 @@ def test_a_notebook_is_advised_as_julia_starts(tmp_path):
     assert run(world, code).stderr == ""  # nothing has been recorded that an image could be built of
     assert run(world, code).stderr.startswith("pyjl_autoimage: Julia started without an image that fits. ")
     assert run(world, code).stderr == ""
-    profile.merge(world.store, world.environment.id)
+    recordings.merge(world.store, world.environment.id)
     assert run(world, code, PYJL_AUTOIMAGE_AUTO="1").stderr == ""

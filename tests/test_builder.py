@@ -15,9 +15,11 @@ import pytest
 
 from pyjl_autoimage.base.locks import lock
 from pyjl_autoimage.base.settings import Settings
-from pyjl_autoimage.build import build as builder
+from pyjl_autoimage.build import begin
+from pyjl_autoimage.build.build import NOTHING_RECORDED, _project_lock
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.store.built import Image
+from pyjl_autoimage.store.publish import damage, remove_image
 
 from standin import (
     EXAMPLE_UUID,
@@ -75,7 +77,7 @@ def test_an_image_that_julia_writes_as_two_files_is_published_whole(world):
     assert (Path(image.path).read_text(), heap.read_text()) == ("a new image", "its heap")
     assert image.files == {image.path: 11, str(heap): 8} and image.bytes == 19
     assert image.id == image.sha256[:16] == hashlib.sha256(b"a new imageits heap").hexdigest()[:16]
-    assert world.store.damage(image, thorough=True) == []
+    assert damage(world.store, image, thorough=True) == []
     assert start_in(world)["sysimage"] == image.path
 
 
@@ -159,9 +161,7 @@ def test_the_proof_goes_on_beside_the_precompilation_of_what_is_outside(world):
     stub = world.site / "juliacall" / "__init__.py"
     stub.write_text(f"{stub.read_text()}\nif CONFIG['sysimage']: open({str(began)!r}, 'w').close()\n")
     assert build(world)["state"] == "done"
-    assert json.loads(Path(world.store.build_state(world.environment.id)).read_text())["notes"] == [
-        builder.NOTHING_RECORDED
-    ]
+    assert json.loads(Path(world.store.build_state(world.environment.id)).read_text())["notes"] == [NOTHING_RECORDED]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_what_julia_is_told_of_cpu_and_threads(world):
         told = (world.root / "told").read_text()
         assert told.startswith("3 ") and f" {targets}" in told
         assert only_image(world).cpu_target == setting
-        world.store.remove_image(only_image(world).id)
+        remove_image(world.store, only_image(world).id)
 
 
 def test_the_julia_that_builds_does_not_hear_what_would_change_its_project(world):
@@ -256,20 +256,20 @@ def test_without_a_limit_size_does_not_matter(world):
 
 
 def test_a_lock_that_no_build_holds_is_an_error_that_names_it(world, monkeypatch):
-    monkeypatch.setattr(builder, "MOMENT", 0.01)
+    monkeypatch.setattr(begin, "MOMENT", 0.01)
     world.store.ensure(world.store.environment(world.environment.id))
     path = world.store.build_lock(world.environment.id)
     with lock(path, 0), pytest.raises(BuildError, match="and does not build") as caught:
-        builder._build_or_join(world.store, world.environment, Settings(), {"tasks": [], "after": None})
+        begin._build_or_join(world.store, world.environment, Settings(), {"tasks": [], "after": None})
     assert path in str(caught.value)
 
 
 def test_the_project_is_looked_at_under_the_lock_of_juliapkg(world):
     """Which deletes and rewrites its files under it."""
     path = str(world.project / "lock.pid")
-    with builder._project_lock(replace(world.environment, managed=True)), pytest.raises(TimeoutError), lock(path, 0):
+    with _project_lock(replace(world.environment, managed=True)), pytest.raises(TimeoutError), lock(path, 0):
         pass
-    with builder._project_lock(world.environment), lock(path, 0):
+    with _project_lock(world.environment), lock(path, 0):
         pass  # nobody else's projects have one
 
 

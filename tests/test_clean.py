@@ -14,7 +14,7 @@ import pytest
 from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.build.clean import clean, prune
 from pyjl_autoimage.build.state import State
-from pyjl_autoimage.store.places import Store
+from pyjl_autoimage.store.publish import remove_image
 
 from standin import World
 
@@ -99,7 +99,7 @@ def test_no_image_vanishes_under_a_process_that_took_it(world):
             )
             for _ in range(2)
         ]
-        remover = threading.Thread(target=lambda: [world.store.remove_image(i.id) for i in world.store.all_images()])
+        remover = threading.Thread(target=lambda: [remove_image(world.store, i.id) for i in world.store.all_images()])
         remover.start()
         for user in users:
             taken, _ = user.communicate("x", timeout=60)
@@ -171,7 +171,7 @@ def test_what_a_running_build_and_a_running_program_need_stays(here):
 
 def test_what_is_taken_at_the_last_moment_is_kept_and_said_to_be(here, monkeypatch):
     image = here.publish()
-    monkeypatch.setattr(Store, "remove_image", lambda self, image_id: 0)
+    monkeypatch.setattr("pyjl_autoimage.build.clean.remove_image", lambda store, image_id: 0)
     removed, (kept,) = clean(everything=True)
     assert kept == {"name": f"image {image.id}", "reason": "a process has just begun to use it"}
     assert image.id not in str(removed)
@@ -192,7 +192,7 @@ def test_clean_removes_layers_that_are_stale_or_superseded_and_says_why(here):
     assert layers(world) == {"2" * 16}
     image = world.publish()
     world.publish_layer("4" * 16, image=image.id)
-    world.store.remove_image(image.id)
+    remove_image(world.store, image.id)
     removed, _ = clean()
     assert removed[0] | {"bytes": 0} == {
         "name": f"layer {'4' * 16}", "bytes": 0, "reason": "the image that it was precompiled for is gone",

@@ -154,13 +154,13 @@ def test_usage_fits_80_columns(capsys, monkeypatch, arguments):
 
 
 def test_errors_fit_a_terminal_and_are_as_they_are_in_a_pipe(monkeypatch):
-    from pyjl_autoimage.people import cli as module
+    from pyjl_autoimage.people import cli as cli_module
 
     text = f"{'word ' * 30}/a/path/{'x' * 100}\nThe next line"
-    assert module._fitted(text) == text
+    assert cli_module._fitted(text) == text
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    lines = module._fitted(text).splitlines()
+    lines = cli_module._fitted(text).splitlines()
     assert f"/a/path/{'x' * 100}" in lines and lines[-1] == "The next line"
     assert all(len(line) <= 80 or " " not in line for line in lines)
 
@@ -186,9 +186,9 @@ def test_a_wrong_value_is_told_by_the_name_of_its_option(world):
     ],
 )
 def test_options_that_a_joined_build_does_not_have_are_named(is_quick, quick, keywords, said):
-    from pyjl_autoimage.people import cli as module
+    from pyjl_autoimage.people import building
 
-    assert module._about_the_other(is_quick, quick, keywords) == said
+    assert building._about_the_other(is_quick, quick, keywords) == said
 
 
 def test_a_bad_setting_is_usage(world):
@@ -357,7 +357,7 @@ def test_a_cancelled_build_ends_its_julia_and_leaves_nothing(buildable):
 
 def test_phases_are_known_by_what_packagecompiler_prints(fixtures):
     """On the output of a real build (Julia 1.12) with our own script's lines between."""
-    from pyjl_autoimage.build import build
+    from pyjl_autoimage.build import julia
 
     entered = []
 
@@ -375,7 +375,7 @@ def test_phases_are_known_by_what_packagecompiler_prints(fixtures):
     before = next(n for n, line in enumerate(lines) if "incremental system image" in line)
     lines[before + 1 : before + 1] = ["[autoimage] statements 0/10", "[autoimage] native code"]
     for line in lines:
-        build._follow(Work(), line)
+        julia._follow(Work(), line)
     assert entered == ["precompile", "load", "statements", "native code", "link"]
 
 

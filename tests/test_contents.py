@@ -8,6 +8,7 @@ import pytest
 
 from pyjl_autoimage.build.contents import Held, contents, read
 from pyjl_autoimage.errors import AutoimageError
+from pyjl_autoimage.store.publish import remove_image
 
 from standin import EXAMPLE_UUID, World
 
@@ -45,7 +46,7 @@ def test_what_is_known_of_it_goes_with_the_image(world):
     image = world.publish()
     contents(world.store, image, world.environment, world.facts)
     assert os.path.exists(world.store.contents(image.id))
-    world.store.remove_image(image.id)
+    remove_image(world.store, image.id)
     assert not os.path.exists(world.store.contents(image.id))
 
 

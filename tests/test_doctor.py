@@ -15,7 +15,7 @@ import pytest
 
 from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.base.settings import Settings
-from pyjl_autoimage.build import build
+from pyjl_autoimage.build import julia, packagecompiler
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.julia import versions
 from pyjl_autoimage.people import doctor as doctor_module
@@ -184,7 +184,7 @@ def test_commas_between_cpu_targets(world, targets, meant):
 @pytest.mark.parametrize(
     "targets",
     [
-        *build.PORTABLE_TARGETS.values(),
+        *julia.PORTABLE_TARGETS.values(),
         "native",
         "generic",
         "haswell,+avx2,-rdrnd,sse4.1,base(0),opt_size",
@@ -208,7 +208,7 @@ def test_a_packagecompiler_that_is_too_old_for_this_julia(world):
 
 def test_one_of_our_own_is_brought_up_to_date_by_the_next_build(world):
     facts = replace(world.facts, version="1.13.1")
-    project = build.own_builder_project(world.store, facts)
+    project = packagecompiler.own_builder_project(world.store, facts)
     world.store.ensure(project)
     (Path(project) / "ready").touch()
     (Path(project) / "Manifest.toml").write_text(BUILDER_MANIFEST)

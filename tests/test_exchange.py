@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyjl_autoimage.errors import StoreError
-from pyjl_autoimage.profile import exchange, profile
+from pyjl_autoimage.profile import exchange, recordings
 from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile, Program, Run, Statement
 
 from standin import World, cli
@@ -112,7 +112,7 @@ def run(world: World, *arguments: str, given: str = "") -> subprocess.CompletedP
 
 def test_from_one_store_to_another(tmp_path):
     one, other = World(tmp_path / "one"), World(tmp_path / "other")
-    profile.add(one.store, one.environment.id, whole("-m here"))
+    recordings.add(one.store, one.environment.id, whole("-m here"))
     file = tmp_path / "file"
     result = run(one, "export", str(file))
     assert (result.returncode, result.stdout) == (0, f"2 statements of 3 programs are in {file}\n")
@@ -121,7 +121,7 @@ def test_from_one_store_to_another(tmp_path):
         assert (result.returncode, result.stdout) == (0, f"2 statements in {file}, {new} of them new\n"), (
             result.stderr
         )
-    arrived = profile.load(other.store, other.environment.id)
+    arrived = recordings.load(other.store, other.environment.id)
     assert set(arrived.statements) == {A, B} and arrived.statements[A].runs == 3
     assert run(one, "export", "-").stdout == file.read_text()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.explain import explain
-from pyjl_autoimage.explain.explain import KINDS, Explanation, Timeline, read
+from pyjl_autoimage.explain import explain, measurement
+from pyjl_autoimage.explain.measurement import KINDS, Explanation, Timeline
+from pyjl_autoimage.explain.reading import read
 from pyjl_autoimage.julia.manifest import Package
 from pyjl_autoimage.store.places import Store
 
@@ -315,7 +316,7 @@ def test_where_it_does_not_what_its_clock_says_is_shared_out(fixtures):
 
 def test_what_no_statement_names_is_told_too():
     timeline = timeline_of([], timed=False, clock=[(1.0, 0.0), (5.0, 2.0)])
-    assert timeline.by_package() == {explain.OTHER: (0, 2.0)}
+    assert timeline.by_package() == {measurement.OTHER: (0, 2.0)}
 
 
 def test_an_extension_comes_with_what_triggers_it():

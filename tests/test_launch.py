@@ -18,6 +18,7 @@ from pyjl_autoimage.base.liveness import boot_id
 from pyjl_autoimage.base.reads import Reads
 from pyjl_autoimage.startup import plan
 from pyjl_autoimage.store.places import Store
+from pyjl_autoimage.store.publish import new_layer, publish_layer
 
 from standin import World, age, start_in
 
@@ -605,7 +606,7 @@ def test_older_images_are_no_witnesses(tmp_path):
 
 def test_a_layer_published_after_somebody_looked_is_noticed(store):
     """Its directory was there before: the directory of layers would look as it did."""
-    path = store.new_layer("layer")
+    path = new_layer(store, "layer")
     os.utime(store.layers, (1, 1))
-    store.publish_layer(SimpleNamespace(path=path, to_json=dict))
+    publish_layer(store, SimpleNamespace(path=path, to_json=dict))
     assert os.stat(store.layers).st_mtime > 1

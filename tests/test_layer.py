@@ -21,6 +21,7 @@ from pyjl_autoimage.profile.profile import Code
 from pyjl_autoimage.startup import code, start
 from pyjl_autoimage.store.built import Layer, OwnCode, cache_header
 from pyjl_autoimage.store.places import depot_of
+from pyjl_autoimage.store.publish import new_layer, remove_debris
 from pyjl_autoimage.store.validity import reasons_against_layer, situation_of
 
 from standin import EXAMPLE_UUID, age, cli, python, start_in
@@ -154,14 +155,14 @@ def test_a_layer_that_others_can_write_is_not_used_even_if_it_was_before(world):
 
 
 def test_a_layer_that_is_not_published_yet_does_not_count_and_goes_when_its_builder_is_dead(world):
-    directory = Path(world.store.new_layer("3" * 16))
+    directory = Path(new_layer(world.store, "3" * 16))
     assert not told_of(start_in(world))
-    world.store.remove_debris()
+    remove_debris(world.store)
     assert directory.exists(), "this process builds it"
     (mark,) = directory.glob("*.builder")
     mark.unlink()
     mark.touch()  # as if it had never been held
-    world.store.remove_debris()
+    remove_debris(world.store)
     assert not directory.exists()
 
 
@@ -170,10 +171,10 @@ def test_a_layer_that_a_former_version_builds_stays_for_a_day(world):
     directory.mkdir(parents=True)
     mark = directory / "builder"
     mark.write_text("somewhere-1-1")
-    world.store.remove_debris()
+    remove_debris(world.store)
     assert directory.exists()
     os.utime(mark, (1, 1))
-    world.store.remove_debris()
+    remove_debris(world.store)
     assert not directory.exists()
 
 

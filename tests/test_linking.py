@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.build import build, linking
+from pyjl_autoimage.build import linking, machine
 from pyjl_autoimage.errors import BuildError
 
 from standin import World, buildable_world, cli, environ_of, julia_that_builds
@@ -132,9 +132,9 @@ def test_no_compiler_is_missed_where_julia_has_lld(world, tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delenv("JULIA_CC", raising=False)
     with pytest.raises(BuildError, match="no C compiler"):
-        build.check_compiler(world.facts)
+        machine.check_compiler(world.facts)
     julias_lld(world)
-    build.check_compiler(world.facts)
+    machine.check_compiler(world.facts)
 
 
 def test_a_compiler_that_the_user_names_is_the_one(world):

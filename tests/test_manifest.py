@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage.julia import manifest
-from pyjl_autoimage.julia.manifest import ManifestError, Package, load_manifest, manifest_file, preferences
+from pyjl_autoimage.julia import sources
+from pyjl_autoimage.julia.manifest import ManifestError, Package, load_manifest, manifest_file
+from pyjl_autoimage.julia.preferences import preferences
 
 EXAMPLE_UUID = "7876af07-990d-54b4-ab0e-23690620f79a"
 CSV_UUID = "336ed68f-0bac-5ca0-87d4-7b16caf5d00b"
@@ -187,10 +188,10 @@ def test_a_workspace_shares_its_manifest(tmp_path):
 def test_source_of_a_registered_package(tmp_path):
     package = Package("Example", EXAMPLE_UUID, "0.5.3", tree_sha1="46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc")
     depots = [str(tmp_path / "none"), str(tmp_path / "depot")]
-    assert manifest.source_directory(package, depots) is None
+    assert sources.source_directory(package, depots) is None
     directory = tmp_path / "depot" / "packages" / "Example" / "aqsx3"  # Julia's own slug of Example 0.5.3
     directory.mkdir(parents=True)
-    assert manifest.source_directory(package, depots) == str(directory)
+    assert sources.source_directory(package, depots) == str(directory)
 
 
 def test_the_digest_of_sources_sees_contents_not_times(tmp_path):
@@ -199,16 +200,16 @@ def test_the_digest_of_sources_sees_contents_not_times(tmp_path):
     write(source / "data" / "table.csv", "1,2")
     write(source / "test" / "runtests.jl", "1")
     write(source / ".git" / "HEAD", "x")
-    before = manifest.source_digest(str(source))
+    before = sources.source_digest(str(source))
     os.utime(source / "src" / "A.jl", (1, 1))
     write(source / "test" / "runtests.jl", "2")
     write(source / ".git" / "HEAD", "y")
-    assert manifest.source_digest(str(source)) == before
+    assert sources.source_digest(str(source)) == before
     write(source / "data" / "table.csv", "1,3")
-    changed = manifest.source_digest(str(source))
+    changed = sources.source_digest(str(source))
     assert changed != before
     (source / "data" / "table.csv").rename(source / "data" / "table2.csv")
-    assert manifest.source_digest(str(source)) != changed
+    assert sources.source_digest(str(source)) != changed
 
 
 def test_links_to_directories_of_code_are_followed_and_others_are_not(tmp_path):
@@ -221,7 +222,7 @@ def test_links_to_directories_of_code_are_followed_and_others_are_not(tmp_path):
     (source / "data").symlink_to(data)
     (code / "again").symlink_to(code)
     (code / "up").symlink_to(source)
-    found = {path for path, _ in manifest.source_files(str(source))}
+    found = {path for path, _ in sources.source_files(str(source))}
     assert {"src/A.jl", "src/deep/more.jl"} <= found
     assert not any(path.endswith("large.csv") for path in found)
     assert len(found) < 20, "they are circular"

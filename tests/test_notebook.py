@@ -40,7 +40,7 @@ def ipython(world: World, code: str, status: int = 0) -> str:
 def test_loading_the_extension_starts_nothing_and_imports_what_it_needs(world):
     code = (
         "%load_ext pyjl_autoimage\nimport sys\nprint('juliacall' in sys.modules)\n"
-        "print([m for m in sys.modules if m in ('pyjl_autoimage.people.status', 'pyjl_autoimage.build.build', 'juliapkg')])"
+        "print([m for m in sys.modules if m in ('pyjl_autoimage.people.status', 'pyjl_autoimage.build.begin', 'juliapkg')])"
     )
     assert ipython(world, code) == "False\n[]\n"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.build import build as builder
+from pyjl_autoimage.build import packagecompiler
 from pyjl_autoimage.build.packagecompiler import (
     least_packagecompiler,
     packagecompiler_problem,
@@ -21,7 +21,7 @@ from standin import World, buildable_world, cli, environ_of, julia_that_builds, 
 
 
 def manifest(version: str) -> str:
-    uuid = f'uuid = "{builder.PACKAGECOMPILER_UUID}"'
+    uuid = f'uuid = "{packagecompiler.PACKAGECOMPILER_UUID}"'
     return f'manifest_format = "2.0"\n[[deps.PackageCompiler]]\n{uuid}\nversion = "{version}"\n'
 
 
@@ -115,7 +115,7 @@ def test_the_store_has_a_project_of_its_own_set_up_once(world):
     pkg(world, gives("2.4.5"))
     environ = environ_without_builder(world)
     assert build(world, environ) == build(world, environ) == []
-    assert installed(world) == [builder.own_builder_project(world.store, world.facts)]
+    assert installed(world) == [packagecompiler.own_builder_project(world.store, world.facts)]
 
 
 def test_one_that_has_become_too_old_is_brought_up_to_date_once(world):
@@ -200,7 +200,7 @@ def test_two_first_builds_install_it_one_after_the_other(world):
     second = subprocess.Popen(command, env={**environ, "PYTHON_JULIACALL_PROJECT": str(other)}, cwd=other)
     log = Path(world.store.build_log(replace(world.environment, project=str(other)).id))
     wait_for(lambda: log.exists() and "statements: " in log.read_text(), 60)
-    assert installed(world) == [builder.own_builder_project(world.store, world.facts)], "the second one waits"
+    assert installed(world) == [packagecompiler.own_builder_project(world.store, world.facts)], "the second one waits"
     release.touch()
     assert [first.wait(60), second.wait(60)] == [0, 0]
     assert len(installed(world)) == 1

@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 from pyjl_autoimage.base.files import write_json
 from pyjl_autoimage.build.contents import Contents, Held
 from pyjl_autoimage.build.history import PastBuild
-from pyjl_autoimage.explain.explain import Compiled, Explanation, Phase, Timeline
-from pyjl_autoimage.explain.timeline import STYLE, WIDTH
+from pyjl_autoimage.explain.canvas import STYLE, WIDTH
+from pyjl_autoimage.explain.measurement import Compiled, Explanation, Phase, Timeline
 from pyjl_autoimage.people import page
-from pyjl_autoimage.profile.profile import Profile, Statement, parse_statement
+from pyjl_autoimage.profile.profile import Profile, Statement
+from pyjl_autoimage.profile.recordings import parse_statement
 
 from colours import contrast
 from standin import World, cli

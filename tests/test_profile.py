@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from pyjl_autoimage.base.liveness import boot_id, hold, hostname, mark_name
 from pyjl_autoimage.errors import StoreError
-from pyjl_autoimage.profile import profile
-from pyjl_autoimage.profile.profile import Profile, parse_statement
+from pyjl_autoimage.profile import profile, recordings
+from pyjl_autoimage.profile.profile import Profile
+from pyjl_autoimage.profile.recordings import parse_statement
 
 ENVIRONMENT = "0123456789abcdef"
 DATAFRAMES = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
@@ -96,12 +97,12 @@ def test_noise_is_parsed_or_refused(line):
 def test_merge_counts_each_line_once_and_removes_what_is_used_up(store):
     record(store, dead(), f"{statement(1)}\n{statement(2)}\n", f"package {DATAFRAMES} DataFrames\n")
     record(store, dead(2), f"{statement(2)}\n")
-    first = profile.merge(store, ENVIRONMENT)
+    first = recordings.merge(store, ENVIRONMENT)
     assert {text: s.runs for text, s in first.statements.items()} == {statement(1): 1, statement(2): 2}
     assert first.packages[DATAFRAMES].name == "DataFrames"
     assert first.runs == 2
     assert os.listdir(store.recordings(ENVIRONMENT)) == []
-    again = profile.merge(store, ENVIRONMENT)
+    again = recordings.merge(store, ENVIRONMENT)
     assert again.statements == first.statements
     assert again.runs == 2
     assert again.consumed == {}
@@ -111,7 +112,7 @@ def test_what_a_run_only_inferred_is_kept_as_such_until_a_run_compiles_it(store)
     of_main = "precompile(Tuple{typeof(Main.f), Int64})"
     noted = "".join(f"{profile.INFERRED}{text}\n" for text in (statement(1), statement(2), of_main))
     record(store, dead(), f"{statement(3)}\n{noted}")
-    first = profile.merge(store, ENVIRONMENT)
+    first = recordings.merge(store, ENVIRONMENT)
     assert {text: s.inferred for text, s in first.statements.items()} == {
         statement(1): True,
         statement(2): True,
@@ -120,26 +121,28 @@ def test_what_a_run_only_inferred_is_kept_as_such_until_a_run_compiles_it(store)
     assert set(first.bakeable()) == set(first.statements), "builds are given all of them"
     assert [run.statements for run in first.recent.values()] == [1], "only one method was compiled"
     record(store, dead(2), f"{statement(1)}\n{profile.INFERRED}{statement(3)}\n")
-    again = profile.merge(store, ENVIRONMENT)
+    again = recordings.merge(store, ENVIRONMENT)
     assert [text for text, s in again.statements.items() if s.inferred] == [statement(2)]
-    assert [text for text, s in profile.load(store, ENVIRONMENT).statements.items() if s.inferred] == [statement(2)]
+    assert [text for text, s in recordings.load(store, ENVIRONMENT).statements.items() if s.inferred] == [
+        statement(2)
+    ]
 
 
 def test_a_recording_that_was_empty_when_first_seen_counts_as_a_run(store):
     name = living()
     record(store, name, "", header=False)
-    assert profile.merge(store, ENVIRONMENT).runs == 0
+    assert recordings.merge(store, ENVIRONMENT).runs == 0
     record(store, name, f"{statement(1)}\n")
-    assert profile.merge(store, ENVIRONMENT).runs == 1
-    assert profile.merge(store, ENVIRONMENT).runs == 1
+    assert recordings.merge(store, ENVIRONMENT).runs == 1
+    assert recordings.merge(store, ENVIRONMENT).runs == 1
 
 
 def test_a_living_process_is_counted_as_it_goes(store):
     record(store, living(), f"{statement(1)}\n{statement(2)[:20]}")
-    assert list(profile.merge(store, ENVIRONMENT).statements) == [statement(1)]
+    assert list(recordings.merge(store, ENVIRONMENT).statements) == [statement(1)]
     assert len(os.listdir(store.recordings(ENVIRONMENT))) == 2
     record(store, living(), f"{statement(2)[20:]}\n{statement(3)}\n", header=False)
-    merged = profile.merge(store, ENVIRONMENT)
+    merged = recordings.merge(store, ENVIRONMENT)
     assert {text: s.runs for text, s in merged.statements.items()} == {statement(n): 1 for n in (1, 2, 3)}
     assert merged.runs == 1
 
@@ -148,7 +151,7 @@ def test_a_merge_killed_before_it_removed_counts_nothing_twice(store):
     record(store, dead(), f"{statement(1)}\n")
     directory = store.recordings(ENVIRONMENT)
     saved = {name: open(os.path.join(directory, name), "rb").read() for name in os.listdir(directory)}
-    once = profile.merge(store, ENVIRONMENT)
+    once = recordings.merge(store, ENVIRONMENT)
     raw = json.loads(open(store.profile(ENVIRONMENT), "rb").read())
     raw["consumed"] = once.consumed
     for name, content in saved.items():  # as if the process had died between writing and removing
@@ -156,7 +159,7 @@ def test_a_merge_killed_before_it_removed_counts_nothing_twice(store):
             file.write(content)
     with open(store.profile(ENVIRONMENT), "w", encoding="utf-8") as file:
         json.dump(raw, file)
-    again = profile.merge(store, ENVIRONMENT)
+    again = recordings.merge(store, ENVIRONMENT)
     assert again.statements[statement(1)].runs == 1
     assert again.runs == 1
     assert os.listdir(directory) == []
@@ -164,7 +167,7 @@ def test_a_merge_killed_before_it_removed_counts_nothing_twice(store):
 
 def test_peek_writes_nothing(store):
     record(store, dead(), f"{statement(1)}\n")
-    assert list(profile.peek(store, ENVIRONMENT).statements) == [statement(1)]
+    assert list(recordings.peek(store, ENVIRONMENT).statements) == [statement(1)]
     assert not os.path.exists(store.profile(ENVIRONMENT))
     assert len(os.listdir(store.recordings(ENVIRONMENT))) == 2
 
@@ -188,7 +191,7 @@ def test_flags_of_the_latest_recording_count(store):
     for number, (started, flags) in enumerate([(5.0, {"optimize": "3"}), (2.0, {}), (4.0, {"inline": "no"})]):
         line = json.dumps({"schema": 1, "started": started, "flags": flags}) + "\n"
         record(store, dead(number), "", line, header=False)
-    assert profile.merge(store, ENVIRONMENT).flags == {"optimize": "3"}
+    assert recordings.merge(store, ENVIRONMENT).flags == {"optimize": "3"}
 
 
 @given(st.binary(max_size=400))
@@ -199,7 +202,7 @@ def test_a_broken_profile_is_an_empty_one(tmp_path_factory, noise):
     store.ensure(store.environment(ENVIRONMENT))
     with open(store.profile(ENVIRONMENT), "wb") as file:
         file.write(noise)
-    assert profile.load(store, ENVIRONMENT) == Profile()
+    assert recordings.load(store, ENVIRONMENT) == Profile()
 
 
 def whole() -> Profile:
@@ -243,7 +246,7 @@ def test_a_profile_of_another_version_is_an_empty_one():
 def test_the_syntax_that_own_code_was_parsed_at(store, noted, known):
     facts = {"name": "c", "path": "/c.jl", "text": None, "using": [], "files": ["/c.jl"], "deps": {}, **noted}
     record(store, dead(), "", f"code {json.dumps(facts)}\n")
-    read = profile.merge(store, ENVIRONMENT)
+    read = recordings.merge(store, ENVIRONMENT)
     assert read.code["c"].syntax == known
     written = read.to_json()
     del written["code"]["c"]["syntax"]  # as it was written before it was noted
@@ -253,22 +256,22 @@ def test_the_syntax_that_own_code_was_parsed_at(store, noted, known):
 def test_packages_of_ours_are_not_what_a_program_loads(store):
     lines = f"package {DATAFRAMES[:-1]}1 AutoimageStatements_1a\npackage {DATAFRAMES} DataFrames\n"
     record(store, dead(), f"{statement(1)}\n", lines)
-    assert list(profile.merge(store, ENVIRONMENT).packages) == [DATAFRAMES]
+    assert list(recordings.merge(store, ENVIRONMENT).packages) == [DATAFRAMES]
 
 
 def test_a_lock_that_somebody_holds_for_long_is_an_error_that_says_so(store):
     with (
-        profile.locked(store, ENVIRONMENT),
+        recordings.locked(store, ENVIRONMENT),
         pytest.raises(StoreError, match="another process has been merging"),
-        profile.locked(store, ENVIRONMENT, timeout=0.1),
+        recordings.locked(store, ENVIRONMENT, timeout=0.1),
     ):
         pass
 
 
 def test_what_is_written_is_read_back(store):
     record(store, dead(), f"#= 3.5 ms =# {statement(1)}\n", f"package {DATAFRAMES} DataFrames\n")
-    merged = profile.merge(store, ENVIRONMENT)
-    read = profile.load(store, ENVIRONMENT)
+    merged = recordings.merge(store, ENVIRONMENT)
+    read = recordings.load(store, ENVIRONMENT)
     assert read.statements[statement(1)].milliseconds == 3.5
     assert read.to_json() == merged.to_json() | {"consumed": read.consumed}
 
@@ -276,7 +279,7 @@ def test_what_is_written_is_read_back(store):
 WRITER = """
 import os, sys, random
 sys.path[:0] = {path!r}
-from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile import profile, recordings
 from pyjl_autoimage.startup import recording
 from pyjl_autoimage.store.places import Store
 store = Store({home!r})
@@ -288,7 +291,7 @@ with open(written.trace, "ab", buffering=0) as file:
         cut = random.randrange(len(text))
         file.write(text[:cut].encode()); file.write(text[cut:].encode())
         if line % 10 == number % 10:
-            profile.merge(store, {environment!r})
+            recordings.merge(store, {environment!r})
     file.write(b"precompile(Tuple{{torn")
 os._exit(0)
 """
@@ -298,7 +301,7 @@ def test_twenty_processes_record_and_merge_at_once(store):
     code = WRITER.format(path=sys.path, home=store.home, environment=ENVIRONMENT)
     processes = [subprocess.Popen([sys.executable, "-c", code, str(number)]) for number in range(20)]
     assert [process.wait(120) for process in processes] == [0] * 20
-    merged = profile.merge(store, ENVIRONMENT)
+    merged = recordings.merge(store, ENVIRONMENT)
     assert len(merged.statements) == 20 * 40
     assert {s.runs for s in merged.statements.values()} == {1}
     assert merged.runs == 20
@@ -317,8 +320,8 @@ def test_random_interleavings_of_writing_and_merging(store):
             record(store, f"{living()}{name[-8:]}", text[:cut], header=False)
             text = text[cut:]
             if source.random() < 0.3:
-                profile.merge(store, ENVIRONMENT)
-    merged = profile.merge(store, ENVIRONMENT)
+                recordings.merge(store, ENVIRONMENT)
+    merged = recordings.merge(store, ENVIRONMENT)
     assert len(merged.statements) == written
     assert {s.runs for s in merged.statements.values()} == {1}
 
@@ -337,8 +340,8 @@ def begin(program, started=LATELY, image=None, layer=None):
 def test_each_program_keeps_what_it_compiled_and_loaded(store):
     record(store, dead(1), f"{statement(1)}\n{statement(2)}\n", begin("a.py"), header=False)
     record(store, dead(2), f"{statement(2)}\n", begin("b.py") + f"package {DATAFRAMES} DataFrames\n", header=False)
-    profile.merge(store, ENVIRONMENT)
-    kept = profile.load(store, ENVIRONMENT)
+    recordings.merge(store, ENVIRONMENT)
+    kept = recordings.load(store, ENVIRONMENT)
     assert kept.statements[statement(1)].programs == {"a.py"}
     assert kept.statements[statement(2)].programs == {"a.py", "b.py"}
     assert not kept.programs["a.py"].packages
@@ -348,12 +351,12 @@ def test_each_program_keeps_what_it_compiled_and_loaded(store):
 def test_a_run_says_what_it_cost_although_it_is_read_in_pieces(store):
     name = living()
     record(store, name, f"{statement(1)}\n", begin("a.py", LATELY, "1234") + "ready 0.25\n", header=False)
-    profile.merge(store, ENVIRONMENT)
+    recordings.merge(store, ENVIRONMENT)
     record(store, name, f"{statement(2)}\n", "compiled 1.5\n", header=False)
-    run = profile.merge(store, ENVIRONMENT).recent[name]
+    run = recordings.merge(store, ENVIRONMENT).recent[name]
     assert (run.program, run.started, run.image, run.ready) == ("a.py", LATELY, "1234", 0.25)
     assert (run.statements, run.compiled) == (2, 1.5)
-    assert profile.load(store, ENVIRONMENT).statements[statement(2)].programs == {"a.py"}
+    assert recordings.load(store, ENVIRONMENT).statements[statement(2)].programs == {"a.py"}
 
 
 def test_only_the_latest_runs_are_kept_and_those_that_still_write(store):
@@ -361,8 +364,8 @@ def test_only_the_latest_runs_are_kept_and_those_that_still_write(store):
     record(store, living_one, "", begin("old.py", 0.0), header=False)
     for number in range(profile.RUNS_KEPT + 10):
         record(store, dead(number), f"{statement(1)}\n", begin("a.py", 100.0 + number), header=False)
-    profile.merge(store, ENVIRONMENT)
-    kept = profile.merge(store, ENVIRONMENT)
+    recordings.merge(store, ENVIRONMENT)
+    kept = recordings.merge(store, ENVIRONMENT)
     assert living_one in kept.recent
     assert len(kept.recent) == profile.RUNS_KEPT + 1
     assert min(run.started for name, run in kept.recent.items() if name != living_one) == 110.0
@@ -372,8 +375,8 @@ def test_code_is_known_from_the_run_that_evaluated_it(store):
     facts = {"name": "model_1a2b", "path": "/p/model.jl", "files": ["/p/model.jl", "/p/b.jl"], "deps": {"CSV": "u"}}
     record(store, dead(1), "", f"{begin('a.py')}code {json.dumps(facts)}\n", header=False)
     record(store, dead(2), "", begin("b.py") + 'code {"name": "model_1a2b", "path": "/p/model.jl"}\n', header=False)
-    profile.merge(store, ENVIRONMENT)
-    kept = profile.load(store, ENVIRONMENT)
+    recordings.merge(store, ENVIRONMENT)
+    kept = recordings.load(store, ENVIRONMENT)
     assert kept.code["model_1a2b"].files == ["/p/model.jl", "/p/b.jl"]
     assert kept.code["model_1a2b"].deps == {"CSV": "u"}
     assert kept.programs["a.py"].code == kept.programs["b.py"].code == ["model_1a2b"]
@@ -384,7 +387,7 @@ def test_code_is_known_from_the_run_that_evaluated_it(store):
 )
 def test_a_line_that_is_not_one_of_ours_counts_as_nothing(store, line):
     record(store, dead(1), f"{statement(1)}\n", f"{begin('a.py')}{line}\n", header=False)
-    kept = profile.merge(store, ENVIRONMENT)
+    kept = recordings.merge(store, ENVIRONMENT)
     assert (kept.packages, kept.code) == ({}, {})
     assert kept.recent[dead(1)].ready == 0.0
     assert list(kept.statements) == [statement(1)]
@@ -408,20 +411,20 @@ def test_a_run_on_an_image_saves_what_the_usual_plain_run_of_its_program_costs_m
         ]
     ):  # fmt: skip
         record(store, dead(number), "", log, header=False)
-    assert profile.peek(store, ENVIRONMENT).saved == pytest.approx(10.5 + 8.5)
-    kept = profile.merge(store, ENVIRONMENT)
+    assert recordings.peek(store, ENVIRONMENT).saved == pytest.approx(10.5 + 8.5)
+    kept = recordings.merge(store, ENVIRONMENT)
     assert (kept.saved, kept.saved_runs) == (pytest.approx(19.0), 2)
-    again = profile.merge(store, ENVIRONMENT)
+    again = recordings.merge(store, ENVIRONMENT)
     assert (again.saved, again.saved_runs) == (pytest.approx(19.0), 2), "each counts once"
 
 
 def test_savings_outlive_the_runs_that_made_them(store):
     record(store, dead(0), "", told("a.py", compiled=9.0, started=LATELY - 1), header=False)
-    profile.merge(store, ENVIRONMENT)
+    recordings.merge(store, ENVIRONMENT)
     for number in range(1, profile.RUNS_KEPT + 11):
         record(store, dead(number), "", told("a.py", "i", 0.5, 0.5), header=False)
-    profile.merge(store, ENVIRONMENT)
-    kept = profile.merge(store, ENVIRONMENT)
+    recordings.merge(store, ENVIRONMENT)
+    kept = recordings.merge(store, ENVIRONMENT)
     assert dead(0) not in kept.recent
     assert (kept.saved, kept.saved_runs) == (pytest.approx(9.0 * (profile.RUNS_KEPT + 10)), profile.RUNS_KEPT + 10)
     assert kept.programs["a.py"].costs == [10.0]
@@ -431,7 +434,7 @@ def test_nobody_waited_for_what_a_build_ran_and_a_run_that_was_killed_says_nothi
     record(store, dead(0), "", told("a.py", compiled=9.0), header=False)
     record(store, dead(1), "", told("a.py", "i", workload="1234"), header=False)
     record(store, dead(2), "", told("a.py", "i").replace("compiled 2.0\n", ""), header=False)
-    kept = profile.merge(store, ENVIRONMENT)
+    kept = recordings.merge(store, ENVIRONMENT)
     assert (kept.saved, kept.saved_runs) == (0.0, 0)
     assert [run.ended for _, run in sorted(kept.recent.items())] == [True, True, False]
 
@@ -440,15 +443,15 @@ def test_a_run_that_is_read_in_pieces_saves_once(store):
     record(store, dead(0), "", told("a.py", compiled=9.0), header=False)
     lines = told("a.py", "i", 0.5, 0.5)
     record(store, living(), "", lines[:-9], header=False)
-    assert profile.merge(store, ENVIRONMENT).saved_runs == 0
+    assert recordings.merge(store, ENVIRONMENT).saved_runs == 0
     record(store, living(), "", lines[-9:], header=False)
-    assert profile.merge(store, ENVIRONMENT).saved == pytest.approx(9.0)
-    assert profile.merge(store, ENVIRONMENT).saved_runs == 1
+    assert recordings.merge(store, ENVIRONMENT).saved == pytest.approx(9.0)
+    assert recordings.merge(store, ENVIRONMENT).saved_runs == 1
 
 
 def test_a_profile_of_before_anything_was_saved_is_still_read(store):
     record(store, dead(0), f"{statement(1)}\n", told("a.py"), header=False)
-    value = profile.merge(store, ENVIRONMENT).to_json()
+    value = recordings.merge(store, ENVIRONMENT).to_json()
     del value["saved"], value["saved_runs"], value["programs"][0][1]["costs"]
     for run in value["recent"].values():
         del run["ended"], run["workload"]
@@ -458,6 +461,6 @@ def test_a_profile_of_before_anything_was_saved_is_still_read(store):
 def test_a_bare_start_of_a_build_is_no_program(store):
     record(store, dead(0), f"{statement(1)}\n", told("", workload=profile.BARE_START), header=False)
     record(store, dead(1), f"{statement(2)}\n", told("", workload="t0"), header=False)
-    kept = profile.merge(store, ENVIRONMENT)
+    kept = recordings.merge(store, ENVIRONMENT)
     assert kept.runs == 2 and not kept.statements[statement(1)].programs
     assert kept.programs[""].runs == 1 and kept.statements[statement(2)].programs == {""}

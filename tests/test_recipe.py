@@ -13,7 +13,8 @@ from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import recipe
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.julia.facts import JuliaFacts
-from pyjl_autoimage.julia.manifest import load_manifest, preferences
+from pyjl_autoimage.julia.manifest import load_manifest
+from pyjl_autoimage.julia.preferences import preferences
 from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile
 from pyjl_autoimage.store.validity import Situation
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from pyjl_autoimage.startup.code import fingerprints
 from pyjl_autoimage.store.built import OwnCode
 from pyjl_autoimage.store.places import depot_of
 
-from standin import EXAMPLE_UUID, PYTHONCALL, World, buildable_world, cli
+from standin import EXAMPLE_UUID, PYTHONCALL, World, age, buildable_world, cli, environ_of
 
 PROGRAM = "/home/somebody/projects/forecast/scripts/a_report_with_quite_a_long_name.py"
 
@@ -323,3 +325,27 @@ def test_a_store_that_is_a_file_is_the_first_thing_said(world, monkeypatch, tmp_
     assert first.startswith("Nothing can be recorded or built: the store ") and first.endswith(
         "is a file, not a directory."
     )
+
+
+def test_why_the_last_start_looked_at_everything_anew_is_told(world):
+    world.publish()
+    environ = {**os.environ, **environ_of(world)}
+    program = world.root / "program.py"
+    program.write_text("from pyjl_autoimage import jl")
+
+    def start() -> dict:
+        subprocess.run([sys.executable, program], env=environ, cwd=world.root, check=True)
+        return status()["slow_start"]
+
+    age(world.root)
+    assert status()["slow_start"] is None
+    start()  # it makes the environment's directory
+    start()
+    with open(world.project / "Manifest.toml", "a") as manifest:
+        manifest.write("\n# resolved again\n")
+    age(world.project)
+    told = start()
+    assert told["why"] == f"{world.project / 'Manifest.toml'} has changed" and told["program"] == str(program)
+    assert start() == told, "this one went by what is remembered"
+    (line,) = [line for line in lines_of(status(), width=300) if line.startswith("looked anew")]
+    assert line.endswith("Manifest.toml has changed")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.startup import plan
+from pyjl_autoimage.store.publish import remove_image
 
 from standin import JULIACALL, World, age, cli, forbid_writing, made_of, start_in, wait_for
 from standin import python as python_of
@@ -436,10 +437,10 @@ def test_an_image_is_not_removed_while_a_process_runs_on_it(world):
     )
     try:
         assert wait_for(lambda: world.store.users(image.id))[0].split("-")[1] == str(process.pid)
-        assert world.store.remove_image(image.id) == 0
+        assert remove_image(world.store, image.id) == 0
     finally:
         process.communicate("\n", timeout=60)
-    assert world.store.remove_image(image.id) > 0
+    assert remove_image(world.store, image.id) > 0
 
 
 def test_a_removed_package_source_is_noticed(world):

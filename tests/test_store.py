@@ -12,6 +12,7 @@ from pyjl_autoimage.base.files import others_can_write, read_json, write_atomica
 from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.errors import StoreError
 from pyjl_autoimage.store.places import Store
+from pyjl_autoimage.store.publish import damage, remove_image
 
 
 def test_making_a_store_touches_nothing(tmp_path):
@@ -37,7 +38,7 @@ def test_publishing_the_same_content_again_renews_its_facts(world):
     assert first.id == second.id
     (only,) = world.store.all_images()
     assert only.built_at == 2.0
-    assert world.store.damage(only) == []
+    assert damage(world.store, only) == []
 
 
 def test_an_image_that_is_built_and_proved_again_is_not_condemned_any_more(world):
@@ -63,7 +64,7 @@ def test_what_cannot_be_read_is_passed_over(world):
 def test_a_truncated_image_is_seen(world):
     image = world.publish(b"0123456789")
     os.truncate(image.path, 4)
-    assert world.store.damage(image) == ["its file has 4 bytes, 10 when it was published"]
+    assert damage(world.store, image) == ["its file has 4 bytes, 10 when it was published"]
 
 
 def test_an_image_in_two_files_is_one(world):
@@ -73,25 +74,25 @@ def test_an_image_in_two_files_is_one(world):
     assert (library, heap) == (Path(image.path), Path(image.path).with_suffix(".ji"))
     assert image.files == {str(library): 7, str(heap): 8} and image.bytes == 15
     assert list(world.store.all_images()) == [image]
-    assert world.store.damage(image, thorough=True) == []
+    assert damage(world.store, image, thorough=True) == []
     content = heap.read_bytes()
     heap.write_bytes(content[::-1])
-    assert world.store.damage(image) == [] and "checksum" in world.store.damage(image, thorough=True)[0]
+    assert damage(world.store, image) == [] and "checksum" in damage(world.store, image, thorough=True)[0]
     os.truncate(heap, 3)
-    assert world.store.damage(image) == [f"its file {heap.name} has 3 bytes, 8 when it was published"]
+    assert damage(world.store, image) == [f"its file {heap.name} has 3 bytes, 8 when it was published"]
     heap.unlink()
-    assert world.store.damage(image) == [f"its file {heap.name} cannot be read: No such file or directory"]
+    assert damage(world.store, image) == [f"its file {heap.name} cannot be read: No such file or directory"]
     heap.write_bytes(content)
     heap.chmod(0o666)
     assert world.store.distrust(*image.files) == f"{heap} can be written by other users"
-    assert world.store.remove_image(image.id) > 15
+    assert remove_image(world.store, image.id) > 15
     assert os.listdir(world.store.images) == []
 
 
 def test_what_lies_beside_an_image_of_one_file_is_none_of_it(world):
     image = world.publish()
     Path(image.path).with_suffix(".ji").write_bytes(b"something")
-    assert list(image.files) == [image.path] and world.store.damage(image, thorough=True) == []
+    assert list(image.files) == [image.path] and damage(world.store, image, thorough=True) == []
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -129,7 +130,7 @@ def test_removing_an_image_frees_its_bytes(world):
     image = world.publish(b"x" * 1000)
     world.store.mark_use("another")
     os.makedirs(os.path.join(world.store.uses, image.id))
-    assert world.store.remove_image(image.id) > 1000
+    assert remove_image(world.store, image.id) > 1000
     assert list(world.store.all_images()) == []
     assert os.listdir(world.store.images) == []
     assert os.listdir(world.store.uses) == ["another"]
@@ -139,8 +140,8 @@ def test_an_image_that_is_taken_while_it_is_being_removed_stays(world, monkeypat
     image = world.publish()
     seen = iter([[], ["somebody"]])
     monkeypatch.setattr(world.store, "users", lambda image_id: next(seen))
-    assert world.store.remove_image(image.id) == 0
-    assert [left.id for left in world.store.all_images()] == [image.id] and world.store.damage(image) == []
+    assert remove_image(world.store, image.id) == 0
+    assert [left.id for left in world.store.all_images()] == [image.id] and damage(world.store, image) == []
 
 
 def test_an_image_that_others_could_have_written_is_not_trusted(world):

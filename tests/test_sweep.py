@@ -17,6 +17,7 @@ from pyjl_autoimage.base.liveness import DAY, boot_id, hold, hostname
 from pyjl_autoimage.base.reads import Reads
 from pyjl_autoimage.startup import ending, guard, plan, recording, start
 from pyjl_autoimage.store import sweep as sweeping
+from pyjl_autoimage.store.publish import remove_image
 from pyjl_autoimage.store.sweep import PLANS_KEPT, RECORDINGS_KEPT, sweep
 
 from standin import World, age, python, start_in
@@ -90,7 +91,7 @@ def test_a_fork_that_goes_on_keeps_the_marks_that_its_parent_leaves(world):
     )
     result = python(world.environ, "-c", code, cwd=world.root)
     try:
-        assert len(world.store.users(image.id)) == 1 and world.store.remove_image(image.id) == 0
+        assert len(world.store.users(image.id)) == 1 and remove_image(world.store, image.id) == 0
         assert len(names(world.store.recordings(world.environment.id))) == 2
     finally:
         os.kill(int(result.stdout), signal.SIGKILL)

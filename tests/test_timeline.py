@@ -10,8 +10,9 @@ import pytest
 
 from pyjl_autoimage.build.history import PastBuild
 from pyjl_autoimage.build.state import PHASES
-from pyjl_autoimage.explain import timeline
-from pyjl_autoimage.explain.explain import Explanation, Timeline, read
+from pyjl_autoimage.explain import canvas, timeline
+from pyjl_autoimage.explain.measurement import Explanation, Timeline
+from pyjl_autoimage.explain.reading import read
 
 from colours import contrast
 
@@ -52,7 +53,7 @@ def texts(svg: ET.Element) -> list[tuple[float, float, float, str]]:
     found = []
     for text in svg.iter(f"{SVG}text"):
         size = 16 if "title" in (text.get("class") or "") else 12
-        width = timeline.GLYPH * size / 12 * len(text.text or "")
+        width = canvas.GLYPH * size / 12 * len(text.text or "")
         x, y = float(text.get("x", 0)), float(text.get("y", 0))
         left = {"end": x - width, "middle": x - width / 2}.get(text.get("text-anchor") or "", x)
         found.append((left, left + width, y, text.text or ""))
@@ -93,7 +94,7 @@ def test_light_and_dark_but_light_on_paper(explanation):
 
 
 def test_every_text_can_be_read_on_what_is_behind_it(explanation):
-    styles = dict(re.findall(r"\.tl \.(dark|light) \{ fill: (#\w{6}) \}", timeline.STYLE))
+    styles = dict(re.findall(r"\.tl \.(dark|light) \{ fill: (#\w{6}) \}", canvas.STYLE))
     seen, behind = set(), ""
     for element in ET.fromstring(timeline.draw(explanation)).iter():
         of = element.get("class")

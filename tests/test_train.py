@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.build.build import NOTHING_RECORDED
-from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile import recordings
 
 from standin import (
     World,
@@ -97,7 +97,7 @@ def test_it_builds_until_a_run_compiles_nothing_more(world):
         (3, 0, 0, ""),
     ]
     assert log(world).count("argv ['--size', '3']") == 3
-    kept = profile.load(world.store, world.environment.id)
+    kept = recordings.load(world.store, world.environment.id)
     assert set(kept.statements) == {statement(name) for name in "abc"}
     assert kept.statements[statement("c")].programs == {script}
 
@@ -143,7 +143,7 @@ def test_workloads_that_fail_are_notes_and_keep_what_they_recorded(world):
         "workload failing.py: it ended with status 1: ValueError: the reason",
         "workload hanging.py: it was ended after 4 s (setting time_limit)",
     ]
-    assert set(profile.load(world.store, world.environment.id).statements) == {statement("a"), statement("b")}
+    assert set(recordings.load(world.store, world.environment.id).statements) == {statement("a"), statement("b")}
     assert "ValueError: the reason" in log(world)
 
 
@@ -213,7 +213,7 @@ def test_rebuild_takes_a_function_of_main_and_a_file_of_statements(world):
     told = json.loads(result.stdout)
     assert without_layers(told["notes"]) == []
     assert [(w["name"], w["statements"], w["new"]) for w in told["workloads"][:2]] == [("f", 2, 2), ("s.jl", 1, 1)]
-    kept = profile.load(world.store, world.environment.id)
+    kept = recordings.load(world.store, world.environment.id)
     assert set(kept.statements) == {statement(name) for name in "xyz"}
     assert kept.statements[statement("x")].programs == {str(script)}
 
@@ -235,7 +235,7 @@ print(first.progress.state, second.joined, second.state().workloads[0]["new"])
 """
     told = python(environ_of(world), "-c", code, cwd=world.root)
     assert told.stdout == "done False 1\n", told.stderr
-    assert statement("a") in profile.load(world.store, world.environment.id).statements
+    assert statement("a") in recordings.load(world.store, world.environment.id).statements
 
 
 def test_a_cancelled_training_ends_its_workload(world):
@@ -303,7 +303,7 @@ def test_what_libraries_bring_along_goes_into_an_ordinary_build(world):
         ("goodlib: b", 1, 1, ""),
         ("goodlib: c", 0, 0, "not run: the project has no Nowhere"),
     ]
-    kept = set(profile.load(world.store, world.environment.id).statements)
+    kept = set(recordings.load(world.store, world.environment.id).statements)
     assert kept == {statement("tables"), statement("declared")}
     assert images_built(world) == 1
     again = build(world)

@@ -14,9 +14,9 @@ import pytest
 
 from pyjl_autoimage.base.files import make_private
 from pyjl_autoimage.base.liveness import hostname
-from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.startup import decide
-from pyjl_autoimage.store import places
+from pyjl_autoimage.store import publish
 from pyjl_autoimage.store.places import Store
 
 from standin import World, start_in
@@ -87,7 +87,7 @@ def test_code_of_another_users_recording_is_not_built(world):
     log.write_text(json.dumps({"schema": 1, "program": "", "started": time.time()}) + f"\ncode {json.dumps(facts)}\n")
     log.with_suffix(".jl").write_text("")
     os.chown(log, 4321, 4321)
-    assert "Planted_1" not in profile.merge(world.store, world.environment.id).code
+    assert "Planted_1" not in recordings.merge(world.store, world.environment.id).code
 
 
 def test_a_checksum_that_held_is_not_computed_again(world, monkeypatch):
@@ -98,8 +98,8 @@ def test_a_checksum_that_held_is_not_computed_again(world, monkeypatch):
     newest = next(iter(world.store.all_images()))
     world.store.condemn(newest.id, "of a test")
     read = []
-    original = places.file_sha256
-    monkeypatch.setattr(places, "file_sha256", lambda *paths: read.append(paths) or original(*paths))
+    original = publish.file_sha256
+    monkeypatch.setattr(publish, "file_sha256", lambda *paths: read.append(paths) or original(*paths))
     for name, value in world.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(str(world.site))
@@ -125,7 +125,7 @@ def test_a_user_whose_group_others_are_in_gets_images(tmp_path):
     try:
         os.chown(home, 4321, 100)
         readable = home / "package"
-        shutil.copytree(Path(places.__file__).parents[1], readable / "pyjl_autoimage")
+        shutil.copytree(Path(publish.__file__).parents[1], readable / "pyjl_autoimage")
         for top, directories, names in os.walk(readable):
             for name in [*directories, *names, "."]:
                 os.chmod(os.path.join(top, name), 0o755)

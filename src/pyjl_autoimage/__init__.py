@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .base.settings import Settings as Settings
-    from .build.build import Build as Build
-    from .build.build import rebuild as rebuild
+    from .build.begin import Build as Build
+    from .build.begin import rebuild as rebuild
     from .errors import AutoimageError as AutoimageError
     from .errors import BuildError as BuildError
     from .errors import CodeError as CodeError
@@ -63,7 +63,7 @@ __all__ = [
 
 _HOMES = {
     "AutoimageError": "errors",
-    "Build": "build.build",
+    "Build": "build.begin",
     "BuildError": "errors",
     "CodeError": "errors",
     "JuliaNotFoundError": "errors",
@@ -78,7 +78,7 @@ _HOMES = {
     "detach": "startup.attach",
     "include": "startup.code",
     "load_ipython_extension": "people.notebook",
-    "rebuild": "build.build",
+    "rebuild": "build.begin",
     "start": "startup.door",
     "started": "startup.started",
     "status": "people.status",

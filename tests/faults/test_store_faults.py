@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile import recordings
+from pyjl_autoimage.store.publish import damage
 
 from standin import World, buildable_world, cli, ended, environ_of, julia_that, julia_that_builds, until, wait_for
 from standin import python as python_of
@@ -175,7 +176,7 @@ def test_fifty_processes_start_record_and_rebuild_at_once(world):
     (world.root / "release").touch()
     wait_for(lambda: ended(world))
     assert (world.root / "builds").read_text() == "started\n", "one build; the others joined it"
-    merged = profile.merge(world.store, world.environment.id)
+    merged = recordings.merge(world.store, world.environment.id)
     assert len(merged.statements) == 50 * 20
     assert {s.runs for s in merged.statements.values()} == {1}
     assert merged.runs == 50
@@ -216,7 +217,7 @@ def test_a_build_killed_at_any_moment_published_all_or_nothing(world, usual, sha
         pass
     images = list(world.store.all_images())
     assert old.id in {image.id for image in images}
-    assert [damage for image in images for damage in world.store.damage(image, thorough=True)] == []
+    assert [wrong for image in images for wrong in damage(world.store, image, thorough=True)] == []
     # The old image's facts lack PythonCall; either is valid here.
     newest = images[0].path
     assert python(world, START).stdout.startswith(f"{newest} ")

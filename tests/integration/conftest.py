@@ -21,7 +21,8 @@ from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.build import linking
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, probe
-from pyjl_autoimage.julia.manifest import Manifest, load_manifest, manifest_file, source_directory
+from pyjl_autoimage.julia.manifest import Manifest, load_manifest, manifest_file
+from pyjl_autoimage.julia.sources import source_directory
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pyjl_autoimage.base.reads import load_toml
-from pyjl_autoimage.julia.manifest import Package, source_directory
+from pyjl_autoimage.julia.manifest import Package
+from pyjl_autoimage.julia.sources import source_directory
 
 
 def git_tree_hash(path: Path) -> str:

@@ -10,7 +10,8 @@ import pytest
 HEAD = """
 import json, sys
 from pyjl_autoimage import jl
-from pyjl_autoimage.profile.workloads import Caller, run, tasks
+from pyjl_autoimage.build.perform import run
+from pyjl_autoimage.profile.workloads import Caller, tasks
 def carry(given, **environ):
     (task,) = tasks(given)
     with open("output", "w") as log:

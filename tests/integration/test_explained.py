@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from pyjl_autoimage.explain.explain import Explanation, Timeline
+from pyjl_autoimage.explain.measurement import Explanation, Timeline
 
 PROGRAM = "import juliacall; juliacall.Main.seval('using DataFrames; DataFrame(a = [1, 2]) |> string')"
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from conftest import Place
-from pyjl_autoimage.profile.profile import INFERRED, parse_statement
+from pyjl_autoimage.profile.profile import INFERRED
+from pyjl_autoimage.profile.recordings import parse_statement
 
 CALLS = """
 import json

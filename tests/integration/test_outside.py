@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Place
-from pyjl_autoimage.build import build
+from pyjl_autoimage.build import julia
 from pyjl_autoimage.julia.call import JULIA_SOURCES
 
 
@@ -52,7 +52,7 @@ def test_what_is_outside_is_precompiled(alone: Alone) -> None:
 
 def test_a_project_is_instantiated(alone: Alone) -> None:
     """As PackageCompiler lets Pkg do it with the one that an image is built from."""
-    build.have_a_registry(str(alone.depot))
+    julia.have_a_registry(str(alone.depot))
     result = alone.julia("-e", "using Pkg; Pkg.instantiate(; verbose = true); Pkg.precompile()")
     assert result.returncode == 0, result.stderr[-3000:]
     assert os.listdir(alone.depot / "registries") == ["Empty"], result.stderr

@@ -108,6 +108,22 @@ def create_text(path: str) -> IO[str]:
         raise StoreError(f"the store cannot be written: {path}: {error.strerror or error}") from error
 
 
+def discard(path: str) -> None:
+    """Remove a file, if it is there and that can be done."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def names_in(directory: str) -> list[str]:
+    """What a directory holds; nothing if it cannot be read."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory and all below it, as far as that is possible."""
     import shutil

@@ -17,12 +17,13 @@ from ..base.locks import lock
 from ..base.settings import Settings
 from ..julia.environment import Environment
 from ..julia.versions import usual_seconds
-from ..profile import profile
+from ..profile import recordings
 from ..profile.workloads import Caller
 from ..startup.ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
 from ..store import validity
 from ..store.places import Store
-from . import build
+from . import machine
+from .begin import begin
 from .measured import gain_over
 from .state import State
 
@@ -54,7 +55,7 @@ def main(request: str) -> int:
             builds, why, pause = decide(store, environment, settled, asked["flags"])
             if builds:
                 caller = Caller(os.getcwd(), tuple(asked["path"]), tuple(asked["options"]), asked["main_file"])
-                build.begin(environment, settled, asked["flags"], caller=caller)
+                begin(environment, settled, asked["flags"], caller=caller)
             _note(store.automatic(environment.id), why, pause)
     except TimeoutError:
         pass  # somebody else decides
@@ -86,10 +87,10 @@ def decide(
             return False, "the last build is not an hour old", BETWEEN_BUILDS - ago
     if on_battery():
         return False, "the machine runs on battery", NOT_YET
-    memory = build.available_gigabytes()
+    memory = machine.available_gigabytes()
     if memory is not None and memory < GIGABYTES_NEEDED:
         return False, f"only {memory:.1f} GB of memory are free", NOT_YET
-    recorded = profile.merge(store, environment.id)
+    recorded = recordings.merge(store, environment.id)
     situation = validity.situation_of(environment, store, flags)
     image = validity.valid_image(environment, store, situation, settled.trusted_stores)
     if image is not None:

@@ -14,6 +14,7 @@ from ..julia.environment import Environment
 from ..store import validity
 from ..store.built import Image, Layer, Requirements
 from ..store.places import Store
+from ..store.publish import remove_debris, remove_image, remove_layer
 from ..store.sweep import sweep
 from ..store.validity import Situation
 from .state import State
@@ -52,7 +53,7 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
             kept.append({"name": name, "reason": "the next start uses it"})
         else:
             directory = os.path.join(store.images, image.id)
-            size = tree_size(directory) if dry_run else store.remove_image(image.id)
+            size = tree_size(directory) if dry_run else remove_image(store, image.id)
             if size:
                 removed.append({"name": name, "bytes": size, "reason": reason})
             else:
@@ -63,7 +64,7 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
         if reason is None:
             kept.append({"name": name, "reason": f"{layer.program or 'interactive use'} starts with it"})
         else:
-            size = tree_size(layer.path) if dry_run else store.remove_layer(layer.id)
+            size = tree_size(layer.path) if dry_run else remove_layer(store, layer.id)
             removed.append({"name": name, "bytes": size, "reason": reason})
     if everything:
         for environment_id in store.environment_ids():
@@ -98,7 +99,7 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
     Returns:
         The ids of the removed images.
     """
-    store.remove_debris()
+    remove_debris(store)
     sweep(store)
     images = list(store.all_images())
     images.sort(key=lambda image: (os.path.exists(image.executable) and os.path.isdir(image.project), image.built_at))
@@ -110,14 +111,14 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
         too_many = left[image.environment] > max(1, keep)
         if image.id == spare or not (gone or too_many or sum(sizes.values()) > max_bytes):
             continue
-        if store.remove_image(image.id):
+        if remove_image(store, image.id):
             removed.append(image.id)
             left[image.environment] -= 1
             del sizes[image.id]
     for layer in store.all_layers():
         gone = not (os.path.exists(layer.executable) and os.path.isdir(layer.project))
         if gone or (layer.image is not None and not os.path.exists(store.image_library(layer.image))):
-            store.remove_layer(layer.id)
+            remove_layer(store, layer.id)
     return removed
 
 

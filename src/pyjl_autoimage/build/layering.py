@@ -18,6 +18,7 @@ from ..startup.code import fingerprints, module_uuid, unchanged
 from ..store import validity
 from ..store.built import Image, Layer, OwnCode, baked_package, cache_header
 from ..store.places import depot_of
+from ..store.publish import new_layer, publish_layer, remove_layer
 from ..store.validity import Situation
 from .layer import Parts, Report, read_report, roots_of, write_packages
 from .made import changed_since, completed
@@ -130,13 +131,13 @@ def _build(
     work.detail(os.path.basename(program))
     began = time.time()
     layer_id = os.urandom(8).hex()
-    directory = work.store.new_layer(layer_id)
+    directory = new_layer(work.store, layer_id)
     try:
         write_packages(directory, parts)
         report = _precompile(work, facts, directory, parts, situation, image)
         layer = _publish(work, situation, layer_id, program, parts, report, image, began)
     except BaseException:
-        work.store.remove_layer(layer_id)
+        remove_layer(work.store, layer_id)
         raise
     for module, why in report.failed.items():
         work.state.notes.append(f"{parts.code[module].path} is evaluated in each process: {why}")
@@ -217,10 +218,10 @@ def _publish(
         build_seconds=round(time.time() - began, 1),
         **situation.requirements(work.environment, packages),
     )
-    work.store.publish_layer(layer)
+    publish_layer(work.store, layer)
     return layer
 
 
 def _remove_old(work: Work, program: str) -> None:
     for layer in validity.layers_of(work.environment, work.store, program)[LAYERS_KEPT:]:
-        work.store.remove_layer(layer.id)
+        remove_layer(work.store, layer.id)

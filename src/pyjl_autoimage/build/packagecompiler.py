@@ -1,10 +1,25 @@
-"""Which PackageCompiler a Julia needs to build with, and which one a Julia project has."""
+"""The Julia project that has PackageCompiler, and which one a Julia needs to build with."""
 
 from __future__ import annotations
 
-from ..julia.manifest import ManifestError, load_manifest, manifest_file
+import os
 
-__all__ = ["OLDEST", "least_packagecompiler", "packagecompiler_problem", "packagecompiler_version", "too_old"]
+from ..base.files import write_atomically
+from ..base.locks import lock
+from ..errors import BuildError
+from ..julia.facts import JuliaFacts
+from ..julia.manifest import ManifestError, load_manifest, manifest_file
+from ..store.places import Store
+from .julia import last_lines
+from .work import Work, executable_itself, julia_environment, run
+
+__all__ = [
+    "builder_project",
+    "least_packagecompiler",
+    "own_builder_project",
+    "packagecompiler_problem",
+    "packagecompiler_version",
+]
 
 # The first that has `import_into_main`, which `julia/build_image.jl` passes.
 OLDEST = "2.1.18"
@@ -47,3 +62,81 @@ def too_old(version: str, least: str) -> bool:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("-")[0].split("+")[0].split(".") if part.isdigit())
+
+
+# How long one first build waits for another to install PackageCompiler: seconds.
+AS_LONG_AS_PKG = 7200.0
+
+PACKAGECOMPILER_UUID = "9b87118b-4619-50d2-8e1e-99f35a4d4d9d"
+
+
+def builder_project(work: Work, facts: JuliaFacts) -> str:
+    """The Julia project that has PackageCompiler: a given one, or our own."""
+    given = work.settings.builder_project
+    if given is not None and not os.path.isdir(given):
+        raise BuildError(f"PYJL_AUTOIMAGE_BUILDER_PROJECT: {given} is not a directory")
+    project = given or _own_builder_project(work, facts)
+    problem = packagecompiler_problem(project, facts.version)
+    if problem and too_old(packagecompiler_version(project, facts.version) or "", OLDEST):
+        raise BuildError(f"{problem}, and no image can be built with this one")
+    if problem:
+        work.note(f"{problem}; building takes longer, and the image holds less than it could")
+    return project
+
+
+def _own_builder_project(work: Work, facts: JuliaFacts) -> str:
+    """The one of the store, set up by Pkg on first use, and again where its PackageCompiler has become too old.
+
+    One that cannot be brought up to date (without network) stays as it is.
+    """
+    project = work.store.ensure(own_builder_project(work.store, facts))
+    ready = os.path.join(project, "ready")
+    least = least_packagecompiler(facts.version)
+    wanted = "\n".join((least, *facts.depots))  # what it was set up for
+    try:
+        with lock(os.path.join(project, "lock"), AS_LONG_AS_PKG):  # another first build may be about it
+            done = _content(ready)
+            if done == wanted and not packagecompiler_problem(project, facts.version):
+                return project
+            work.detail("installing PackageCompiler")
+            julia = executable_itself(facts, work.environment)  # a launcher might start another one from here
+            command = [julia, f"--project={project}", "--startup-file=no", "-e"]
+            status = run(work, [*command, _INSTALL, least, OLDEST], julia_environment(), lambda line: None)
+            if status and done is None:
+                raise BuildError(
+                    f"PackageCompiler could not be installed (Julia ended with status {status}):\n"
+                    f"{last_lines(work)}\nWithout network, name a Julia project that has it with "
+                    "PYJL_AUTOIMAGE_BUILDER_PROJECT."
+                )
+            if not status:
+                write_atomically(ready, wanted.encode())
+    except TimeoutError:
+        raise BuildError(f"another build is still about to install PackageCompiler into {project}") from None
+    return project
+
+
+# A registry that does not know the version that is wanted (a mirror that lags behind) may have one that will do.
+_INSTALL = f"""
+using Pkg
+least(version) = Pkg.PackageSpec(; name = "PackageCompiler", uuid = "{PACKAGECOMPILER_UUID}", version = "$version-2")
+try
+    Pkg.add(least(ARGS[1]))
+catch
+    ARGS[1] == ARGS[2] && rethrow()
+    Pkg.add(least(ARGS[2]))
+end
+using PackageCompiler
+"""
+
+
+def _content(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def own_builder_project(store: Store, facts: JuliaFacts) -> str:
+    """The Julia project of the store that has PackageCompiler, once its file ``ready`` is there."""
+    return os.path.join(store.builder_project, facts.minor)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import AutoimageError
 from ..julia.manifest import load_manifest, manifest_file
-from ..profile import libraries, profile, workloads
+from ..profile import libraries, profile, recordings
 from ..profile.profile import Profile, Statement
-from ..profile.workloads import Outcome, Task
+from ..profile.workloads import Task
+from . import perform
+from .perform import Outcome
 
 if TYPE_CHECKING:
     from ..store.built import Image
@@ -69,7 +71,7 @@ def train(work: Work, build: Callable[[], Image | None], *, once: bool = False) 
 
 
 def _another_one_helps(work: Work, image: Image, ran: Profile) -> bool:
-    missing = set(ran.bakeable()).intersection(profile.load(work.store, work.environment.id).untried())
+    missing = set(ran.bakeable()).intersection(recordings.load(work.store, work.environment.id).untried())
     if not any(run.image == image.id for run in ran.recent.values()):
         work.note(f"no workload started on the new image {image.id}, so there is nothing more to learn from them")
         return False
@@ -95,17 +97,17 @@ def record(work: Work, generation: int = 1) -> Profile:
     if not own:
         return ran
     work.enter("workloads")
-    known = set(profile.merge(work.store, work.environment.id).statements)
+    known = set(recordings.merge(work.store, work.environment.id).statements)
     for task, is_own in own:
         work.detail(task.name)
         outcome, recorded = _run(work, task)
         given = set(_statements_in(outcome.statements))
         if given:
-            profile.add(work.store, work.environment.id, Profile(dict.fromkeys(given, Statement())))
+            recordings.add(work.store, work.environment.id, Profile(dict.fromkeys(given, Statement())))
         compiled = given.union(text for text in recorded.bakeable() if not recorded.statements[text].inferred)
         _report(work, outcome, len(compiled), len(compiled - known), generation)
         known |= compiled
-        profile.merge(work.store, work.environment.id)
+        recordings.merge(work.store, work.environment.id)
         if is_own:
             ran.statements.update(recorded.statements)
             ran.recent.update(recorded.recent)
@@ -121,7 +123,7 @@ def bare_start(work: Work) -> None:
 def _run(work: Work, task: Task, token: str = "") -> tuple[Outcome, Profile]:
     work.say(f"workload: {task.name}")
     token = token or os.urandom(8).hex()
-    outcome = workloads.run(
+    outcome = perform.run(
         task,
         caller=work.caller,
         token=token,
@@ -136,7 +138,7 @@ def _run(work: Work, task: Task, token: str = "") -> tuple[Outcome, Profile]:
         limit=work.settings.time_limit,
         log=work.log,
     )
-    return outcome, profile.of_workload(work.store, work.environment.id, token)
+    return outcome, recordings.of_workload(work.store, work.environment.id, token)
 
 
 def _names_in(project: str) -> list[str] | None:
@@ -152,7 +154,7 @@ def _statements_in(files: Sequence[str]) -> Iterable[str]:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 for _, line in zip(range(STATEMENTS_OF_A_FILE), file, strict=False):
-                    parsed = profile.parse_statement(line)
+                    parsed = recordings.parse_statement(line)
                     if parsed is not None:
                         yield parsed[0]
         except OSError:

@@ -7,18 +7,13 @@ everything that matters is in a legend or a list besides. Colours follow the rea
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 
 from ..base.words import seconds_text
 from ..build.history import PastBuild
-from .explain import KINDS, Explanation, Timeline
+from .canvas import MARGIN, WIDTH, Canvas, text_width
+from .measurement import KINDS, Explanation, Timeline
 
 __all__ = ["draw", "draw_builds", "pieces", "shortened", "ways"]
-
-WIDTH = 960
-MARGIN = 16
-GLYPH = 7.2
-"""Width that a character of 12 pixels is given. Few fonts need more on average."""
 
 COLOURS = {
     "python": "#8c96a3",
@@ -38,30 +33,6 @@ _OF_PHASES = ("#57a5d8", "#e09b2d", "#5566d6", "#cf3f32", "#2da44e", "#a371d9", 
               "#9fd3b4", "#d5b8d8", "#c76b98")  # fmt: skip
 _OF_WAYS = (COLOURS["compilation"], COLOURS["ours"])
 _LIGHT_TEXT = {"libjulia", "image", "compilation"}
-
-STYLE = """
-.tl { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
-.tl text { fill: #1f2328 }
-.tl .paper { fill: #ffffff }
-.tl .dim { fill: #59636e }
-.tl .strong { font-weight: 600 }
-.tl .title { font-size: 16px; font-weight: 600 }
-.tl .line { stroke: #d1d9e0; stroke-width: 1 }
-.tl .lane { fill: #f3f5f7 }
-.tl .dark { fill: #16191d }
-.tl .light { fill: #ffffff }
-.tl rect.bar { stroke: #ffffff; stroke-width: 0.6 }
-@media screen and (prefers-color-scheme: dark) {
-.tl text { fill: #e6edf3 }
-.tl .paper { fill: #0d1117 }
-.tl .dim { fill: #9198a1 }
-.tl .line { stroke: #3d444d }
-.tl .lane { fill: #1b2129 }
-.tl .dark { fill: #16191d }
-.tl .light { fill: #ffffff }
-.tl rect.bar { stroke: #0d1117 }
-}
-"""
 
 
 def ways(explanation: Explanation) -> dict[str, Timeline]:
@@ -86,57 +57,6 @@ def shortened(text: str, length: int) -> str:
     return f"{text[:head]}…{text[head + 1 - length :]}" if length > 8 else text[:length]
 
 
-class _Canvas:
-    """Elements, one below the other."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.y = float(MARGIN)
-
-    def text(self, x: float, y: float, text: str, *classes: str, anchor: str = "start") -> None:
-        """A line of text with its base line at y."""
-        more = f' text-anchor="{anchor}"' if anchor != "start" else ""
-        more += f' class="{" ".join(classes)}"' if classes else ""
-        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{more}>{_xml(text)}</text>')
-
-    def bar(
-        self, x: float, y: float, width: float, height: float, colour: str, title: str, label: str = "",
-        light: bool = False,
-    ) -> None:  # fmt: skip
-        """A bar that tells its title when pointed at, with a label inside if that fits."""
-        self.parts.append(
-            f'<rect class="bar" x="{x:.2f}" y="{y:.1f}" width="{max(width, 0.3):.2f}" height="{height:g}" '
-            f'fill="{colour}"><title>{_xml(title)}</title></rect>'
-        )
-        fitting = next((text for text in (label, label.partition("  ")[0]) if text and _width(text) + 8 <= width), "")
-        if fitting:
-            self.text(x + 4, y + height / 2 + 4, fitting, "light" if light else "dark")
-
-    def plain(self, x: float, y: float, width: float, height: float, of: str) -> None:
-        """A rectangle that is only background."""
-        self.parts.append(f'<rect class="{of}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:g}"/>')
-
-    def document(self, label: str) -> str:
-        """The whole drawing."""
-        height = self.y + MARGIN
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="tl" viewBox="0 0 {WIDTH} {height:.0f}" '
-            f'width="{WIDTH}" height="{height:.0f}" role="img" aria-label="{_xml(label)}">\n'
-            f'<style>{STYLE}</style>\n<rect class="paper" width="{WIDTH}" height="{height:.0f}"/>\n'
-            + "\n".join(self.parts)
-            + "\n</svg>\n"
-        )
-
-
-def _xml(text: str) -> str:
-    """Text as XML takes it: no control characters, which it has no way to write."""
-    return escape("".join(c if c.isprintable() else " " for c in text))
-
-
-def _width(text: str) -> float:
-    return GLYPH * len(text)
-
-
 def draw(explanation: Explanation, *, rows: int = 10) -> str:
     """The timeline as an SVG document.
 
@@ -144,14 +64,14 @@ def draw(explanation: Explanation, *, rows: int = 10) -> str:
         explanation: what was measured.
         rows: packages and statements that are listed, at most.
     """
-    canvas = _Canvas()
+    canvas = Canvas()
     _fill((canvas, canvas, canvas), explanation, rows)
     return canvas.document(f"What a start does: {explanation.program}")
 
 
 def pieces(explanation: Explanation, *, rows: int = 10) -> list[str]:
     """The same as several SVG documents, one below the other, each of which fits on a page of paper."""
-    whole = (_Canvas(), _Canvas(), _Canvas())
+    whole = (Canvas(), Canvas(), Canvas())
     _fill(whole, explanation, rows)
     labels = ("What a start does", "Compilation by package", "The costliest methods compiled")
     return [
@@ -161,7 +81,7 @@ def pieces(explanation: Explanation, *, rows: int = 10) -> list[str]:
     ]
 
 
-def _fill(on: tuple[_Canvas, _Canvas, _Canvas], explanation: Explanation, rows: int) -> None:
+def _fill(on: tuple[Canvas, Canvas, Canvas], explanation: Explanation, rows: int) -> None:
     """Draw the start, the packages and the statements, each on a canvas of its own or all on one."""
     named = ways(explanation)
     _start(on[0], explanation, named)
@@ -169,7 +89,7 @@ def _fill(on: tuple[_Canvas, _Canvas, _Canvas], explanation: Explanation, rows: 
     _statements(on[2], named, rows)
 
 
-def _start(canvas: _Canvas, explanation: Explanation, named: Mapping[str, Timeline]) -> None:
+def _start(canvas: Canvas, explanation: Explanation, named: Mapping[str, Timeline]) -> None:
     """What was measured, how long it took, and what happened when."""
     canvas.y += 8
     canvas.text(MARGIN, canvas.y + 6, shortened(explanation.program, 84), "title")
@@ -185,9 +105,9 @@ def _start(canvas: _Canvas, explanation: Explanation, named: Mapping[str, Timeli
         _detail(canvas, name, timeline)
 
 
-def _overview(canvas: _Canvas, named: Mapping[str, Timeline]) -> None:
+def _overview(canvas: Canvas, named: Mapping[str, Timeline]) -> None:
     """All ways on one scale: how much of each, not when."""
-    left = MARGIN + max((_width(name) for name in named), default=0) + 10
+    left = MARGIN + max((text_width(name) for name in named), default=0) + 10
     room = WIDTH - MARGIN - left - 80
     longest = max((timeline.total for timeline in named.values()), default=0) or 1
     for name, timeline in named.items():
@@ -205,7 +125,7 @@ def _overview(canvas: _Canvas, named: Mapping[str, Timeline]) -> None:
     canvas.y += 6
 
 
-def _legend(canvas: _Canvas, named: Mapping[str, Timeline]) -> None:
+def _legend(canvas: Canvas, named: Mapping[str, Timeline]) -> None:
     """Every kind with its seconds each way: three columns."""
     seconds = [timeline.by_kind() for timeline in named.values()]
     kinds = [kind for kind in KINDS if any(of[kind] > 0 for of in seconds)]
@@ -228,7 +148,7 @@ def _figure(seconds: float) -> str:
 _LANES = {"steps": 24, "packages": 22, "calls": 16, "compilation": 22}
 
 
-def _detail(canvas: _Canvas, name: str, timeline: Timeline) -> None:
+def _detail(canvas: Canvas, name: str, timeline: Timeline) -> None:
     """One way on a scale of its own: what happened when."""
     left = MARGIN + 92
     room = WIDTH - MARGIN - left
@@ -298,7 +218,7 @@ def _ticks(total: float) -> list[float]:
     return [round(number * step, 9) for number in range(int(total / step) + 1)]
 
 
-def _packages(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None:
+def _packages(canvas: Canvas, named: Mapping[str, Timeline], rows: int) -> None:
     """Compilation by package, all ways beside each other."""
     by_way = {name: timeline.by_package() for name, timeline in named.items()}
     order: dict[str, float] = {}
@@ -311,17 +231,17 @@ def _packages(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None
     if not packages:
         return
     canvas.text(MARGIN, canvas.y + 12, f"compilation by package{_about(named)}", "strong")
-    x = WIDTH - MARGIN - sum(_width(name) + 32 for name in by_way)
+    x = WIDTH - MARGIN - sum(text_width(name) + 32 for name in by_way)
     for number, name in enumerate(by_way):
         canvas.parts.append(
             f'<rect x="{x + 16:.1f}" y="{canvas.y + 2:.1f}" width="11" height="11" fill="{_OF_WAYS[number % 2]}"/>'
         )
         canvas.text(x + 32, canvas.y + 12, name, "dim")
-        x += _width(name) + 32
+        x += text_width(name) + 32
     canvas.y += 22
     figures = {package: " → ".join(_of_package(of.get(package)) for of in by_way.values()) for package in packages}
     left = MARGIN + 190
-    room = WIDTH - MARGIN - left - max(map(_width, figures.values())) - 10
+    room = WIDTH - MARGIN - left - max(map(text_width, figures.values())) - 10
     longest = max(order.values())
     for package in packages:
         canvas.text(MARGIN, canvas.y + 13, shortened(package, 25))
@@ -340,7 +260,7 @@ def _of_package(known: tuple[int, float] | None) -> str:
     return f"{known[0]} in {_figure(known[1])} s" if known else "none"
 
 
-def _statements(canvas: _Canvas, named: Mapping[str, Timeline], rows: int) -> None:
+def _statements(canvas: Canvas, named: Mapping[str, Timeline], rows: int) -> None:
     """The costliest statements of each way."""
     for name, timeline in named.items():
         costly = sorted(timeline.statements, key=lambda compiled: -compiled.seconds)[:rows]
@@ -374,11 +294,11 @@ def draw_builds(builds: Sequence[PastBuild], phases: Iterable[str]) -> str:
     """
     from time import localtime, strftime
 
-    canvas = _Canvas()
+    canvas = Canvas()
     colours = dict(zip(phases, _OF_PHASES, strict=False))
     x = float(MARGIN)
     for phase, colour in colours.items():
-        width = 17 + _width(phase) + 14
+        width = 17 + text_width(phase) + 14
         if x + width > WIDTH - MARGIN:
             x, canvas.y = float(MARGIN), canvas.y + 20
         canvas.parts.append(f'<rect x="{x:.1f}" y="{canvas.y + 3:.1f}" width="11" height="11" fill="{colour}"/>')

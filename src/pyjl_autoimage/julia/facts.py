@@ -56,10 +56,14 @@ class JuliaFacts:
         return asdict(self)
 
     @property
+    def minor(self) -> str:
+        """Major and minor version, as Julia names directories by them: ``v1.10``."""
+        return f"v{'.'.join(self.version.split('.')[:2])}"
+
+    @property
     def stdlib(self) -> str:
         """Where the sources of the standard libraries are (`Sys.STDLIB` in Julia's ``base/sysinfo.jl``)."""
-        version = ".".join(self.version.split(".")[:2])
-        return os.path.normpath(os.path.join(self.bindir, "..", "share", "julia", "stdlib", f"v{version}"))
+        return os.path.normpath(os.path.join(self.bindir, "..", "share", "julia", "stdlib", self.minor))
 
 
 def named_environments(facts: JuliaFacts) -> list[str]:

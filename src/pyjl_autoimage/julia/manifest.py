@@ -8,27 +8,14 @@ Nothing here starts Julia.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..base.reads import is_file, load_toml
 
-__all__ = [
-    "Manifest",
-    "ManifestError",
-    "Package",
-    "load_manifest",
-    "manifest_file",
-    "preferences",
-    "project_file",
-    "source_digest",
-    "source_directory",
-    "workspace_root",
-]
+__all__ = ["Manifest", "ManifestError", "Package", "load_manifest", "manifest_file", "project_file", "workspace_root"]
 
 
 class ManifestError(ValueError):
@@ -320,48 +307,7 @@ def _extensions(table: Any) -> dict[str, tuple[str, ...]]:
 # -- where a package's source is, and what is in it ----------------------------------------------------
 
 
-def source_directory(package: Package, depots: Sequence[str]) -> str | None:
-    """The directory of a package's source as this depot stack finds it.
-
-    None for a standard library, and when it is not installed. The directory's name is Julia's own
-    ``Base.version_slug`` of uuid and tree hash (`base/loading.jl`).
-    """
-    if package.path is not None:
-        return package.path if os.path.isdir(package.path) else None
-    if package.tree_sha1 is None:
-        return None
-    try:
-        content = int(package.uuid.replace("-", ""), 16).to_bytes(16, "little")
-        tree = bytes.fromhex(package.tree_sha1)
-    except (ValueError, OverflowError):
-        return None
-    crc = _crc32c(tree, _crc32c(content))
-    for depot in depots:
-        for length in (5, 4):  # four characters were used before Julia 1.3
-            directory = os.path.join(depot, "packages", package.name, _slug(crc, length))
-            if os.path.isdir(directory):
-                return directory
-    return None
-
-
-def _crc32c(data: bytes, crc: int = 0) -> int:
-    crc ^= 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
 _SLUG_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-
-
-def _slug(number: int, length: int) -> str:
-    characters = []
-    for _ in range(length):
-        number, digit = divmod(number, len(_SLUG_CHARACTERS))
-        characters.append(_SLUG_CHARACTERS[digit])
-    return "".join(characters)
 
 
 # Rarely part of what a package's code is; where they are, the precompile cache names them. Everything else may be:
@@ -372,116 +318,4 @@ _NOT_SOURCE = {"test", "docs", "doc", "benchmark", "benchmarks", "node_modules",
 _CODE = ("src", "ext")
 
 
-def source_files(directory: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The files that make up a package tracked by path, sorted, as (relative path, status)."""
-    followed = {os.path.realpath(directory)}
-    for root, directories, names in os.walk(directory, followlinks=True):
-        top = root == directory
-        within = os.path.relpath(root, directory).split(os.sep)[0]
-        directories[:] = [
-            name
-            for name in sorted(directories)
-            if name[0] != "."
-            and not (top and name in _NOT_SOURCE)
-            and _is_walked(os.path.join(root, name), name if top else within, followed)
-        ]
-        for name in sorted(names):
-            if name[0] == "." or (top and name in _NOT_SOURCE):
-                continue
-            path = os.path.join(root, name)
-            try:
-                status = os.stat(path)
-            except OSError:
-                continue
-            if stat.S_ISREG(status.st_mode):
-                yield os.path.relpath(path, directory).replace(os.sep, "/"), status
-
-
-def _is_walked(path: str, part: str, followed: set[str]) -> bool:
-    """Whether a directory is a real one, or a link to code that was not `followed` yet (links may be circular)."""
-    if not os.path.islink(path):
-        return True
-    target = os.path.realpath(path)
-    if part not in _CODE or target in followed:
-        return False
-    followed.add(target)
-    return True
-
-
-def source_digest(directory: str) -> str:
-    """A SHA-256 over names and contents of a package's source files (hexadecimal).
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    for relative, _ in source_files(directory):
-        with open(os.path.join(directory, relative), "rb") as file:
-            content = hashlib.sha256(file.read()).hexdigest()
-        digest.update(f"{relative}\0{content}\n".encode())
-    return digest.hexdigest()
-
-
 # -- preferences ---------------------------------------------------------------------------------------
-
-
-def preference_files(project: str) -> tuple[str, ...]:
-    """The files of one project that can hold preferences, whether or not they exist."""
-    directory = project if os.path.isdir(project) else os.path.dirname(os.path.abspath(project))
-    return tuple(os.path.join(directory, name) for name in (*PROJECT_NAMES, *_PREFERENCES_NAMES))
-
-
-def preferences(projects: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The preferences of packages, merged as Julia merges them.
-
-    Args:
-        projects: directories (or project files) of the load path, first wins.
-
-    Returns:
-        uuid -> preferences, only for those that have any.
-    """
-    merged: dict[str, dict[str, Any]] = {}
-    for project in reversed(projects):
-        file = project_file(project)
-        if file is None:
-            continue
-        table = _table(file)
-        names = _names_by_uuid(table)
-        layers = [table.get("preferences")]
-        for name in _PREFERENCES_NAMES:
-            candidate = os.path.join(os.path.dirname(file), name)
-            if is_file(candidate):
-                layers.append(_table(candidate))
-                break
-        for uuid, name in names.items():
-            for layer in layers:
-                chosen = layer.get(name) if isinstance(layer, dict) else None
-                if isinstance(chosen, dict):
-                    merged[uuid] = _merge(merged.get(uuid, {}), chosen)
-    return {uuid: values for uuid, values in merged.items() if values}
-
-
-def _names_by_uuid(project: Mapping[str, Any]) -> dict[str, str]:
-    """Only a project's own (also weak and extra) dependencies, and itself, can have preferences in it."""
-    names: dict[str, str] = {}
-    for key in ("extras", "weakdeps", "deps"):
-        table = project.get(key)
-        if isinstance(table, dict):
-            names.update({str(uuid).lower(): str(name) for name, uuid in table.items()})
-    if isinstance(project.get("name"), str) and isinstance(project.get("uuid"), str):
-        names[project["uuid"].lower()] = project["name"]
-    return names
-
-
-def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    clear = override.get("__clear__")
-    if isinstance(clear, list):
-        for key in clear:
-            result.pop(str(key), None)
-    for key, value in override.items():
-        old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            value = _merge(old, value)
-        result[key] = value
-    return result

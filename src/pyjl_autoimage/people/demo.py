@@ -16,7 +16,7 @@ from typing import Any
 
 from ..base import settings
 from ..base.words import seconds_text
-from ..build import build
+from ..build.begin import begin
 from ..errors import AutoimageError, JuliaNotFoundError
 from ..julia.environment import Environment, locate
 from ..julia.manifest import ManifestError, load_manifest, manifest_file
@@ -75,7 +75,7 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
     # The demo bakes whatever its project has: also packages that a prepared project tracks by path.
     wanted = settled.with_values(home=home, dev_packages="bake", libraries=False)
     began = time.monotonic()
-    handle = build.begin(stage.environment, wanted, {})
+    handle = begin(stage.environment, wanted, {})
     try:
         with watcher(console, handle.log) as watch:
             handle.wait(watch=watch)

@@ -18,14 +18,8 @@ from ..base import settings
 from ..base.settings import Settings
 from ..base.words import ago_text, bytes_text, count_text, error_line, seconds_text
 from ..build import linking
-from ..build.build import (
-    GIGABYTES_FIRST_THREAD,
-    available_gigabytes,
-    check_compiler,
-    find_libpython,
-    own_builder_project,
-)
-from ..build.packagecompiler import packagecompiler_problem, packagecompiler_version
+from ..build.machine import GIGABYTES_FIRST_THREAD, available_gigabytes, check_compiler, find_libpython
+from ..build.packagecompiler import own_builder_project, packagecompiler_problem, packagecompiler_version
 from ..build.recipe import PYTHONCALL_UUID
 from ..build.state import State
 from ..errors import AutoimageError, JuliaNotFoundError
@@ -38,6 +32,7 @@ from ..startup.options import code_flags, user_options
 from ..store import validity
 from ..store.built import Image
 from ..store.places import Store
+from ..store.publish import damage
 from ..store.validity import Situation
 from .status import stdout_to_stderr
 
@@ -322,11 +317,11 @@ def _last_build(environment: Environment, store: Store) -> Iterator[Check]:
 def _images(store: Store, situation: Situation | None) -> Iterator[Check]:
     for image in store.all_images():
         what = f"image {image.id}"
-        damage = store.damage(image, thorough=True)
+        wrong = damage(store, image, thorough=True)
         condemned = store.condemned(image.id)
-        if damage:
-            store.condemn(image.id, damage[0])
-            yield Check(what, False, damage[0], "not used any more; `build` makes a new one")
+        if wrong:
+            store.condemn(image.id, wrong[0])
+            yield Check(what, False, wrong[0], "not used any more; `build` makes a new one")
             continue
         if condemned:
             yield Check(what, False, f"condemned: {condemned}", f"its content is intact: `restore {image.id}`")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base.words import count_text, seconds_text
-from ..explain.explain import KINDS, Explanation, Timeline
+from ..explain.measurement import KINDS, Explanation, Timeline
 from ..explain.timeline import shortened, ways
 
 __all__ = ["advice", "show"]

@@ -72,7 +72,7 @@ def _status() -> None:
 
 
 def _rebuild(*, wait: bool) -> None:
-    from ..build.build import rebuild
+    from ..build.begin import rebuild
     from .watching import watcher
 
     console = _console()

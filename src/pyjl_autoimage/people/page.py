@@ -20,9 +20,10 @@ from ..build.state import PHASES
 from ..errors import AutoimageError
 from ..explain import timeline
 from ..explain.attribution import owner
-from ..explain.explain import KINDS, Explanation, explain, last
+from ..explain.explain import explain, last
+from ..explain.measurement import KINDS, Explanation
 from ..julia.environment import locate
-from ..profile import profile
+from ..profile import recordings
 from ..profile.profile import Profile
 from ..startup.options import code_flags, user_options
 from ..store import validity
@@ -53,7 +54,7 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
     environment = locate(options, install=measure)
     facts = validity.julia_facts(environment, store)
     explanation = explain(tell=tell) if measure else last(store, environment.id)
-    recorded = profile.peek(store, environment.id)
+    recorded = recordings.peek(store, environment.id)
     image, why = _image(store, environment, code_flags(options), settled)
     held: Contents | str = "There is no valid image."
     if image is not None:

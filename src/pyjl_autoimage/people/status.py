@@ -17,7 +17,7 @@ from ..errors import AutoimageError
 from ..hook import enable
 from ..julia.environment import Environment, locate
 from ..julia.versions import usual_seconds
-from ..profile import profile
+from ..profile import recordings
 from ..profile.profile import Profile
 from ..startup.code import unchanged
 from ..startup.options import code_flags, user_options
@@ -68,6 +68,8 @@ def status(**keywords: Any) -> dict[str, Any]:
           ``memory_bytes`` of one that runs), ``log``, ``error``, ``started``, ``finished``,
           ``image`` and ``layers`` (ids of what it made), ...
         - ``disk``: bytes of this environment's ``images``, ``layers`` and ``recordings``, and of the whole ``store``.
+        - ``slow_start``: None, or of the last start that had to look at everything anew (a tenth of a second or so,
+          beside what it had no image for): ``program``, ``when`` and ``why``, what had changed since the one before.
         - ``session``: what became of start-up in this process.
         - ``hook``: ``enabled`` (the file that puts it into every program of this Python, or None) and ``error`` (what
           it last kept from a program).
@@ -88,7 +90,7 @@ def status(**keywords: Any) -> dict[str, Any]:
 def _status(settled: Settings, environment: Environment, options: dict[str, str]) -> dict[str, Any]:
     store = Store(settled.home)
     facts = validity.julia_facts(environment, store)
-    recorded = profile.peek(store, environment.id)
+    recorded = recordings.peek(store, environment.id)
     images = validity.images_of(environment, store, settled.trusted_stores)
     layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
     situation = _situation(environment, store, code_flags(options)) if images or layers else None
@@ -157,6 +159,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "recordings": tree_size(store.environment(environment.id)),
             "store": tree_size(store.home),
         },
+        "slow_start": _slow_start(store, environment),
         "session": {
             "started": session.plan is not None,
             "on_image": session.on_image,
@@ -167,6 +170,13 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
         "store": store.home,
         "unwritable": store.unwritable(),
     }
+
+
+def _slow_start(store: Store, environment: Environment) -> dict[str, Any] | None:
+    noted = read_json(store.slow_start(environment.id)) or {}
+    if not isinstance(noted.get("when"), float):
+        return None
+    return {"program": str(noted.get("program")), "when": noted["when"], "why": str(noted.get("why"))}
 
 
 def _is_in(path: str, store: Store) -> bool:

@@ -271,6 +271,9 @@ def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "profile", f"{count_text(recorded['statements'], 'statement')} from {runs}{loaded}"
     for run in data["runs"][:1]:
         yield "last run", _run_text(run)
+    if data["slow_start"]:
+        slow = data["slow_start"]
+        yield "looked anew", f"{ago_text(slow['when'])}, {_short_name(slow['program'])}: {path_text(slow['why'])}"
     yield "build", _build_text(build)
     if build["automatic"]:
         why = build["automatic_decision"]

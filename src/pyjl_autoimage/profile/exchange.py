@@ -13,7 +13,8 @@ import re
 from typing import Any
 
 from ..errors import StoreError
-from .profile import LoadedPackage, Profile, Program, Statement, parse_statement
+from .profile import LoadedPackage, Profile, Program, Statement
+from .recordings import parse_statement
 
 __all__ = ["read", "text"]
 

@@ -20,7 +20,7 @@ from ..base.settings import Settings, settle
 from ..errors import SetUpError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
-from ..julia.manifest import source_files
+from ..julia.sources import source_files
 from ..store.built import BakedPackage, Image
 from ..store.places import Store
 from ..store.validity import (

@@ -27,7 +27,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..base.files import make_private
+from ..base.files import discard, make_private
 from ..base.liveness import DAY, hold, is_dead, is_of_this_boot, mark_name, remove
 
 TYPE_CHECKING = False
@@ -59,7 +59,7 @@ class Guard:
             _touch(f"{self._mark}.alive")  # a mark without it says that Julia ended the process
             self._descriptor = hold(self._mark)
         except OSError:
-            _unlink(f"{self._mark}.alive")
+            discard(f"{self._mark}.alive")
             return self  # a place that cannot be written: unguarded, as plain juliacall is
         _remove_at_c_exit(f"{self._mark}.alive")
         import faulthandler
@@ -78,9 +78,9 @@ class Guard:
             faulthandler.disable()
         if self._descriptor >= 0:
             remove(self._mark)
-            _unlink(f"{self._mark}.alive")
+            discard(f"{self._mark}.alive")
             if not self._watches_signals and kind is None:
-                _unlink(self._suspicion)
+                discard(self._suspicion)
 
 
 def _touch(path: str) -> None:
@@ -92,15 +92,8 @@ def _touch(path: str) -> None:
 
 
 def _remove(mark: str) -> None:
-    _unlink(mark)
-    _unlink(f"{mark}.alive")
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+    discard(mark)
+    discard(f"{mark}.alive")
 
 
 def _remove_at_c_exit(path: str) -> None:
@@ -170,7 +163,7 @@ def _judge(mark: str, words: bytes, suspicion: str) -> str | None:
             os.unlink(mark)  # of those who judge it at the same time one counts it
             os.close(os.open(suspicion, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
-            _unlink(suspicion)
+            discard(suspicion)
             return "two processes in a row died while they loaded the image"
         except OSError:
             pass

@@ -244,7 +244,8 @@ def _recall(store: Store, question: str) -> Plan | str:
             return "a damaged plan"
         # The question holds this Python's version, so what it wrote it can read.
         plan, noted = marshal.loads(body)
-        return difference(noted) or Plan(**plan)
+        changed = difference(noted)
+        return f"{changed} has changed" if changed else Plan(**plan)
     except FileNotFoundError:
         return "the first start of this kind"
     except Exception as error:

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..base.files import file_sha256
-from ..julia.manifest import Package, source_digest, source_directory
+from ..julia.manifest import Package
+from ..julia.sources import source_digest, source_directory
 
 __all__ = [
     "BakedPackage",

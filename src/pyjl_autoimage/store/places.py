@@ -11,16 +11,14 @@ import stat
 
 from ..base.files import (
     belongs_to_us,
-    file_sha256,
+    discard,
     make_private,
+    names_in,
     others_can_write,
     read_json,
-    remove_tree,
-    tree_size,
     write_json,
 )
-from ..base.liveness import DAY, hold, is_dead, mark_name, remove
-from ..base.reads import identity
+from ..base.liveness import hold, is_dead, mark_name
 from ..errors import StoreError
 
 # Start-up comes here to mark the image that it uses: what costs time to import waits until it is needed.
@@ -226,28 +224,6 @@ class Store:
         """The directory of one layer."""
         return os.path.join(self.layers, layer_id)
 
-    def new_layer(self, layer_id: str) -> str:
-        """Make the directory of a layer that this process is about to build. It counts when it is published.
-
-        Raises:
-            OSError: it cannot be made.
-            StoreError: the store cannot be written.
-        """
-        self.ensure(self.layers)
-        os.mkdir(self.layer(layer_id), 0o700)
-        hold(os.path.join(self.layer(layer_id), f"{mark_name()}{_BUILDER}"))
-        return self.layer(layer_id)
-
-    def publish_layer(self, layer: Any) -> None:
-        """Make a layer selectable.
-
-        Raises:
-            OSError: it cannot be written; then it was not published.
-        """
-        write_json(os.path.join(layer.path, "layer.json"), layer.to_json(), durable=True)
-        remove(os.path.join(layer.path, f"{mark_name()}{_BUILDER}"))
-        os.utime(self.layers)  # who looked while it was being built must look again
-
     def all_layers(self) -> Iterator[Any]:
         """Every readable layer, newest first."""
         from .built import Layer
@@ -263,43 +239,6 @@ class Store:
                 found.append(layer)
         found.sort(key=lambda layer: layer.built_at, reverse=True)
         return iter(found)
-
-    def remove_layer(self, layer_id: str) -> int:
-        """Remove a layer; the bytes that it held. A process that is about to load from it goes on without."""
-        size = tree_size(self.layer(layer_id))
-        doomed = f"{self.layer(layer_id)}.{os.urandom(4).hex()}.gone"
-        os.rename(self.layer(layer_id), doomed)
-        remove_tree(doomed)
-        return size
-
-    def damage(self, image: Any, *, thorough: bool = False) -> list[str]:
-        """What is wrong with an image's files, as far as their sizes tell, or (`thorough`) their whole content."""
-        for path, expected in image.files.items():
-            its_file = "its file" if path == image.path else f"its file {os.path.basename(path)}"
-            try:
-                size = os.stat(path).st_size
-            except OSError as error:
-                return [f"{its_file} cannot be read: {error.strerror}"]
-            if size != expected:
-                return [f"{its_file} has {size} bytes, {expected} when it was published"]
-        return self._checksum(image) if thorough else []
-
-    def _checksum(self, image: Any) -> list[str]:
-        """Whether the content is what was published; read once, as long as no file changes."""
-        try:
-            now = [list(identity(os.stat(path))) for path in image.files]
-            note = os.path.join(self.root, "checked", image.id)
-            if (read_json(note) or {}).get("files") == now:
-                return []
-            if file_sha256(*image.files) != image.sha256:
-                return ["its file is damaged (its checksum is not the one it was published with)"]
-        except OSError as error:
-            return [f"its file cannot be read: {error.strerror}"]
-        try:
-            write_json(self.ensure(os.path.dirname(note)) and note, {"schema": 1, "files": now})
-        except (OSError, StoreError):
-            pass  # read again next time
-        return []
 
     # -- who could have written it ---------------------------------------------------------------------
 
@@ -392,69 +331,6 @@ class Store:
                 pass
         return found
 
-    def publish(self, staging: str, image: Any) -> None:
-        """Make a proved image selectable: one rename, after everything is on disk.
-
-        Args:
-            staging: directory on the store's file system that holds the image's files; it becomes the image.
-            image: its facts.
-
-        Raises:
-            OSError: it cannot be written; then nothing was published.
-        """
-        for path in image.files:
-            with open(os.path.join(staging, os.path.basename(path)), "rb") as file:
-                os.fsync(file.fileno())
-        write_json(os.path.join(staging, "image.json"), image.to_json(), durable=True)
-        self.ensure(self.images)
-        self.restore(image.id)  # it has just been proved
-        target = os.path.join(self.images, image.id)
-        try:
-            os.rename(staging, target)
-        except OSError:
-            if not os.path.isfile(os.path.join(target, "image.json")):
-                raise
-            # The very same image, built before: its facts are renewed.
-            os.replace(os.path.join(staging, "image.json"), os.path.join(target, "image.json"))
-            remove_tree(staging)
-
-    def remove_image(self, image_id: str) -> int:
-        """Remove an image that nobody uses; the bytes that it held, 0 if somebody does.
-
-        It stops being selectable first. Who chose it at that very moment has marked it by then and looks
-        once more whether it is there, so one of the two sees the other.
-        """
-        directory = os.path.join(self.images, image_id)
-        if self.users(image_id):
-            return 0
-        size = tree_size(directory)
-        doomed = f"{directory}.{os.urandom(4).hex()}.gone"
-        os.rename(directory, doomed)
-        if self.users(image_id):
-            os.rename(doomed, directory)
-            return 0
-        remove_tree(doomed)
-        remove_tree(os.path.join(self.uses, image_id))
-        for path in (self.contents(image_id), os.path.join(self.condemnations, image_id)):
-            _unlink(path)
-        return size
-
-    def remove_debris(self) -> None:
-        """Remove what a killed removal or publication has left."""
-        for name in _all_entries(self.images):
-            if name.endswith((".tmp", ".gone")):
-                remove_tree(os.path.join(self.images, name))
-        for name in _all_entries(self.layers):
-            if name.endswith(".gone") or self._is_abandoned(name):
-                remove_tree(self.layer(name))
-
-    def _is_abandoned(self, layer_id: str) -> bool:
-        """Whether a layer was never published, and whoever built it is dead."""
-        if os.path.exists(os.path.join(self.layer(layer_id), "layer.json")):
-            return False
-        marks = [name for name in _all_entries(self.layer(layer_id)) if name.endswith(_BUILDER.lstrip("."))]
-        return all(is_dead(os.path.join(self.layer(layer_id), name), DAY) for name in marks)
-
     # -- who uses an image -----------------------------------------------------------------------------
 
     def mark_use(self, image_id: str) -> str | None:
@@ -474,7 +350,7 @@ class Store:
         for name in _entries(directory):
             mark = os.path.join(directory, name)
             if is_dead(mark):
-                _unlink(mark)
+                discard(mark)
             else:
                 living.append(name)
         return living
@@ -506,13 +382,6 @@ def _against_chain(path: str) -> str | None:
         current = parent
 
 
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
-
-
 def library_name() -> str:
     """``sys`` with the suffix of a shared library on this system."""
     import sys
@@ -521,11 +390,4 @@ def library_name() -> str:
 
 
 def _entries(directory: str) -> list[str]:
-    return [name for name in _all_entries(directory) if not name.endswith((".tmp", ".gone"))]
-
-
-def _all_entries(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
+    return [name for name in names_in(directory) if not name.endswith((".tmp", ".gone"))]

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from ..base.files import discard
 from ..base.liveness import DAY, is_dead
 from .places import Store
 
@@ -33,7 +34,7 @@ def sweep(store: Store, seconds: float = float("inf")) -> None:
     for kind in (*kinds[first:], *kinds[:first]):
         for path, goes in kind(store):
             if goes:
-                _unlink(path)
+                discard(path)
             if time.monotonic() > end:
                 return
 
@@ -43,7 +44,7 @@ def prune_plans(store: Store) -> None:
     plans = list(_paths(store.launches))
     if len(plans) > PLANS_KEPT:
         for path in sorted(plans, key=_time)[: -PLANS_KEPT * 9 // 10]:
-            _unlink(path)
+            discard(path)
 
 
 def _uses(store: Store) -> Iterator[tuple[str, bool]]:
@@ -125,10 +126,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass

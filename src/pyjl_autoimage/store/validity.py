@@ -17,17 +17,9 @@ from ..base.files import read_json, write_json
 from ..base.reads import Reads, active, difference, version_said
 from ..julia.environment import Environment, juliaup_configuration, what_julia_goes_by
 from ..julia.facts import JuliaFacts, cpu_identity, named_environments, probe
-from ..julia.manifest import (
-    Manifest,
-    ManifestError,
-    Package,
-    load_manifest,
-    manifest_file,
-    preferences,
-    source_digest,
-    source_directory,
-    workspace_root,
-)
+from ..julia.manifest import Manifest, ManifestError, Package, load_manifest, manifest_file, workspace_root
+from ..julia.preferences import preferences
+from ..julia.sources import source_digest, source_directory
 from .built import (
     BakedPackage,
     Image,
@@ -40,6 +32,7 @@ from .built import (
     preferences_digest,
 )
 from .places import Store
+from .publish import damage
 
 __all__ = [
     "Situation",
@@ -297,7 +290,7 @@ def reasons_against(
     distrusted = None if is_below(image.path, trusted) else store.distrust(*image.files)
     reasons = [f"condemned: {condemned}"] if condemned else []
     reasons += [f"not trusted: {distrusted}"] if distrusted else []
-    return [*reasons, *store.damage(image, thorough=thorough), *mismatches(image, situation)]
+    return [*reasons, *damage(store, image, thorough=thorough), *mismatches(image, situation)]
 
 
 def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:

@@ -1,0 +1,269 @@
+"""How a build begins and ends: asked for, in a process of its own, alone in its environment, its end written down.
+
+`rebuild` starts that process and returns a handle; `main` is what it does, and `pyjl_autoimage.build.build` is what
+it is for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..base import settings
+from ..base.files import create_text
+from ..base.liveness import mark_name
+from ..base.locks import lock
+from ..base.program import python_itself, python_path
+from ..base.settings import Settings
+from ..errors import AutoimageError, BuildError, StoreError
+from ..julia.environment import Environment, locate
+from ..profile import workloads
+from ..profile.workloads import Caller, Task
+from ..startup.options import code_flags, user_options
+from ..store.built import Image
+from ..store.places import Store
+from . import handle, history, train
+from .build import build
+from .handle import Build
+from .state import State
+from .work import Work
+
+__all__ = ["Build", "begin", "begin_here", "main", "rebuild"]
+
+
+# A build that has something to run does not join the one that runs, but waits for its end: seconds.
+PATIENCE = 7200.0
+
+
+# How long to wait for the lock before looking whose build holds it: seconds.
+MOMENT = 0.2
+
+
+# Images have some 200 MB at least. Less than this, and not even the log of a build has room.
+LEAST_FREE_BYTES = 50_000_000
+
+
+def rebuild(wait: bool = True, quick: bool = False, *, workload: object = None, **keywords: Any) -> Build:
+    """Build an image of what this environment's processes have recorded, for the next Python process.
+
+    Layers come first: after seconds, programs that were recorded start on those, until the image is there.
+
+    The build is a process of its own and goes on if this one ends. If a build of this environment runs
+    already, that one is joined; with a workload, the build begins when that one has ended.
+
+    Args:
+        wait: return when the build has ended; False returns at once.
+        quick: build layers only.
+        workload: what to run, in a fresh process, and record before the image is built: a function (without
+            arguments), the path of a Python or Julia script, a module, Julia code, a `Workload`, or a list of
+            these. It is run again on the new image, and the image built again, until a run compiles nothing
+            more that an image can hold. One that fails is a note in the build's state.
+        keywords: any field of `pyjl_autoimage.base.settings.Settings`; the environment wins over them.
+
+    Returns:
+        The handle of the build.
+
+    Raises:
+        BuildError: (with `wait`) it failed; the message holds its last lines and the log's place.
+        JuliaNotFoundError: there is no usable Julia, or its project cannot be set up.
+        SettingsError: a setting has an unknown name or a bad value.
+        StoreError: the store cannot be written.
+        WorkloadError: there is no such script or module, or the function cannot be carried to a fresh process.
+    """
+    to_run = [] if workload is None else workloads.tasks(workload)
+    handle = begin_here(keywords, to_run, Caller.here(with_path=True), quick=quick)
+    if wait:
+        handle.wait()
+    return handle
+
+
+def begin_here(keywords: Mapping[str, Any], to_run: Sequence[Task], caller: Caller, *, quick: bool = False) -> Build:
+    """Start, or join, a build of this process's own environment.
+
+    Raises:
+        JuliaNotFoundError: there is no usable Julia, or its project cannot be set up.
+        SettingsError: a setting has an unknown name or a bad value.
+        StoreError: the store cannot be written.
+    """
+    settled = settings.settle(keywords)
+    options = user_options()
+    environment = locate(options)
+    return begin(environment, settled, code_flags(options), to_run, caller, quick=quick)
+
+
+def begin(
+    environment: Environment,
+    settled: Settings,
+    flags: Mapping[str, str],
+    to_run: Sequence[Task] = (),
+    caller: Caller | None = None,
+    *,
+    quick: bool = False,
+) -> Build:
+    """Start the build process of an environment, or join the one that runs.
+
+    Args:
+        environment: what the image is for.
+        settled: settings of the build.
+        flags: code generation flags, where nothing has been recorded that says others.
+        to_run: workloads. With any, no build is joined: this one begins when the other has ended.
+        caller: what their processes take over.
+        quick: build layers only.
+
+    Raises:
+        BuildError: this program is not run by a Python that could run another one (it is frozen).
+        StoreError: the store cannot be written.
+    """
+    interpreter = python_itself()
+    if interpreter is None:
+        raise BuildError(
+            f"{sys.executable} is a program of its own, and no Python that could build for it; build with the Python "
+            "that it was made with: `python -m pyjl_autoimage build`"
+        )
+    store = Store(settled.home)
+    last = State.read(store, environment.id)
+    if last is not None and last.state == "running" and not to_run:
+        return Build(store, environment.id, last.token, None)
+    store.ensure(store.environment(environment.id))
+    free = shutil.disk_usage(store.home).free
+    if free < LEAST_FREE_BYTES:
+        raise StoreError(
+            f"No space left for an image: {free / 1e6:.0f} MB are free where the store {store.home} is. "
+            "Free some, or put the store elsewhere with PYJL_AUTOIMAGE_HOME"
+        )
+    token = os.urandom(8).hex()
+    request = {
+        "token": token,
+        "after": last.token if last is not None else None,
+        "home": store.home,
+        "environment": asdict(environment),
+        "settings": {k: v for k, v in asdict(settled).items() if k != "origins"},
+        "flags": dict(flags),
+        "quick": quick,
+        "tasks": [asdict(task) for task in to_run],
+        "caller": asdict(caller or Caller.here(with_path=False)),
+    }
+    log = store.build_log(environment.id)
+    detached: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        flags_of_process = subprocess.DETACHED_PROCESS | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        detached = {"creationflags": flags_of_process | subprocess.CREATE_NEW_PROCESS_GROUP}
+    with create_text(f"{log}.err") as errors:
+        process = subprocess.Popen(
+            [interpreter, "-m", "pyjl_autoimage", "_build"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            cwd=store.environment(environment.id),
+            env={**os.environ, "PYTHONPATH": python_path()},
+            **detached,
+        )
+    assert process.stdin is not None
+    try:
+        with process.stdin as pipe:  # an argument could not be as long as a function can be
+            pipe.write(json.dumps(request).encode())
+    except OSError:
+        pass  # it has ended already; the handle tells why
+    return Build(store, environment.id, token, process)
+
+
+def main(request: str) -> int:
+    """What ``python -m pyjl_autoimage _build`` does with a request: hold the lock, build, write how it ended."""
+    asked = json.loads(request)
+    store = Store(asked["home"])
+    environment = Environment(**asked["environment"])
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in asked["settings"].items()}
+    settled = Settings(**values)
+    if hasattr(os, "nice"):
+        os.nice(10)
+    signal.signal(signal.SIGTERM, _cancelled)
+    try:
+        return _build_or_join(store, environment, settled, asked)
+    except _Cancelled:
+        return 1
+    except AutoimageError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _build_or_join(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+    """Build, unless a build has begun since this one was asked for: that one is joined, even if it has ended.
+
+    A build that has workloads to run waits for the end of the other instead.
+
+    Raises:
+        BuildError: something else holds the lock of this environment's builds.
+    """
+
+    def another() -> bool:
+        last = State.read(store, environment.id)
+        return not asked["tasks"] and last is not None and last.token != asked["after"]
+
+    path = store.build_lock(environment.id)
+    give_up = time.monotonic() + (PATIENCE if asked["tasks"] else 50 * MOMENT)
+    while time.monotonic() < give_up:
+        try:
+            with lock(path, MOMENT):
+                return handle.JOINED if another() else _locked_build(store, environment, settled, asked)
+        except TimeoutError:
+            if another():  # otherwise the one that holds the lock has yet to write its state
+                return handle.JOINED
+    raise BuildError(f"another process holds {path}, and does not build")
+
+
+class _Cancelled(BaseException):
+    """Somebody asked the build to stop."""
+
+
+def _cancelled(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Cancelled
+
+
+def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+    last = State.read(store, environment.id)
+    state = State(asked["token"], mark_name(), started=time.time(), phase_started=time.time())
+    state.learn(last)
+    state.quick = bool(asked["quick"])
+    if last is not None and last.state != "running":
+        history.note(store, environment.id, last)  # one that was killed could not do it itself
+    shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
+    directory = os.path.join(store.build_directory(environment.id), state.token)
+    with create_text(store.build_log(environment.id)) as log:
+        state.write(store, environment.id)
+        to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
+        work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
+        image: Image | None = None
+        try:
+            quick = state.quick
+            image = train.train(work, lambda: build(work, quick=quick), once=quick)
+            state.state, state.image = "done", image.id if image else None
+        except _Cancelled:
+            state.state, state.error = "cancelled", "the build was cancelled"
+        except AutoimageError as error:
+            state.state, state.error = "failed", str(error)
+        except OSError as error:
+            state.state, state.error = (
+                "failed",
+                f"{error.strerror or error}: {error.filename or ''}".rstrip(": "),
+            )
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc(file=log)
+            state.state, state.error = "failed", f"{type(error).__name__}: {error}"
+        work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
+        state.leave()
+        state.finished = time.time()
+        shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)
+        history.note(store, environment.id, state, image)
+        state.write(store, environment.id)
+    return 0 if state.state == "done" else 1
