@@ -71,6 +71,10 @@ class Settings:
     time_limit: int = 600
     """Seconds that each workload may run in a build before it is ended; 0 means no limit."""
 
+    phase_limit: int | None = None
+    """Seconds that each phase of a build may take before it is ended; 0 means no limit. When None, ten times its
+    longest on this machine, and never less than an hour."""
+
     auto_rebuild: bool = False
     """Rebuild by itself when it pays."""
 
@@ -186,6 +190,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "all_direct": _bool,
     "libraries": _bool,
     "time_limit": _count,
+    "phase_limit": _count,
     "auto_rebuild": _bool,
     "cpu_target": _cpu_target,
     "image_threads": _count,

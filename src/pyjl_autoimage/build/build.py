@@ -83,7 +83,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     else:
         own, meanwhile = {}, layers
 
-    with beside(meanwhile):
+    with beside(work, meanwhile):
         work.enter("builder")
         with _project_lock(work.environment):
             situation = _situation(work, flags, recorded)

@@ -16,6 +16,7 @@ from ..julia.facts import JuliaFacts
 from ..store.places import library_name
 from . import linking
 from .recipe import Recipe
+from .runner import TooLong
 from .work import Work, executable_itself, julia_environment, run
 
 __all__ = ["cpu_targets", "keep_only_caches", "last_lines", "make_library", "precompile_outside"]
@@ -40,8 +41,6 @@ def make_library(
     threads: int,
 ) -> str:
     """Run PackageCompiler; the path of the new library."""
-    with open(work.place("statements.jl"), "w", encoding="utf-8") as file:
-        file.writelines(f"{statement}\n" for statement in statements)
     with open(work.place("bake.jl"), "w", encoding="utf-8") as file:
         file.write(_call_of("made.jl", "report", work.place("made")))
         if work.settings.slim:  # before the statements: they bring back what they need
@@ -82,10 +81,33 @@ def make_library(
         linker = linking.lld(facts.bindir)
         if linker:
             environ["JULIA_CC"] = linking.as_compiler(linker)
-    status = run(work, command, environ, lambda line: _follow(work, line))
+    left_out: list[int] = []
+    while True:
+        with open(work.place("statements.jl"), "w", encoding="utf-8") as file:
+            file.writelines("\n" if n in left_out else f"{text}\n" for n, text in enumerate(statements))
+        try:
+            status = run(work, command, environ, lambda line: _follow(work, line))
+            break
+        except TooLong as error:
+            at = _statement_at(work, statements)
+            if left_out or work.state.phase != "statements" or at is None:
+                raise
+            work.note(f"{error}; once more, without {statements[at]}")
+            left_out.append(at)
+            work.enter("load")
     if status or not os.path.isfile(library):
         raise BuildError(f"{_ending(status)}:\n{last_lines(work)}{_remedy(work)}")
     return library
+
+
+def _statement_at(work: Work, statements: list[str]) -> int | None:
+    """The index of the statement that the building Julia was at."""
+    try:
+        with open(work.place("report.at"), encoding="ascii") as file:
+            index = int(file.read()) - 1
+    except (OSError, ValueError):
+        return None
+    return index if 0 <= index < len(statements) else None
 
 
 def have_a_registry(depot: str) -> None:
@@ -127,8 +149,13 @@ def precompile_outside(work: Work, facts: JuliaFacts, library: str, flags: Mappi
     environ = julia_environment()
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))
     environ["JULIA_PKG_OFFLINE"] = "true"
-    if run(work, command, environ, lambda line: None):
-        work.state.notes.append("some packages outside the image could not be precompiled for it; see the log")
+    try:
+        status = run(work, command, environ)
+    except TooLong as error:
+        work.note(f"{error}: some packages outside the image may not be precompiled for it")
+    else:
+        if status:
+            work.state.notes.append("some packages outside the image could not be precompiled for it; see the log")
 
 
 def keep_only_caches(depot: str) -> None:

@@ -165,7 +165,7 @@ def _precompile(
     environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot_of(directory), *facts.depots, *ours))
     environ["JULIA_PKG_OFFLINE"] = "true"
     environ["PYTHON_JULIACALL_INIT"] = "no"
-    status = run(work, command, environ, lambda line: None)
+    status = run(work, command, environ, phase="layer")
     if status:
         raise BuildError(f"the layer's Julia ended with status {status}; see the log")
     return read_report(report)

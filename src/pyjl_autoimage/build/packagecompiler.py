@@ -101,7 +101,7 @@ def _own_builder_project(work: Work, facts: JuliaFacts) -> str:
             work.detail("installing PackageCompiler")
             julia = executable_itself(facts, work.environment)  # a launcher might start another one from here
             command = [julia, f"--project={project}", "--startup-file=no", "-e"]
-            status = run(work, [*command, _INSTALL, least, OLDEST], julia_environment(), lambda line: None)
+            status = run(work, [*command, _INSTALL, least, OLDEST], julia_environment())
             if status and done is None:
                 raise BuildError(
                     f"PackageCompiler could not be installed (Julia ended with status {status}):\n"

@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +21,7 @@ from ..startup.recording import WORKLOAD_VARIABLE
 if TYPE_CHECKING:
     pass
 from ..profile.workloads import Caller, Task, Workload, tasks
+from .runner import Deadline, Running, TooLong, ending
 
 __all__ = ["Outcome", "main", "run"]
 
@@ -77,24 +76,15 @@ def run(
     environ = {**{k: v for k, v in os.environ.items() if k not in dropped}, **environ, WORKLOAD_VARIABLE: token}
     began = time.monotonic()
     before = os.fstat(log.fileno()).st_size
-    process = subprocess.Popen(
-        [sys.executable, *options, "-m", "pyjl_autoimage", "_workload", request],
-        cwd=caller.directory,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
+    command = [sys.executable, *options, "-m", "pyjl_autoimage", "_workload", request]
     outcome = Outcome(task)
-    try:
-        status = process.wait(limit or None)
-        said = _reason(str(log.name), before) if status > 0 else ""
-        outcome.problem = f"{_ending(status)}: {said}" if said else _ending(status)
-    except subprocess.TimeoutExpired:
-        outcome.problem = f"it was ended after {limit:g} s (setting time_limit)"
-    finally:
-        _kill(process)
+    with Running(command, environ=environ, log=log, directory=caller.directory) as process:
+        try:
+            status = process.wait(over=Deadline(limit, f"it was ended after {limit:g} s (setting time_limit)"))
+            said = _reason(str(log.name), before) if status > 0 else ""
+            outcome.problem = f"{ending(status)}: {said}" if said else ending(status)
+        except TooLong as error:
+            outcome.problem = str(error)
     outcome.seconds = time.monotonic() - began
     _read_answer(answer, outcome)
     return outcome
@@ -102,28 +92,6 @@ def run(
 
 _NOT_TAKEN_OVER = frozenset({"juliacall-sysimage", "juliacall-trace-compile", "juliacall-init"})
 """Options of juliacall with which a process would not start on the newest image, or record nothing."""
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that still runs, and what it has started."""
-    if process.poll() is not None:
-        return
-    if hasattr(os, "killpg"):
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except OSError:
-            pass
-    process.kill()
-    process.wait()
-
-
-def _ending(status: int) -> str:
-    if status >= 0:
-        return f"it ended with status {status}" if status else ""
-    try:
-        return f"it died of {signal.Signals(-status).name}"
-    except ValueError:
-        return f"it died of signal {-status}"
 
 
 def _reason(path: str, start: int) -> str:

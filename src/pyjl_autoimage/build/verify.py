@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 from ..errors import BuildError
 from ..julia.call import call_latest, julia_string
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..store.built import BakedPackage
+from .runner import Deadline, Running, ending
 
 __all__ = ["Proof", "main"]
 
@@ -51,7 +51,7 @@ class Proof:
         directory: str,
         flags: Mapping[str, str],
         depot: str,
-        log: Any = None,
+        log: IO[str],
     ) -> None:
         os.makedirs(directory, exist_ok=True)
         request = os.path.join(directory, "request.json")
@@ -79,21 +79,14 @@ class Proof:
         environ["PYJL_AUTOIMAGE"] = "0"
         # In front here: whatever is precompiled for the proof must not go where the user's caches are.
         environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot, *facts.depots))
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments, "-m", "pyjl_autoimage.build.verify", request],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+        command = [sys.executable, *arguments, "-m", "pyjl_autoimage.build.verify", request]
+        self._process = Running(command, environ=environ, log=log, directory=directory)
 
     def __enter__(self) -> Proof:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        self._process.end()
 
     def wait(self, timeout: float = TIMEOUT) -> None:
         """Wait for the verdict, `timeout` seconds at most.
@@ -101,16 +94,14 @@ class Proof:
         Raises:
             BuildError: the image is not fit for use; the message says why.
         """
-        try:
-            status = self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise BuildError(f"the new image was not proved: its process hung for {timeout:.0f} s") from None
+        words = f"the new image was not proved: its process hung for {timeout:.0f} s"
+        status = self._process.wait(over=Deadline(timeout, words))
         try:
             with open(self._answer, encoding="utf-8") as file:
                 problems = json.load(file)["problems"]
         except (OSError, ValueError, KeyError):
-            how = f"signal {-status}" if status < 0 else f"status {status}"
-            raise BuildError(f"a Python process that started on the new image ended with {how}") from None
+            how = ending(status).removeprefix("it ") or "said nothing"
+            raise BuildError(f"a Python process that started on the new image {how}") from None
         if problems:
             raise BuildError("the new image is not fit for use: " + "; ".join(problems))
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO
 
 from ..base.settings import Settings
+from ..base.words import seconds_text
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..profile.workloads import Caller, Task
 from ..store.places import Store
+from . import history
+from .runner import Running
 from .state import State
 
 __all__ = ["Work", "beside", "executable_itself", "julia_environment", "run"]
+
+
+LEAST_LIMIT = 3600.0
+"""Seconds that any phase may take."""
+
+LIMIT_PER_USUAL = 10.0
+"""How many times as long as the longest one here it may take."""
 
 
 class Work:
@@ -46,6 +54,36 @@ class Work:
         self.directory = directory
         self.state = state
         self.log = log
+        self.stopped = False
+        """Whether the build was told to stop."""
+        self._phase_began = time.monotonic()
+
+    def clock(self, phase: str | None) -> Callable[[], str]:
+        """Tells whether a phase has taken too long: ten times its longest here, and never less than an hour.
+
+        Args:
+            phase: the phase of a process that begins now; None: whichever the build is at.
+        """
+        began, limits = time.monotonic(), dict[str, float]()
+
+        def over() -> str:
+            if self.stopped:
+                return "the build was told to stop"
+            name, since = (phase, began) if phase else (self.state.phase, max(began, self._phase_began))
+            limit = limits.get(name) or limits.setdefault(name, self.limit(name) or float("inf"))
+            if time.monotonic() - since <= limit:
+                return ""
+            return f"the phase {name!r} was ended after {seconds_text(limit)} (setting phase_limit)"
+
+        return over
+
+    def limit(self, phase: str) -> float:
+        """Seconds that a phase may take; 0: as many as it takes."""
+        if self.settings.phase_limit is not None:
+            return float(self.settings.phase_limit)
+        builds = history.read(self.store, self.environment.id)
+        longest = max((build.seconds.get(phase, 0.0) for build in builds), default=0.0)
+        return max(LEAST_LIMIT, LIMIT_PER_USUAL * longest)
 
     def place(self, *names: str) -> str:
         """A path among the build's own files."""
@@ -73,6 +111,7 @@ class Work:
         """Begin a phase."""
         if phase != self.state.phase:
             self.say(f"phase: {phase}")
+            self._phase_began = time.monotonic()
         self.state.enter(phase)
         self.state.write(self.store, self.environment.id)
 
@@ -101,37 +140,33 @@ def executable_itself(facts: JuliaFacts, environment: Environment) -> str:
     return executable if os.path.exists(executable) else environment.executable
 
 
-def run(work: Work, command: list[str], environ: Mapping[str, str], follow: Callable[[str], None]) -> int:
-    """Run a process with its output in the log, line by line; its status."""
+def run(
+    work: Work,
+    command: list[str],
+    environ: Mapping[str, str],
+    follow: Callable[[str], None] = lambda line: None,
+    *,
+    phase: str | None = None,
+) -> int:
+    """Run a process with its output in the log; its status.
+
+    Args:
+        work: the build.
+        command: program and arguments.
+        environ: its whole environment.
+        follow: is given each line that the log gets meanwhile.
+        phase: the phase that it is all of; None: the one that the build is at, which may change.
+
+    Raises:
+        TooLong: it took longer than its phase may.
+    """
     work.write(f"$ {' '.join(command[:4])} ...\n")
-    process = subprocess.Popen(
-        command,
-        env=dict(environ),
-        cwd=work.directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            work.write(line)
-            follow(line)
-        return process.wait()
-    except BaseException:
-        if not _end_children():
-            process.kill()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        raise
+    with Running(command, environ=environ, log=work.log, directory=work.directory) as process:
+        return process.wait(over=work.clock(phase), follow=follow)
 
 
 @contextmanager
-def beside(task: Callable[[], object] | None) -> Iterator[None]:
+def beside(work: Work, task: Callable[[], object] | None) -> Iterator[None]:
     """Do something else in a thread meanwhile. What it raises is raised here in the end.
 
     It goes on where what is done here fails; both end where the build is told to stop.
@@ -146,16 +181,6 @@ def beside(task: Callable[[], object] | None) -> Iterator[None]:
         except Exception:
             raise
         except BaseException:
-            _end_children()
+            work.stopped = True
             raise
         other.result()
-
-
-def _end_children() -> bool:
-    """End every Julia of this build and those that they started: all that share this process's group, but us."""
-    in_charge = threading.current_thread() is threading.main_thread()
-    if not in_charge or not hasattr(os, "killpg") or os.getpgrp() != os.getpid():
-        return False
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.killpg(os.getpgrp(), signal.SIGTERM)
-    return True

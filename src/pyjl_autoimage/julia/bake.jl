@@ -85,8 +85,12 @@ function bake(statements, report)
     lines = readlines(statements)
     println("[autoimage] statements 0/", length(lines))
     flush(stdout)
+    # Whoever ends a build that hangs at a statement must know which.
+    at = open(report * ".at", "w")
     open(report, "w") do io
         for (number, line) in enumerate(lines)
+            print(seekstart(at), number)
+            flush(at)
             compile(line, staging) || println(io, "unresolved\t", number)
             if number % 200 == 0
                 println("[autoimage] statements ", number, '/', length(lines))
