@@ -22,7 +22,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from pyjl_autoimage.base.liveness import boot_id, hostname, proc_stat
+import psutil
+from filelock import FileLock
+
+from pyjl_autoimage.base.liveness import boot_id, hostname, mark_name
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.julia import manifest, sources
 from pyjl_autoimage.julia.environment import Environment
@@ -103,10 +106,23 @@ def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
 def runs(pid: int) -> bool:
     """Whether this process still runs."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    return proc_stat(pid)[:1] not in ([b"Z"], [b"X"])
+
+
+_building: list[FileLock] = []
+
+
+def building(store: Store, environment_id: str, token: str = "t", **facts: object) -> State:
+    """A build that runs, until these tests end: its lock is held, and this is where it stands."""
+    store.ensure(store.environment(environment_id))
+    held = FileLock(store.build_lock(environment_id))
+    held.acquire(5)
+    _building.append(held)
+    state = State(token, mark_name(), **facts)  # type: ignore[arg-type]
+    state.write(store, environment_id)
+    return state
 
 
 def unshare(*options: str) -> list[str]:

@@ -21,7 +21,7 @@ from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.profile.profile import Profile, Program, Run, Statement
 from pyjl_autoimage.startup.ending import AFTER_A_FAILURE
 
-from standin import World, age, buildable_world, ended, environ_of, julia_that_builds, start_in, wait_for
+from standin import World, age, buildable_world, building, ended, environ_of, julia_that_builds, start_in, wait_for
 
 NOW = time.time()
 
@@ -65,7 +65,11 @@ def built(world: World, ago: float, **changes) -> None:
         "finished": NOW - ago,
         "seconds": {"x": 200.0},
     }
-    State("token", mark_name(), **(values | changes)).write(world.store, world.environment.id)
+    stands = values | changes
+    if stands["state"] == "running":
+        building(world.store, world.environment.id, "token", **stands)
+    else:
+        State("token", mark_name(), **stands).write(world.store, world.environment.id)
 
 
 SLOW = Run("a.py", NOW, ready=1.2, compiled=8.0)

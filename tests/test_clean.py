@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.build.clean import clean, prune
-from pyjl_autoimage.build.state import State
 from pyjl_autoimage.store.publish import remove_image
 
-from standin import World
+from standin import World, building
 
 BIG = 10**9
 
@@ -162,7 +160,7 @@ def test_what_a_running_build_and_a_running_program_need_stays(here):
     image = here.publish()
     mark = here.store.mark_use(image.id)
     here.record("p.py", 1.0, 2.0)
-    State("t", mark_name()).write(here.store, here.environment.id)
+    building(here.store, here.environment.id)
     _, kept = clean(everything=True)
     assert {item["reason"] for item in kept} == {"1 running process uses it", "a build is running"}
     assert os.path.exists(mark) and os.path.exists(here.store.build_state(here.environment.id))

@@ -21,6 +21,8 @@ from pyjl_autoimage.build.state import PHASES, State
 from pyjl_autoimage.errors import AutoimageError, BuildError
 from pyjl_autoimage.julia.versions import usual_seconds
 
+from standin import building
+
 
 def test_a_build_whose_process_died_has_failed(store):
     State("t", f"{hostname()}-99999999-1", phase="native code").write(
@@ -64,7 +66,7 @@ def test_a_build_that_another_one_has_followed_at_once_ended_as_it_did(store, ow
     store.ensure(store.environment("e"))
     for token, result in (("a", {"state": "done", "image": "i"}), ("b", {"state": "failed", "error": "no memory"})):
         history.note(store, "e", State(token, "p", started=5.0, finished=9.0, **result))
-    State("c", mark_name()).write(store, "e")
+    building(store, "e", "c")
     if process is not None:
         process.wait()
     assert Build(store, "e", "a", process).wait() == "i"
@@ -76,14 +78,14 @@ def test_a_build_that_another_one_has_followed_at_once_ended_as_it_did(store, ow
 
 def test_who_waits_for_a_build_may_give_up_on_it(store):
     store.ensure(store.environment("e"))
-    State("a", mark_name()).write(store, "e")
+    building(store, "e", "a")
     with pytest.raises(TimeoutError, match="it goes on"):
         Build(store, "e", "a", None).wait(0.01)
 
 
 def test_a_build_that_waits_for_another_says_so(store):
     store.ensure(store.environment("e"))
-    State("another", mark_name()).write(store, "e")
+    building(store, "e", "another")
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     progress = Build(store, "e", "token", process).progress
     process.kill()
@@ -215,8 +217,7 @@ def test_what_a_build_is_expected_to_take(clock):
 
 def test_what_is_written_is_read(store):
     store.ensure(store.environment("e"))
-    state = State("t", mark_name(), quick=True, generation=2, generations=2, ended=[["prepare", 1.5]])
-    state.write(store, "e")
+    state = building(store, "e", quick=True, generation=2, generations=2, ended=[["prepare", 1.5]])
     assert State.read(store, "e") == state
     assert state.pid == os.getpid() and replace(state, process="nonsense").pid == 0
 
@@ -233,12 +234,12 @@ def test_memory_is_that_of_the_whole_group_of_processes():
     )
     assert process.stdout is not None and process.stdin is not None
     process.stdout.readline()
-    memory = handle.group_memory(process.pid)
+    memory = handle.memory_of(process.pid)
     process.stdin.close()
     process.wait()
     assert memory is not None and memory > 60_000_000
-    assert handle.group_memory(process.pid) is None, "they are gone"
-    assert handle.group_memory(0) is None
+    assert handle.memory_of(process.pid) is None, "they are gone"
+    assert handle.memory_of(0) is None
 
 
 def test_without_a_build_there_is_no_log(store):
@@ -247,9 +248,7 @@ def test_without_a_build_there_is_no_log(store):
 
 
 def test_a_log_is_followed_until_the_build_has_ended(store):
-    store.ensure(store.environment("e"))
-    state = State("t", mark_name())
-    state.write(store, "e")
+    state = building(store, "e")
     with open(store.build_log("e"), "w", encoding="utf-8") as log:
         log.write("first\n")
         log.flush()

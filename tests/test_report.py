@@ -13,16 +13,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.base.words import bytes_text
-from pyjl_autoimage.build.state import State
 from pyjl_autoimage.people.status import status
 from pyjl_autoimage.people.terminal import show_status
 from pyjl_autoimage.startup.code import fingerprints
 from pyjl_autoimage.store.built import OwnCode
 from pyjl_autoimage.store.places import depot_of
 
-from standin import EXAMPLE_UUID, PYTHONCALL, World, age, buildable_world, cli, environ_of
+from standin import EXAMPLE_UUID, PYTHONCALL, World, age, buildable_world, building, cli, environ_of
 
 PROGRAM = "/home/somebody/projects/forecast/scripts/a_report_with_quite_a_long_name.py"
 
@@ -49,7 +47,7 @@ def on_plain(world: World) -> None:
 
 def a_build(world: World, **facts: object) -> None:
     world.store.ensure(world.store.environment(world.environment.id))
-    State("t", mark_name(), **facts).write(world.store, world.environment.id)  # type: ignore[arg-type]
+    building(world.store, world.environment.id, **facts)
     Path(world.store.build_log(world.environment.id)).write_text("what it says\n")
 
 

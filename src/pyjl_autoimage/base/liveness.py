@@ -27,9 +27,7 @@ __all__ = [
     "hostname",
     "is_dead",
     "is_of_this_boot",
-    "is_of_this_host",
     "mark_name",
-    "proc_stat",
     "release",
     "remove",
 ]
@@ -44,16 +42,6 @@ def hostname() -> str:
     """The name of this host, safe to use in a file name."""
     name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
     return "".join(c if c.isalnum() else "_" for c in name) or "localhost"
-
-
-def proc_stat(pid: int) -> list[bytes]:
-    """The fields of `/proc/PID/stat` behind the program's name, from the third on (proc(5)); [] where unknown."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            # The name is in parentheses, and may hold spaces and parentheses itself.
-            return file.read().rpartition(b")")[2].split()
-    except OSError:
-        return []
 
 
 _boot: str | None = None
@@ -86,11 +74,6 @@ def mark_name() -> str:
 def is_of_this_boot(name: str) -> bool:
     """Whether a mark was made by a process of this machine, since it booted."""
     return name.split("-", 3)[2:3] == [boot_id()]
-
-
-def is_of_this_host(name: str) -> bool:
-    """Whether a mark was made on this host, or one that is called the same."""
-    return name.split("-", 1)[0] == hostname()
 
 
 _held: dict[str, int] = {}

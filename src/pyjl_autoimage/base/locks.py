@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import StoreError
 
-__all__ = ["lock"]
+__all__ = ["is_held", "lock"]
 
 
 @contextmanager
@@ -41,3 +42,31 @@ def lock(path: str, timeout: float) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def is_held(path: str) -> bool:
+    """Whether a process holds this lock: on whichever host, in whichever container it lives."""
+    if sys.platform == "win32":
+        try:
+            with lock(path, 0):
+                return False
+        except TimeoutError:
+            return True
+        except StoreError:
+            return False
+    else:
+        import fcntl
+
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: whoever else asks sees the same
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass  # no locks here, so nothing is built here
+        finally:
+            os.close(descriptor)
+        return False

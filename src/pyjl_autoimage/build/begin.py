@@ -12,13 +12,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from _thread import interrupt_main
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..base import settings
-from ..base.files import create_text
+from ..base.files import create_text, discard
 from ..base.liveness import mark_name
 from ..base.locks import lock
 from ..base.program import python_itself, python_path
@@ -28,11 +30,11 @@ from ..julia.environment import Environment, locate
 from ..profile import workloads
 from ..profile.workloads import Caller, Task
 from ..startup.options import code_flags, user_options
-from ..store.built import Image
 from ..store.places import Store
 from . import handle, history, train
 from .build import build
 from .handle import Build
+from .runner import end_with_this_process
 from .state import State
 from .work import Work
 
@@ -154,7 +156,7 @@ def begin(
     log = store.build_log(environment.id)
     detached: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        flags_of_process = subprocess.DETACHED_PROCESS | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        flags_of_process = subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS
         detached = {"creationflags": flags_of_process | subprocess.CREATE_NEW_PROCESS_GROUP}
     with create_text(f"{log}.err") as errors:
         process = subprocess.Popen(
@@ -185,6 +187,10 @@ def main(request: str) -> int:
     if hasattr(os, "nice"):
         os.nice(10)
     signal.signal(signal.SIGTERM, _cancelled)
+    if sys.platform == "win32":
+        end_with_this_process()
+    cancellation = store.cancellation(environment.id, asked["token"])
+    threading.Thread(target=_obey, args=(cancellation,), daemon=True).start()
     try:
         return _build_or_join(store, environment, settled, asked)
     except _Cancelled:
@@ -219,6 +225,14 @@ def _build_or_join(store: Store, environment: Environment, settled: Settings, as
     raise BuildError(f"another process holds {path}, and does not build")
 
 
+def _obey(cancellation: str) -> None:
+    """Stop when somebody asks for it: by a file, since a pid may be anybody's, on this host and on others."""
+    while not os.path.exists(cancellation):
+        time.sleep(0.2)
+    discard(cancellation)
+    interrupt_main(signal.SIGTERM)
+
+
 class _Cancelled(BaseException):
     """Somebody asked the build to stop."""
 
@@ -229,11 +243,11 @@ def _cancelled(*_: object) -> None:
 
 
 def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
-    last = State.read(store, environment.id)
+    last = State.read(store, environment.id, alone=True)
     state = State(asked["token"], mark_name(), started=time.time(), phase_started=time.time())
     state.learn(last)
     state.quick = bool(asked["quick"])
-    if last is not None and last.state != "running":
+    if last is not None:
         history.note(store, environment.id, last)  # one that was killed could not do it itself
     shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
     directory = os.path.join(store.build_directory(environment.id), state.token)
@@ -241,25 +255,23 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
         state.write(store, environment.id)
         to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
-        image: Image | None = None
+        outcome, error = "done", ""
         try:
             quick = state.quick
-            image = train.train(work, lambda: build(work, quick=quick), once=quick)
-            state.state, state.image = "done", image.id if image else None
+            train.train(work, lambda: build(work, quick=quick), once=quick)
         except _Cancelled:
-            state.state, state.error = "cancelled", "the build was cancelled"
-        except AutoimageError as error:
-            state.state, state.error = "failed", str(error)
-        except OSError as error:
-            state.state, state.error = (
-                "failed",
-                f"{error.strerror or error}: {error.filename or ''}".rstrip(": "),
-            )
-        except Exception as error:
+            outcome, error = "cancelled", "the build was cancelled"
+        except AutoimageError as failure:
+            outcome, error = "failed", str(failure)
+        except OSError as failure:
+            outcome, error = "failed", f"{failure.strerror or failure}: {failure.filename or ''}".rstrip(": ")
+        except Exception as failure:
             import traceback
 
             traceback.print_exc(file=log)
-            state.state, state.error = "failed", f"{type(error).__name__}: {error}"
+            outcome, error = "failed", f"{type(failure).__name__}: {failure}"
+        state.conclude(store, outcome, error)
+        image = next((image for image in store.all_images() if image.id == state.image), None)
         work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
         state.leave()
         state.finished = time.time()

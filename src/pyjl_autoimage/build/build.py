@@ -136,7 +136,10 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         heap_bytes=sum(sizes[1:]),
         **situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
+    work.state.publishing = image.id
+    work.state.write(work.store, work.environment.id)
     publish_image(work.store, os.path.dirname(library), image)
+    work.state.image = image.id
     try:
         recordings.note_image(work.store, work.environment.id, statements, refused, identity)
     except StoreError as error:  # the image is there: the next build tries a little more than it need

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 
-from ..base.liveness import is_of_this_boot, is_of_this_host, proc_stat
-from ..errors import AutoimageError, BuildError
+import psutil
+
+from ..errors import AutoimageError, BuildError, StoreError
 from ..store.places import Store
 from . import history
+from .runner import descendants
 from .state import Progress, State
 
 JOINED = 75
@@ -123,33 +124,35 @@ class Build:
         return state.image or "".join(state.layers[:1])
 
     def cancel(self) -> None:
-        """End the build, whoever started it. The image in use stays; partial files go with the next build."""
+        """Ask the build to end, whoever started it: it ends what it runs, and says so in its state.
+
+        The image in use stays; partial files go with the next build.
+
+        Raises:
+            StoreError: it cannot be asked.
+        """
         state = self.state()
-        # A pid of another host, or of another boot, is here somebody else's.
-        known = is_of_this_boot(state.process) and is_of_this_host(state.process)
-        pid = state.pid if known else self._process.pid if self._process is not None else 0
-        if not pid or state.state not in ("running", "starting"):
+        if state.state not in ("running", "starting"):
             return
+        path = self._store.cancellation(self._environment, self._token)
         try:
-            os.kill(pid, signal.SIGTERM)  # it ends its own children and says so in its state
-        except OSError:
-            pass
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise StoreError(f"the build cannot be asked to stop: {error}") from error
 
 
-def group_memory(leader: int) -> int | None:
-    """Bytes of memory that the processes of one process group have resident; None where that cannot be known.
+def memory_of(pid: int) -> int | None:
+    """Bytes of memory that a build has resident, with all that it runs; None where that cannot be known.
 
     Memory that they share (an image, libraries) counts for each of them.
     """
-    if not leader or not os.path.isdir("/proc/self"):
-        return None
-    pages, group = 0, str(leader).encode()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            fields = proc_stat(int(name))
-            if len(fields) > 21 and fields[2] == group:  # fields 5 and 24 of proc(5): group, and pages resident
-                pages += int(fields[21])
-    return pages * os.sysconf("SC_PAGE_SIZE") if pages else None
+    total = 0
+    for process in (psutil.Process(pid), *descendants(pid)) if pid and psutil.pid_exists(pid) else ():
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            pass  # it has just ended
+    return total or None
 
 
 def log_pieces(store: Store, environment_id: str, *, follow: bool = False) -> Iterator[str]:

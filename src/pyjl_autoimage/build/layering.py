@@ -10,7 +10,7 @@ import os
 import time
 
 from ..base.files import tree_size
-from ..errors import BuildError
+from ..errors import AutoimageError, BuildError
 from ..julia.call import JULIA_SOURCES
 from ..julia.facts import JuliaFacts
 from ..profile.profile import Profile, Program
@@ -60,20 +60,19 @@ def build_layers(
     image = validity.valid_image(work.environment, work.store, situation, work.settings.trusted_stores)
     programs = sorted(recorded.programs.items(), key=lambda item: item[1].last, reverse=True)
     for name, program in programs[:PROGRAMS]:
-        parts = _parts(name, program, recorded, situation, image, hosts_python)
-        if _has_nothing_new(name, program, parts, recorded, image, quick):
-            continue
-        if any(layer.contents == parts.contents for layer in _valid_layers(work, situation, name, image)):
-            continue
         try:
+            parts = _parts(name, program, recorded, situation, image, hosts_python)
+            if _has_nothing_new(name, program, parts, recorded, image, quick):
+                continue
+            if any(layer.contents == parts.contents for layer in _valid_layers(work, situation, name, image)):
+                continue
             layer = _build(work, facts, situation, name, parts, image)
-        except BuildError as error:
+            work.state.layers.append(layer.id)
+            _remove_old(work, name)
+        except (AutoimageError, OSError) as error:
             if quick:
                 raise
-            work.state.notes.append(f"no layer for {name or 'interactive use'}: {error}")
-            continue
-        work.state.layers.append(layer.id)
-        _remove_old(work, name)
+            work.note(f"no layer for {name or 'interactive use'}: {error}")
     return {
         code.name: code
         for layer in reversed(list(work.store.all_layers()))

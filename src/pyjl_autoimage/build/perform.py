@@ -21,7 +21,7 @@ from ..startup.recording import WORKLOAD_VARIABLE
 if TYPE_CHECKING:
     pass
 from ..profile.workloads import Caller, Task, Workload, tasks
-from .runner import Deadline, Running, TooLong, ending
+from .runner import Running, TooLong, ending, within
 
 __all__ = ["Outcome", "main", "run"]
 
@@ -80,7 +80,7 @@ def run(
     outcome = Outcome(task)
     with Running(command, environ=environ, log=log, directory=caller.directory) as process:
         try:
-            status = process.wait(over=Deadline(limit, f"it was ended after {limit:g} s (setting time_limit)"))
+            status = process.wait(over=within(limit, f"it was ended after {limit:g} s (setting time_limit)"))
             said = _reason(str(log.name), before) if status > 0 else ""
             outcome.problem = f"{ending(status)}: {said}" if said else ending(status)
         except TooLong as error:

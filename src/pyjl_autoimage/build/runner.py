@@ -18,7 +18,7 @@ import psutil
 
 from ..errors import BuildError
 
-__all__ = ["Running", "TooLong", "ending"]
+__all__ = ["Running", "TooLong", "descendants", "end_with_this_process", "ending", "within"]
 
 MINDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "minder.py")
 
@@ -146,12 +146,24 @@ def ending(status: int) -> str:
         return f"it died of signal {-status}"
 
 
-class Deadline:
-    """`over` for a process that may take so many seconds in all; 0: as many as it takes."""
+def within(seconds: float, words: str) -> Callable[[], str]:
+    """`over` for a process that may take so many seconds from now on; 0: as many as it takes."""
+    end = time.monotonic() + seconds if seconds else float("inf")
+    return lambda: words if time.monotonic() > end else ""
 
-    def __init__(self, seconds: float, words: str) -> None:
-        self._end = time.monotonic() + seconds if seconds else float("inf")
-        self._words = words
 
-    def __call__(self) -> str:
-        return self._words if time.monotonic() > self._end else ""
+def end_with_this_process() -> None:
+    """On Windows, whatever this process starts ends with it: a job object whose handle nobody ever closes.
+
+    (``JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE`` in ``JOBOBJECT_EXTENDED_LIMIT_INFORMATION``, of 144 bytes on 64 bits.)
+    """
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        kernel.CreateJobObjectW.restype = kernel.GetCurrentProcess.restype = ctypes.c_void_p
+        job = ctypes.c_void_p(kernel.CreateJobObjectW(None, None))
+        information = ctypes.create_string_buffer(144)
+        ctypes.c_uint32.from_buffer(information, 16).value = 0x2000
+        kernel.SetInformationJobObject(job, 9, information, len(information))
+        kernel.AssignProcessToJobObject(job, ctypes.c_void_p(kernel.GetCurrentProcess()))

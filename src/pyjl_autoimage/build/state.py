@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.files import read_json, write_json
-from ..base.liveness import hold, is_dead, is_of_this_host, mark_name, remove
+from ..base.locks import is_held
 from ..julia.versions import USUAL_SECONDS
 from ..store.places import Store
 
@@ -35,9 +35,6 @@ PHASES = {
     "prove": 0.02,
     "publish": 0.02,
 }
-LOCKLESS = 3600.0
-"""Seconds without a word after which a build is taken for dead where no lock can tell."""
-
 LAST_PHASE_OF_A_QUICK_BUILD = "layer"
 
 
@@ -70,6 +67,7 @@ class State:
     token: str
     """Identifies the build."""
     process: str
+    """The mark of the process that builds: host and pid, for people. Who lives, `build.lock` tells."""
     state: str = "running"
     phase: str = "prepare"
     detail: str = ""
@@ -78,6 +76,9 @@ class State:
     finished: float = 0.0
     error: str = ""
     image: str | None = None
+    """Id of the last image that it has published."""
+    publishing: str | None = None
+    """Id of the image that it is about to publish: who is killed at that moment has done so, or not."""
     layers: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     workloads: list[dict[str, Any]] = field(default_factory=list)
@@ -101,34 +102,39 @@ class State:
         return {"schema": 1, **self.__dict__}
 
     @classmethod
-    def read(cls, store: Store, environment_id: str) -> State | None:
-        """The state of the current or last build; None if there was none."""
+    def read(cls, store: Store, environment_id: str, *, alone: bool = False) -> State | None:
+        """The state of the current or last build; None if there was none.
+
+        Args:
+            store: where.
+            environment_id: whose.
+            alone: whoever asks holds the lock of builds, so no other one runs.
+        """
         data = read_json(store.build_state(environment_id))
         if not data or data.pop("schema", None) != 1:
             return None
         if not _has_the_types_of(data, cls("", "").__dict__):
             return None
         state = cls(**data)
-        mark = store.build_mark(environment_id, state.process)
-        # Also after a reboot: what another host, which has this one's name, builds at the same time does no harm.
-        if state.state == "running" and is_dead(mark, LOCKLESS, is_of_this_host):
-            state.state = "failed"
-            state.error = f"the build was killed while it was in phase {state.phase!r}"
+        if state.state == "running" and (alone or not is_held(store.build_lock(environment_id))):
+            state.conclude(store, "failed", f"the build was killed while it was in phase {state.phase!r}")
         return state
 
+    def conclude(self, store: Store, outcome: str, error: str = "") -> None:
+        """How it ended: what was published was built, whatever went wrong after that."""
+        if self.publishing is not None and os.path.isfile(store.facts_of_image(self.publishing)):
+            self.image = self.publishing
+        if self.image is not None and error:
+            self.notes.append(f"image {self.image} is in use; then {error}")
+            outcome, error = "done", ""
+        self.state, self.error = outcome, error
+
     def write(self, store: Store, environment_id: str) -> None:
-        """Write it; a full disk must not hide the error that a build ended with. A mark goes with it as it runs."""
-        mark = store.build_mark(environment_id, self.process)
-        ours = self.process == mark_name()
+        """Write it; a full disk must not hide the error that a build ended with."""
         try:
-            if ours and self.state == "running":
-                hold(mark)
-                os.utime(mark)
             write_json(store.build_state(environment_id), self.to_json())
         except OSError:
             pass
-        if ours and self.state != "running":
-            remove(mark)
 
     @property
     def pid(self) -> int:

@@ -60,7 +60,7 @@ def train(work: Work, build: Callable[[], Image | None], *, once: bool = False) 
             break
         try:
             image = build()
-        except AutoimageError as error:
+        except (AutoimageError, OSError) as error:
             if image is None:
                 raise
             work.note(f"image {image.id} stays in use, the one after it could not be built: {error}")

@@ -18,7 +18,7 @@ from ..julia.call import call_latest, julia_string
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..store.built import BakedPackage
-from .runner import Deadline, Running, ending
+from .runner import Running, ending, within
 
 __all__ = ["Proof", "main"]
 
@@ -95,7 +95,7 @@ class Proof:
             BuildError: the image is not fit for use; the message says why.
         """
         words = f"the new image was not proved: its process hung for {timeout:.0f} s"
-        status = self._process.wait(over=Deadline(timeout, words))
+        status = self._process.wait(over=within(timeout, words))
         try:
             with open(self._answer, encoding="utf-8") as file:
                 problems = json.load(file)["problems"]

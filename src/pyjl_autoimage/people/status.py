@@ -305,7 +305,7 @@ def _progress(state: State) -> dict[str, Any]:
         "fraction": round(progress.fraction, 3),
         "elapsed_seconds": round(progress.elapsed, 1),
         "left_seconds": round(progress.expected - progress.elapsed, 1),
-        "memory_bytes": handle.group_memory(progress.pid),
+        "memory_bytes": handle.memory_of(progress.pid),
     }
 
 

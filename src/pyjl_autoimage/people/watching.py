@@ -81,7 +81,7 @@ class _Bar:
         self.fraction = max(self.fraction, progress.fraction)
         now = time.monotonic()
         if now - self.looked >= MEMORY_EVERY:
-            self.looked, self.memory = now, handle.group_memory(progress.pid)
+            self.looked, self.memory = now, handle.memory_of(progress.pid)
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(no_wrap=True, min_width=12, style="bold")
         bar.add_column(ratio=1)

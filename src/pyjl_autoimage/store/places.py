@@ -146,9 +146,9 @@ class Store:
         """File that says how the current or last build stands."""
         return os.path.join(self.environment(environment_id), "build.json")
 
-    def build_mark(self, environment_id: str, process: str) -> str:
-        """The mark of a process that builds."""
-        return os.path.join(self.environment(environment_id), f"{process}.build")
+    def cancellation(self, environment_id: str, token: str) -> str:
+        """File that asks a build to stop."""
+        return os.path.join(self.environment(environment_id), f"{token}.cancel")
 
     def build_log(self, environment_id: str) -> str:
         """The whole output of the current or last build."""
@@ -202,6 +202,10 @@ class Store:
         """The file that Julia loads."""
         return os.path.join(self.images, image_id, library_name())
 
+    def facts_of_image(self, image_id: str) -> str:
+        """File that says what an image is; it is there from the moment on in which the image can be selected."""
+        return os.path.join(self.images, image_id, "image.json")
+
     def all_images(self) -> Iterator[Any]:
         """Every readable image, newest first. What cannot be read is passed over."""
         from .built import Image
@@ -209,7 +213,7 @@ class Store:
         found = []
         for name in _entries(self.images):
             try:
-                with open(os.path.join(self.images, name, "image.json"), encoding="utf-8") as file:
+                with open(self.facts_of_image(name), encoding="utf-8") as file:
                     image = Image.from_json(file.read(), self.image_library(name))
             except (OSError, ValueError, RecursionError):
                 continue

@@ -44,7 +44,10 @@ def remove_layer(store: Store, layer_id: str) -> int:
     """Remove a layer; the bytes that it held. A process that is about to load from it goes on without."""
     size = tree_size(store.layer(layer_id))
     doomed = f"{store.layer(layer_id)}.{os.urandom(4).hex()}.gone"
-    os.rename(store.layer(layer_id), doomed)
+    try:
+        os.rename(store.layer(layer_id), doomed)
+    except FileNotFoundError:
+        return 0  # somebody else has just removed it
     remove_tree(doomed)
     return size
 
@@ -119,7 +122,10 @@ def remove_image(store: Store, image_id: str) -> int:
         return 0
     size = tree_size(directory)
     doomed = f"{directory}.{os.urandom(4).hex()}.gone"
-    os.rename(directory, doomed)
+    try:
+        os.rename(directory, doomed)
+    except FileNotFoundError:
+        return 0  # somebody else has just removed it
     if store.users(image_id):
         os.rename(doomed, directory)
         return 0
