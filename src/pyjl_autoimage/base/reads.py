@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["Reads", "active", "content", "difference", "identity", "is_file", "load_toml"]
+__all__ = ["CLOCK_GRAIN_NS", "Reads", "active", "content", "difference", "identity", "is_file", "load_toml"]
 
 # A file changed within the clock's grain of the moment we looked may change again unseen. Two seconds is
 # the coarsest grain of file systems in use (FAT).
-_CLOCK_GRAIN_NS = 2_000_000_000
+CLOCK_GRAIN_NS = 2_000_000_000
 
 _active: dict[int, Reads] = {}
 """thread -> who notes there."""
@@ -75,7 +75,7 @@ class Reads:
         self._settle(status.st_mtime_ns)
 
     def _settle(self, changed: int) -> None:
-        self.settled &= not self.since - _CLOCK_GRAIN_NS <= changed <= time.time_ns()
+        self.settled &= not self.since - CLOCK_GRAIN_NS <= changed <= time.time_ns()
 
     def all_of(self, paths: Iterable[str]) -> None:
         """`file` for each."""
@@ -99,7 +99,7 @@ class Reads:
             return
         names = subdirectories(path)
         # A directory that has just changed gets no trusted time: it is listed at every start until then.
-        trusted = changed < self.since - _CLOCK_GRAIN_NS
+        trusted = changed < self.since - CLOCK_GRAIN_NS
         self.directories[path] = (changed if trusted else -1, names)
         self.all_of(os.path.join(path, name, "juliapkg.json") for name in ("", *names))
 

@@ -103,9 +103,11 @@ def decide(
         if gain * WORTH < seconds:
             return False, f"{gain:.1f} s compiled beyond the image do not pay for a build of {seconds:.0f} s", NOT_YET
         return True, f"recorded runs compiled {gain:.1f} s beyond the image", BETWEEN_BUILDS
-    newest = next(iter(validity.images_of(environment, store)), None)
+    # Those of programs with other flags, or for other kinds of CPU, are as good as they were.
+    images = validity.images_of(environment, store)
+    newest = next((image for image in images if not validity.of_another_kind(image, situation)), None)
     if newest is not None:
-        why = validity.reasons_against(newest, situation, store)[0]
+        why = next(iter(validity.reasons_against(newest, situation, store, thorough=True)), "")
         if why.startswith(("condemned", "not trusted")):
             return False, f"another image would not help: the last one is {why}", BETWEEN_BUILDS
     costs = [run.ready + run.compiled for run in recorded.recent.values() if run.image is None]

@@ -9,11 +9,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..base.files import file_sha256
-from ..errors import BuildError, StoreError
+from ..errors import AutoimageError, BuildError
 from ..julia.environment import Environment
+from ..julia.facts import JuliaFacts
 from ..julia.versions import usual_seconds
 from ..profile import recordings
 from ..profile.profile import Profile
@@ -23,11 +24,11 @@ from ..store.built import Image, OwnCode, heap_of
 from ..store.places import depot_of
 from ..store.publish import publish_image
 from ..store.validity import Situation
-from . import clean, layering, recipe, train, verify
-from .julia import keep_only_caches, make_library, precompile_outside
-from .machine import affordable_threads, can_host_python, check_compiler
+from . import clean, history, layering, recipe, train, verify
+from .julia import CannotPrecompile, keep_only_caches, make_library, precompile_outside
+from .machine import can_host_python, check_compiler, check_disk
 from .made import changed_since, completed, read_made
-from .packagecompiler import builder_project
+from .packagecompiler import AS_LONG_AS_PKG, builder_project
 from .recipe import Recipe
 from .work import Work, beside
 
@@ -48,79 +49,138 @@ NOTHING_RECORDED = (
 NOTHING_FOR_LAYERS = "nothing has been recorded: run your program, or build --train PROGRAM"
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a build goes by, looked at once. What changes meanwhile makes the build fail, not the image wrong."""
+
+    began: float
+    situation: Situation
+    recorded: Profile
+    hosts_python: bool
+
+    @property
+    def facts(self) -> JuliaFacts:
+        """Of the Julia that builds."""
+        return self.situation.facts
+
+
 def build(work: Work, *, quick: bool = False) -> Image | None:
     """Build and publish layers; then build, prove and publish one image, unless it is to be `quick`.
 
     Raises:
-        AutoimageError: it could not be built; nothing was published.
-        OSError: the store cannot be written; nothing was published.
+        AutoimageError: it could not be built.
+        OSError: the store cannot be written.
     """
-    began = time.time()
     work.enter("prepare")
+    now = _look(work, quick=quick)
+
+    def layers() -> dict[str, OwnCode]:
+        return layering.build_layers(
+            work, now.facts, now.situation, now.recorded, hosts_python=now.hosts_python, quick=quick
+        )
+
+    own: dict[str, OwnCode] = {}
+    if quick or now.recorded.code:  # what could be precompiled of a program's own code goes into the image as well
+        work.enter("layer")
+        own = layers()
+    if quick:
+        return None
+    with beside(work, None if now.recorded.code else layers):
+        work.enter("builder")
+        builder = builder_project(work, now.facts)
+        chosen, statements, library = _make(work, now, own, builder)
+    image, refused = _prove(work, now, own, chosen, statements, library)
+    work.enter("publish")
+    work.state.publishing = image.id
+    work.state.write(work.store, work.environment.id)
+    publish_image(work.store, os.path.dirname(library), image)
+    work.state.image = image.id
+    _keep_house(work, image, statements, refused, recipe.identity(chosen, now.facts, _own(chosen, own)))
+    return image
+
+
+def _look(work: Work, *, quick: bool) -> Snapshot:
+    """Everything that the build goes by. What cannot be built is said before anything takes time."""
+    began = time.time()
     facts = validity.julia_facts(work.environment, work.store, fresh=True)
     work.state.expect(usual_seconds(facts.version))
     for lack in facts.lacks:
         work.note(f"this Julia lacks {lack}")
     if not quick:
         check_compiler(facts)
+        check_disk(work.store, history.read(work.store, work.environment.id))
     recorded = _recorded(work, quick=quick)
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
-        situation = _situation(work, flags, recorded)
-        recipe.choose(situation, recorded, work.settings)  # what cannot be built is said before anything else
+        found = validity.situation_of(work.environment, work.store, flags)
+    manifest = found.manifest.with_standard_libraries(recorded.packages, facts.stdlib)
+    situation = replace(found, facts=facts, manifest=manifest)
+    recipe.choose(situation, recorded, work.settings)
+    hosts_python = can_host_python(manifest.packages[recipe.PYTHONCALL_UUID], facts.depots)
+    return Snapshot(began, situation, recorded, hosts_python)
 
-    hosts_python = can_host_python(situation.manifest.packages[recipe.PYTHONCALL_UUID], facts.depots)
-    threads = work.settings.image_threads or affordable_threads()
 
-    def layers() -> dict[str, OwnCode]:
-        return layering.build_layers(work, facts, situation, recorded, hosts_python=hosts_python, quick=quick)
+def _make(work: Work, now: Snapshot, own: Mapping[str, OwnCode], builder: str) -> tuple[Recipe, list[str], str]:
+    """Have Julia make the image; a package that cannot be precompiled is left out, with all that depends on it.
 
-    if quick or recorded.code:  # what could be precompiled of a program's own code goes into the image as well
-        work.enter("layer")
-        own, meanwhile = layers(), None
-        if quick:
-            return None
-    else:
-        own, meanwhile = {}, layers
-
-    with beside(work, meanwhile):
-        work.enter("builder")
-        with _project_lock(work.environment):
-            situation = _situation(work, flags, recorded)
-            without = None if hosts_python else NO_LIBPYTHON
-            fit = [name for name, code in own.items() if not code.apart]
-            chosen = recipe.choose(situation, recorded, work.settings, without_pythoncall=without, code=fit)
-            recipe.write_project(work.place("project"), chosen, situation)
-        identity = recipe.identity(chosen, facts, (own[name] for name in chosen.code))
-        statements = recorded.bakeable(identity)
+    Returns:
+        What is in it, the statements that it was given, and the path of the new library.
+    """
+    without = {} if now.hosts_python else {recipe.PYTHONCALL_UUID: NO_LIBPYTHON}
+    fit = [name for name, code in own.items() if not code.apart]
+    while True:
+        chosen = recipe.choose(now.situation, now.recorded, work.settings, without=without, code=fit)
+        recipe.write_project(work.place("project"), chosen, now.situation)
+        statements = now.recorded.bakeable(recipe.identity(chosen, now.facts, _own(chosen, own)))
         _tell(work, chosen, statements)
-        builder = builder_project(work, facts)
-        library = make_library(work, facts, builder, chosen, statements, flags, threads)
-    as_stated, unresolved = recipe.held(work.place("report"), chosen)
+        try:
+            return chosen, statements, make_library(work, now.facts, builder, chosen, statements, now.situation.flags)
+        except CannotPrecompile as error:
+            if error.uuid in now.situation.manifest.closure([recipe.PYTHONCALL_UUID]) or error.uuid in without:
+                raise
+            without[error.uuid] = "it cannot be precompiled; the log says why"
+            work.enter("builder")
+
+
+def _own(chosen: Recipe, own: Mapping[str, OwnCode]) -> list[OwnCode]:
+    return [own[name] for name in chosen.code]
+
+
+def _prove(
+    work: Work, now: Snapshot, own: Mapping[str, OwnCode], chosen: Recipe, statements: list[str], library: str
+) -> tuple[Image, set[str]]:
+    """Compare what Julia made with the snapshot, and have a program start on it.
+
+    Returns:
+        The image, and the statements that Julia refused.
+
+    Raises:
+        BuildError: it is not what it should be.
+    """
+    as_stated, unresolved, inferred = recipe.held(work.place("report"), chosen)
     made = read_made(work.place("made"))
-    packages = completed(as_stated, made, situation.manifest, situation.preferences)
+    packages = completed(as_stated, made, now.situation.manifest, now.situation.preferences)
     refused = {statements[number - 1] for number in unresolved if number <= len(statements)}
-    changed = recipe.changed_sources(chosen, situation, facts.depots)
+    changed = recipe.changed_sources(chosen, now.situation, now.facts.depots)
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
-    changed += changed_since(made, packages, began)
+    changed += changed_since(made, packages, now.began)
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
-    compiled = [text for text in statements if not recorded.statements[text].inferred]
-    late = len(refused.intersection(compiled))  # of what was only inferred nobody would miss one
+    compiled = [text for text in statements if not now.recorded.statements[text].inferred]
+    # Of what was only inferred nobody would miss the code.
+    late = len(refused.union(statements[number - 1] for number in inferred).intersection(compiled))
     if late:
         note = f"{late} of {len(compiled)} statements cannot be compiled ahead, but when they are called"
         work.state.notes.append(note)
 
     work.enter("outside")
-    depot = depot_of(os.path.dirname(library))
-    proof = verify.Proof(library, packages, work.environment, facts, work.place("proof"), flags, depot, work.log)
-    with proof:
-        precompile_outside(work, facts, library, flags, depot)
+    depot, flags = depot_of(os.path.dirname(library)), now.situation.flags
+    place = work.place("proof")
+    with verify.Proof(library, packages, work.environment, now.facts, place, flags, depot, work.log) as proof:
+        precompile_outside(work, now.facts, library, flags, depot)
         work.enter("prove")
         proof.wait()
     keep_only_caches(depot)
-
-    work.enter("publish")
     files = [library, *filter(os.path.exists, [heap_of(library)])]
     sizes = [os.path.getsize(path) for path in files]
     sha256 = file_sha256(*files)
@@ -130,30 +190,25 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         bytes=sum(sizes),
         sha256=sha256,
         built_at=round(time.time(), 3),
-        code=tuple(replace(own[name], uuid=module_uuid(name)) for name in chosen.code),
+        code=tuple(replace(code, uuid=module_uuid(code.name)) for code in _own(chosen, own)),
         statements=len(statements) - len(unresolved),
-        build_seconds=round(time.time() - began, 1),
+        build_seconds=round(time.time() - now.began, 1),
         heap_bytes=sum(sizes[1:]),
-        **situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
+        **now.situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
-    work.state.publishing = image.id
-    work.state.write(work.store, work.environment.id)
-    publish_image(work.store, os.path.dirname(library), image)
-    work.state.image = image.id
+    return image, refused
+
+
+def _keep_house(work: Work, image: Image, statements: list[str], refused: set[str], identity: str) -> None:
+    """What may go wrong without harm: the image is there."""
     try:
         recordings.note_image(work.store, work.environment.id, statements, refused, identity)
-    except StoreError as error:  # the image is there: the next build tries a little more than it need
-        work.say(str(error))
-    limit = work.settings.max_gigabytes * 1e9 or float("inf")
-    for image_id in clean.prune(work.store, keep=work.settings.keep_images, max_bytes=limit, spare=image.id):
-        work.say(f"removed old image {image_id}")
-    clean.prune_caches(work.store)
-    return image
-
-
-def _situation(work: Work, flags: Mapping[str, str], recorded: Profile) -> Situation:
-    now = validity.situation_of(work.environment, work.store, flags)
-    return replace(now, manifest=now.manifest.with_standard_libraries(recorded.packages, now.facts.stdlib))
+        limit = work.settings.max_gigabytes * 1e9 or float("inf")
+        for name in clean.prune(work.store, keep=work.settings.keep_images, max_bytes=limit, spare=image.id):
+            work.say(f"removed old {name}")
+        clean.prune_caches(work.store)
+    except (AutoimageError, OSError) as error:
+        work.note(f"tidying up: {error}")
 
 
 def _recorded(work: Work, *, quick: bool) -> Profile:
@@ -170,13 +225,16 @@ def _recorded(work: Work, *, quick: bool) -> Profile:
 @contextmanager
 def _project_lock(environment: Environment) -> Iterator[None]:
     """juliapkg deletes and rewrites its project's files under this lock; nobody else's projects have one."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     if not environment.managed or not os.access(environment.project, os.W_OK):
         yield
         return
-    with FileLock(os.path.join(environment.project, "lock.pid")):
-        yield
+    try:
+        with FileLock(os.path.join(environment.project, "lock.pid"), timeout=AS_LONG_AS_PKG):
+            yield
+    except Timeout:
+        raise BuildError(f"juliapkg is still setting up {environment.project}") from None
 
 
 def _tell(work: Work, chosen: Recipe, statements: list[str]) -> None:

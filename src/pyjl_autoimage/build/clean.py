@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from typing import Any
 
 from ..base import settings
-from ..base.files import tree_size
+from ..base.files import names_in, tree_size
+from ..base.locks import is_held
 from ..errors import AutoimageError
 from ..julia.environment import Environment
 from ..store import validity
@@ -17,7 +19,6 @@ from ..store.places import Store
 from ..store.publish import remove_debris, remove_image, remove_layer
 from ..store.sweep import sweep
 from ..store.validity import Situation
-from .state import State
 
 __all__ = ["clean", "prune", "prune_caches"]
 
@@ -67,64 +68,102 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
             size = tree_size(layer.path) if dry_run else remove_layer(store, layer.id)
             removed.append({"name": name, "bytes": size, "reason": reason})
     if everything:
+        builds = False
         for environment_id in store.environment_ids():
-            directory = store.environment(environment_id)
-            state = State.read(store, environment_id)
-            if state is not None and state.state == "running":
+            if is_held(store.build_lock(environment_id)):
                 kept.append({"name": f"environment {environment_id}", "reason": "a build is running"})
-                continue
-            removed.append(_remove_tree(f"environment {environment_id}", directory, dry_run))
-        rest = {
-            store.launches: "what start-up remembers",
-            store.builder_project: "the Julia project that builds use",
-            store.uses: "marks of processes",
-        }
-        for directory, name in rest.items():
-            if os.path.isdir(directory) and not (directory == store.uses and kept):
-                removed.append(_remove_tree(name, directory, dry_run))
+                builds = True
+            else:
+                removed.append(
+                    _remove_tree(f"environment {environment_id}", store.environment(environment_id), dry_run)
+                )
+        needed = [*([store.builder_project] if builds else []), *([store.uses, store.images] if kept else [])]
+        for name in names_in(store.root):
+            path = os.path.join(store.root, name)
+            if path not in (*needed, store.environments, store.layers, store.booting):
+                removed.append(_remove_tree(_WHAT.get(name, name), path, dry_run))
     return removed, kept
 
 
-def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]:
-    """Remove images until few enough are left, the oldest first, and before those the ones whose Julia is gone.
+_WHAT = {
+    "launch": "what start-up remembers",
+    "builder": "the Julia project that builds use",
+    "uses": "marks of processes",
+}
 
-    Layers whose Julia or image is gone go with them.
+
+def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]:
+    """Remove images until few enough are left, those first whose Julia is not here, then those of the longest disuse.
+
+    Layers count and go likewise, those first of which their program has a newer one.
 
     Args:
         store: where.
-        keep: images that one environment may have.
-        max_bytes: bytes that all images may have together.
+        keep: images that one environment may have, of each kind of CPU and flags.
+        max_bytes: bytes that all images and layers may have together.
         spare: id of the image that has just been published. It stays, and so does every image in use.
 
     Returns:
-        The ids of the removed images.
+        What was removed, by name.
     """
     remove_debris(store)
     sweep(store)
-    images = list(store.all_images())
-    images.sort(key=lambda image: (os.path.exists(image.executable) and os.path.isdir(image.project), image.built_at))
-    sizes = {image.id: tree_size(os.path.join(store.images, image.id)) for image in images}
-    left = {image.environment: sum(other.environment == image.environment for other in images) for image in images}
+    images = sorted(store.all_images(), key=lambda image: (_has_its_project(image), last_use(store, image)))
+    layers = sorted(store.all_layers(), key=lambda layer: (_has_its_project(layer), layer.built_at))
+    sizes = {image.id: tree_size(os.path.dirname(image.path)) for image in images}
+    sizes |= {layer.id: tree_size(layer.path) for layer in layers}
+    kinds = Counter(map(_kind, images))
     removed = []
     for image in images:
-        gone = not (os.path.exists(image.executable) and os.path.isdir(image.project))
-        too_many = left[image.environment] > max(1, keep)
-        if image.id == spare or not (gone or too_many or sum(sizes.values()) > max_bytes):
+        unused = not _has_its_project(image) and time.time() - last_use(store, image) > MONTH
+        if image.id == spare or not (unused or kinds[_kind(image)] > max(1, keep) or sum(sizes.values()) > max_bytes):
             continue
         if remove_image(store, image.id):
-            removed.append(image.id)
-            left[image.environment] -= 1
+            removed.append(f"image {image.id}")
+            kinds[_kind(image)] -= 1
             del sizes[image.id]
-    for layer in store.all_layers():
-        gone = not (os.path.exists(layer.executable) and os.path.isdir(layer.project))
-        if gone or (layer.image is not None and not os.path.exists(store.image_library(layer.image))):
+    newest = {(layer.environment, layer.program): layer.id for layer in layers}
+    for layer in sorted(layers, key=lambda layer: layer.id in newest.values()):
+        orphan = layer.image is not None and not os.path.exists(store.image_library(layer.image))
+        unused = not _has_its_program(layer) and time.time() - layer.built_at > MONTH
+        if orphan or unused or sum(sizes.values()) > max_bytes:
             remove_layer(store, layer.id)
+            removed.append(f"layer {layer.id}")
+            del sizes[layer.id]
     return removed
 
 
+def _kind(image: Image) -> tuple[str, str, str]:
+    """What a start chooses among: programs with other flags, and other CPUs, have images of their own."""
+    return image.environment, str(sorted(image.flags.items())), image.cpu if image.cpu_target == "native" else ""
+
+
+def _has_its_project(built: Requirements) -> bool:
+    """Whether its Julia and project are here: they may be on another host, or in another container."""
+    return os.path.exists(built.executable) and os.path.isdir(built.project)
+
+
+def _has_its_program(layer: Layer) -> bool:
+    return _has_its_project(layer) and (not os.path.isabs(layer.program) or os.path.exists(layer.program))
+
+
+def last_use(store: Store, image: Image) -> float:
+    """When a start last chose an image, or it came here: seconds since the epoch."""
+    found = [image.built_at]
+    for path in (image.path, os.path.join(store.uses, image.id)):
+        try:
+            found.append(os.stat(path).st_mtime)
+        except OSError:
+            pass
+    return max(found)
+
+
 def prune_caches(store: Store) -> None:
-    """Remove the precompile caches of builds that none has used for a month. Julia touches those that it uses."""
-    for directory, _, names in os.walk(store.builder_depot):
+    """Remove the precompile caches of builds that none has used for a month. Julia touches those that it uses.
+
+    Nothing else in that depot: images refer to scratch spaces and artifacts by their paths.
+    """
+    for directory, _, names in os.walk(os.path.join(store.builder_depot, "compiled")):
         for name in names:
             path = os.path.join(directory, name)
             try:

@@ -15,11 +15,12 @@ from ..julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
 from ..julia.facts import JuliaFacts
 from ..store.places import library_name
 from . import linking
+from .machine import affordable_threads
 from .recipe import Recipe
 from .runner import TooLong
 from .work import Work, executable_itself, julia_environment, run
 
-__all__ = ["cpu_targets", "keep_only_caches", "last_lines", "make_library", "precompile_outside"]
+__all__ = ["CannotPrecompile", "cpu_targets", "keep_only_caches", "last_lines", "make_library", "precompile_outside"]
 
 
 # The targets of Julia's own binaries (julialang.org/downloads; base/Makefile of its build farm).
@@ -31,6 +32,18 @@ PORTABLE_TARGETS = {
 }
 
 
+class CannotPrecompile(BuildError):
+    """A package of the image could not be precompiled."""
+
+    def __init__(self, uuid: str, name: str, said: str) -> None:
+        super().__init__(f"{name} cannot be precompiled:\n{said}")
+        self.uuid = uuid
+
+
+# Whichever failed first comes first: what depends on it fails after it (`compilecache` in Julia's base/loading.jl).
+_FAILED = re.compile(r"Failed to precompile (?P<name>\S+) \[(?P<uuid>[0-9a-f-]{36})\]")
+
+
 def make_library(
     work: Work,
     facts: JuliaFacts,
@@ -38,16 +51,21 @@ def make_library(
     chosen: Recipe,
     statements: list[str],
     flags: Mapping[str, str],
-    threads: int,
 ) -> str:
-    """Run PackageCompiler; the path of the new library."""
+    """Run PackageCompiler; the path of the new library.
+
+    Raises:
+        BuildError: there is none.
+    """
+    threads = work.settings.image_threads or affordable_threads()
     with open(work.place("bake.jl"), "w", encoding="utf-8") as file:
         file.write(_call_of("made.jl", "report", work.place("made")))
         if work.settings.slim:  # before the statements: they bring back what they need
             file.write(_call_of("slim.jl", "forget"))
         file.write(_call_of("bake.jl", "bake", work.place("statements.jl"), work.place("report")))
     library = work.place("image", library_name())
-    os.makedirs(os.path.dirname(library))
+    os.makedirs(os.path.dirname(library), exist_ok=True)
+    before = log_size(work)
     command = [
         executable_itself(facts, work.environment),
         f"--project={builder}",
@@ -96,6 +114,9 @@ def make_library(
             left_out.append(at)
             work.enter("load")
     if status or not os.path.isfile(library):
+        for failed in _FAILED.finditer(log_from(work, before)):
+            if failed["uuid"] in chosen.closure:
+                raise CannotPrecompile(failed["uuid"], failed["name"], last_lines(work))
         raise BuildError(f"{_ending(status)}:\n{last_lines(work)}{_remedy(work)}")
     return library
 
@@ -220,6 +241,19 @@ def _follow(work: Work, line: str) -> None:
 _NOISE = re.compile(
     r"^(\[autoimage\]|\$ |[┌│└]\s*(Debug|@)|│\s+JULIA_|\s*@ |Stacktrace:|\s*\[\d+\]|- PackageCompiler|\s*$)"
 )
+
+
+def log_size(work: Work) -> int:
+    """Bytes of the build's log so far."""
+    work.log.flush()
+    return os.path.getsize(work.log.name)
+
+
+def log_from(work: Work, start: int) -> str:
+    """What the build's log got since then."""
+    with open(work.log.name, "rb") as file:
+        file.seek(start)
+        return file.read().decode("utf-8", "replace")
 
 
 def last_lines(work: Work, count: int = 12) -> str:

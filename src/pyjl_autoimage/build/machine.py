@@ -6,17 +6,30 @@ It is known before minutes pass.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from ..errors import BuildError
+import psutil
+
+from ..base.words import bytes_text
+from ..errors import BuildError, StoreError
 from ..julia.facts import JuliaFacts
 from ..julia.manifest import Package
 from ..julia.sources import source_directory
+from ..store.places import Store
 from . import linking
+from .history import PastBuild
 
-__all__ = ["affordable_threads", "available_gigabytes", "can_host_python", "check_compiler", "find_libpython"]
+__all__ = [
+    "affordable_threads",
+    "available_gigabytes",
+    "can_host_python",
+    "check_compiler",
+    "check_disk",
+    "find_libpython",
+]
 
 
 # Measured with a 300 MB image: 5.5 GB with one compiling thread, 7.7 GB with two.
@@ -24,6 +37,12 @@ GIGABYTES_FIRST_THREAD = 5.5
 
 
 GIGABYTES_PER_THREAD = 2.2
+
+
+LEAST_IMAGE_BYTES = 150_000_000
+
+# The object file, the library made of it, and caches beside them; the object file goes when it is linked.
+PER_IMAGE_BYTE = 2.3
 
 
 def check_compiler(facts: JuliaFacts | None = None) -> None:
@@ -77,17 +96,77 @@ def affordable_threads() -> int:
 
 
 def available_gigabytes() -> float | None:
-    """Memory that can be had without swapping, within this control group's limit; None if unknown."""
-    limits: list[float] = []
+    """Memory that can be had without swapping, within every limit of this process; None if unknown."""
+    limits = list(_left_in_control_groups())
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            limits += [int(line.split()[1]) / 2**20 for line in file if line.startswith("MemAvailable:")]
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            limit = file.read().strip()
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
-            used = int(file.read())
-        if limit != "max":
-            limits.append((int(limit) - used) / 2**30)
-    except (OSError, ValueError, IndexError):
-        pass
-    return min(limits) if limits else None
+        limits.append(float(psutil.virtual_memory().available))
+    except (OSError, KeyError):
+        pass  # a /proc that hides it
+    if sys.platform != "win32":
+        import resource
+
+        limits += [
+            soft for soft, _ in map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA)) if soft >= 0
+        ]
+    return min(limits) / 2**30 if limits else None
+
+
+_GROUPS = "/sys/fs/cgroup"
+# Limit, use, and which part of the use the kernel gives back when it is asked for: version 2 and 1.
+_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _left_in_control_groups() -> Iterator[float]:
+    """What each group that this process is in may still have, from its own up to the outermost (cgroups(7))."""
+    for line in _read("/proc/self/cgroup").splitlines() or ["0::/"]:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = os.path.join(_GROUPS, "memory") if controllers else _GROUPS
+        limit, use, given_back = _FILES[bool(controllers)]
+        place = os.path.normpath(f"{top}/{path}")  # in a container it may be that of another mount, so not there
+        while place.startswith(top):
+            figures = dict(line.split() for line in _read(os.path.join(place, "memory.stat")).splitlines())
+            try:
+                most, used = (int(_read(os.path.join(place, name))) for name in (limit, use))
+                yield float(most - used + int(figures.get(given_back, 0)))
+            except ValueError:
+                pass  # no such file, or "max"
+            place = os.path.dirname(place)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def check_disk(store: Store, builds: Sequence[PastBuild]) -> None:
+    """Know before anything takes time whether there is room for an image, and whether it can be loaded from there.
+
+    Args:
+        store: where it will be.
+        builds: earlier ones of the environment.
+
+    Raises:
+        StoreError: there is not, or it cannot.
+    """
+    flags = os.statvfs(store.home).f_flag if hasattr(os, "statvfs") else 0
+    if flags & getattr(os, "ST_NOEXEC", 0):
+        raise StoreError(
+            f"the store {store.home} is on a file system that is mounted noexec: no image can be loaded from there. "
+            "Put it elsewhere with PYJL_AUTOIMAGE_HOME"
+        )
+    last = next((build.bytes for build in reversed(builds) if build.bytes), LEAST_IMAGE_BYTES)
+    free = shutil.disk_usage(store.home).free
+    if free < PER_IMAGE_BYTE * last:
+        needed = bytes_text(PER_IMAGE_BYTE * last)
+        raise StoreError(
+            f"No space left for an image: {bytes_text(free)} are free where the store {store.home} is, and a build "
+            f"needs {needed}. Free some, or put the store elsewhere with PYJL_AUTOIMAGE_HOME"
+        )

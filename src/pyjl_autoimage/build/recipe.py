@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ..base.reads import load_toml
@@ -51,7 +52,7 @@ def choose(
     profile: Profile,
     settings: Settings,
     *,
-    without_pythoncall: str | None = None,
+    without: Mapping[str, str] = MappingProxyType({}),
     code: Collection[str] = (),
 ) -> Recipe:
     """Choose the packages of an image.
@@ -60,7 +61,7 @@ def choose(
         situation: the project as it is now.
         profile: what the recorded runs loaded.
         settings: `include`, `exclude`, `all_direct` and `dev_packages` count.
-        without_pythoncall: why PythonCall, and what depends on it, cannot be in the image; None if it can.
+        without: why packages (by uuid), and what depends on them, cannot be in the image.
         code: names of the modules of programs' own code that may come along.
 
     Raises:
@@ -83,8 +84,8 @@ def choose(
         wanted.update((package.uuid, None) for package in found)
     if settings.all_direct:
         wanted.update((uuid, None) for uuid in _direct_dependencies(situation.project) if uuid in manifest.packages)
-    barred = _barred(manifest, settings, {PYTHONCALL_UUID: without_pythoncall} if without_pythoncall else {})
-    if PYTHONCALL_UUID in barred and not without_pythoncall:
+    barred = _barred(manifest, settings, without)
+    if PYTHONCALL_UUID in barred and PYTHONCALL_UUID not in without:
         raise BuildError(
             f"PythonCall cannot be left out of an image, but {barred[PYTHONCALL_UUID]}; "
             "bake packages tracked by path with PYJL_AUTOIMAGE_DEV_PACKAGES=bake"
@@ -206,11 +207,12 @@ def identity(recipe: Recipe, facts: JuliaFacts, code: Iterable[OwnCode]) -> str:
     return hashlib.sha256("\n".join([facts.commit, *packages, *own]).encode()).hexdigest()[:16]
 
 
-def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[int]]:
+def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[int], list[int]]:
     """Read what the building Julia reports to hold, and compare it with the snapshot.
 
     Returns:
-        The packages of the image, and the numbers (from 1) of the statements that could not be resolved.
+        The packages of the image, and the numbers (from 1) of the statements that could not be resolved, and of
+        those of which it holds no code, but what inference found.
 
     Raises:
         BuildError: the report is incomplete, or a package's version or source is not what the manifest said.
@@ -222,11 +224,12 @@ def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[in
         lines = []
     if not lines or lines[-1] != "end":
         raise BuildError("the building Julia did not say what the image holds")
-    packages, unresolved = [], []
+    packages: list[BakedPackage] = []
+    numbers: dict[str, list[int]] = {"unresolved": [], "inferred": []}
     for line in lines[:-1]:
         kind, *fields = line.split("\t")
-        if kind == "unresolved":
-            unresolved.append(int(fields[0]))
+        if kind in numbers:
+            numbers[kind].append(int(fields[0]))
             continue
         uuid, name, version, source = (*fields, "", "", "")[:4]
         wanted = recipe.expected.get(uuid)
@@ -234,7 +237,8 @@ def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[in
             continue  # an extension (part of its package), a standard library's extension, or our recorder
         _compare(wanted, name, version, source)
         packages.append(wanted)
-    return tuple(sorted(packages, key=lambda package: package.name)), unresolved
+    packages.sort(key=lambda package: package.name)
+    return tuple(packages), numbers["unresolved"], numbers["inferred"]
 
 
 def _compare(wanted: BakedPackage, name: str, version: str, source: str) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base import settings
+from ..base.reads import CLOCK_GRAIN_NS
 from ..base.words import seconds_text
 from ..build.begin import begin
 from ..errors import AutoimageError, JuliaNotFoundError
@@ -86,7 +87,9 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
         raise
     took = time.monotonic() - began
     with console.status("running it on the image"):
-        _run(stage, home, plain=False)  # reads the new image from disk once, as every first use of a file does
+        # The first start on an image reads it from disk, and remembers what it found: nothing that has just changed.
+        time.sleep(CLOCK_GRAIN_NS / 1e9)
+        _run(stage, home, plain=False)
         fast = _run(stage, home, plain=False)
     state = handle.state()
     if as_json:

@@ -201,9 +201,10 @@ def _choose(
     """The image that the next start uses, and the reasons against the others of the environment."""
     chosen: Image | None = None
     rejected = []
+    thorough = validity.suspicious(images, store)
     for image in images:
         if isinstance(situation, Situation):
-            reasons = validity.reasons_against(image, situation, store, trusted=trusted)
+            reasons = validity.reasons_against(image, situation, store, trusted=trusted, thorough=thorough)
         else:
             reasons = [str(situation)]
         if reasons:

@@ -110,9 +110,14 @@ class Store:
         """File with the last error of ours that an ``import juliacall`` or a start of Python was kept from."""
         return os.path.join(self.root, "hook.log")
 
+    @property
+    def environments(self) -> str:
+        """Directory with a directory for each environment."""
+        return os.path.join(self.root, "environments")
+
     def environment(self, environment_id: str) -> str:
         """The directory of one environment."""
-        return os.path.join(self.root, "environments", environment_id)
+        return os.path.join(self.environments, environment_id)
 
     def recordings(self, environment_id: str) -> str:
         """Directory of an environment's recordings."""
@@ -194,7 +199,7 @@ class Store:
 
     def environment_ids(self) -> list[str]:
         """Every environment that the store knows."""
-        return sorted(_entries(os.path.join(self.root, "environments")))
+        return sorted(_entries(self.environments))
 
     # -- images ----------------------------------------------------------------------------------------
 

@@ -51,10 +51,11 @@ def _uses(store: Store) -> Iterator[tuple[str, bool]]:
     for directory in _paths(store.uses):
         for mark in _paths(directory):
             yield mark, _is_torn(mark) if mark.endswith(".tmp") else is_dead(mark)
-        try:
-            os.rmdir(directory)
-        except OSError:
-            pass  # some process uses that image
+        if not os.path.exists(store.facts_of_image(os.path.basename(directory))):  # else it tells of the last use
+            try:
+                os.rmdir(directory)
+            except OSError:
+                pass  # some process uses that image
 
 
 def _starts(store: Store) -> Iterator[tuple[str, bool]]:

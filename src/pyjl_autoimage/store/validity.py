@@ -151,6 +151,11 @@ def _flags(image: Requirements, now: Situation) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} is {given or 'default'}, {built or 'default'} in the image"
 
 
+def of_another_kind(image: Requirements, now: Situation) -> bool:
+    """Whether it was built for other flags or another CPU: for another kind of start in the same environment."""
+    return any((*_cpu(image, now), *_flags(image, now)))
+
+
 def _packages(image: Requirements, now: Situation) -> Iterator[str]:
     for baked in image.packages:
         current = now.manifest.packages.get(baked.uuid)
@@ -232,12 +237,17 @@ def newest_valid(
         trusted: stores whose images are not asked who could have written them.
         look: called with each image that is looked at; those behind the valid one are not.
     """
-    suspicious = any(store.condemned(image.id) for image in images)
+    thorough = suspicious(images, store)
     for image in images:
         look(image)
-        if not reasons_against(image, situation, store, trusted=trusted, thorough=suspicious):
+        if not reasons_against(image, situation, store, trusted=trusted, thorough=thorough):
             return image
     return None
+
+
+def suspicious(images: Sequence[Image], store: Store) -> bool:
+    """Whether checksums are compared: a disk that has spoiled one of them may have spoiled others."""
+    return any(store.condemned(image.id) for image in images)
 
 
 def layers_of(environment: Environment, store: Store, program: str) -> list[Layer]:
