@@ -15,12 +15,11 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-import zlib
 
 from .. import _version
 from ..base.files import belongs_to_us, others_can_write, write_atomically
 from ..base.program import program_name, script_directory
-from ..base.reads import difference
+from ..base.unchanged import checksum, difference
 from ..store.places import Store
 
 TYPE_CHECKING = False
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "editable_installs", "question", "quick_home", "recall", "remember"]
 
 # What a kept answer begins with; another one for another form of what follows.
-MAGIC = b"pyjl_autoimage plan 4\0"
+MAGIC = b"pyjl_autoimage plan 5\0"
 
 
 class Plan:
@@ -196,7 +195,7 @@ def _cpu() -> str:
     for path in ("/sys/devices/system/cpu/modalias", "/proc/sys/kernel/random/boot_id"):
         try:
             with open(path, "rb", buffering=0) as file:
-                return f"{zlib.crc32(file.read()):08x}"
+                return f"{checksum(file.read()):x}"
         except OSError:
             pass
     machine = " ".join(os.uname()[1::3]) if hasattr(os, "uname") else ""
@@ -208,7 +207,7 @@ def _cpu() -> str:
 
 def _file(store: Store, asked: bytes) -> str:
     # Only a name: the file holds the whole question, and it is compared.
-    return store.launch(f"{zlib.crc32(asked):08x}{zlib.adler32(asked):08x}{len(asked):x}")
+    return store.launch(f"{checksum(asked):016x}{len(asked):x}")
 
 
 def recall(store: Store, question: str, why: list[str] | None = None) -> Plan | None:
@@ -230,7 +229,8 @@ def recall(store: Store, question: str, why: list[str] | None = None) -> Plan | 
 def _recall(store: Store, question: str) -> Plan | str:
     try:
         asked = question.encode("utf-8", "surrogatepass")
-        with open(_file(store, asked), "rb", buffering=0) as file:
+        name = _file(store, asked)
+        with open(name, "rb", buffering=0) as file:
             # A plan names code to load, and its form is one that only its writer should be trusted with.
             status = os.fstat(file.fileno())
             if not belongs_to_us(status) or others_can_write(status):
@@ -239,16 +239,45 @@ def _recall(store: Store, question: str) -> Plan | str:
         head = MAGIC + asked + b"\0"
         if not content.startswith(head):
             return "the first start of this kind"
-        body = memoryview(content)[len(head) + 4 :]
-        if zlib.crc32(body) != int.from_bytes(content[len(head) : len(head) + 4], "big"):
+        body = memoryview(content)[len(head) + _CHECKED :]
+        if checksum(body) != int.from_bytes(content[len(head) : len(head) + _CHECKED], "big"):
             return "a damaged plan"
         # The question holds this Python's version, so what it wrote it can read.
         plan, noted = marshal.loads(body)
-        return difference(noted) or Plan(**plan)
+        searched: dict[str, tuple[int, ...]] = {}
+        changed = difference(noted, searched)
+        if changed:
+            return changed
+        if searched:
+            _note_again(name, asked, plan, noted, searched)
+        return Plan(**plan)
     except FileNotFoundError:
         return "the first start of this kind"
     except Exception as error:
         return str(error)
+
+
+_CHECKED = 8  # bytes of a checksum
+
+
+def _whole(asked: bytes, plan: Any, noted: Any) -> bytes:
+    body = marshal.dumps((plan, noted))
+    return MAGIC + asked + b"\0" + checksum(body).to_bytes(_CHECKED, "big") + body
+
+
+def _note_again(
+    name: str, asked: bytes, plan: Mapping[str, Any], noted: dict[str, Any], searched: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Something was installed, or unpacked anew, that changes nothing: the next start need not search again."""
+    from ..base.reads import may_be_trusted
+
+    lasting = {path: now for path, now in searched.items() if may_be_trusted(now)}
+    if lasting:
+        noted["directories"] = [(path, lasting.get(path, then), *rest) for path, then, *rest in noted["directories"]]
+        try:
+            write_atomically(name, _whole(asked, plan, noted), mode=0o600)
+        except OSError:
+            pass  # every start searches
 
 
 def remember(plan: Plan, question: str, reads: Reads) -> bool:
@@ -257,11 +286,9 @@ def remember(plan: Plan, question: str, reads: Reads) -> bool:
         if not reads.settled:
             return False
         asked = question.encode("utf-8", "surrogatepass")
-        body = marshal.dumps((plan.to_data(), reads.to_data()))
-        content = MAGIC + asked + b"\0" + zlib.crc32(body).to_bytes(4, "big") + body
         store = Store(plan.home)
         store.ensure(store.launches)
-        write_atomically(_file(store, asked), content, mode=0o600)
+        write_atomically(_file(store, asked), _whole(asked, plan.to_data(), reads.to_data()), mode=0o600)
         from ..store.sweep import prune_plans
 
         prune_plans(store)

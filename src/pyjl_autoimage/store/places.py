@@ -20,7 +20,7 @@ from ..base.files import (
     write_json,
 )
 from ..base.liveness import DAY, hold, is_dead, mark_name, remove
-from ..base.reads import identity
+from ..base.unchanged import identity
 from ..errors import StoreError
 
 # Start-up comes here to mark the image that it uses: what costs time to import waits until it is needed.
