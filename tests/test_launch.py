@@ -696,21 +696,20 @@ def test_the_hot_path_imports_little_and_starts_no_process(tmp_path):
     world.publish()
     age(tmp_path)
     modules, started, listed = observe(world)
-    ours = ("_version", "errors", "startup")
+    ours = ("_version", "startup")
     ours += tuple(f"startup.{name}" for name in ("guard", "plan", "options", "recording", "start"))
     ours += (
         "startup.door",
         "base",
-        "base.files",
         "base.liveness",
         "base.program",
         "base.unchanged",
         "julia",
         "julia.call",
         "store",
-        "store.places",
+        "store.layout",
     )
-    standard = {"__future__", "atexit", "fcntl"}
+    standard = {"__future__", "atexit", "fcntl", "zlib"}
     assert modules == {*standard, "juliacall", "pyjl_autoimage", *(f"pyjl_autoimage.{m}" for m in ours)}
     assert not started
     assert listed == [world.store.booting], "nothing that grows"

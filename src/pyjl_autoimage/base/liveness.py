@@ -13,8 +13,6 @@ from __future__ import annotations
 import os
 import sys
 
-from .files import make_private
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +112,8 @@ def hold(path: str) -> int:
     try:
         descriptor = os.open(new, flags, 0o600)
     except FileNotFoundError:
+        from .files import make_private
+
         make_private(os.path.dirname(path))
         descriptor = os.open(new, flags, 0o600)
     try:

@@ -11,9 +11,10 @@ import os
 import stat
 import sys
 import time
+import zlib
 from _thread import get_ident
 
-from .unchanged import checksum, checksum_of, identity, identity_of_directory, subdirectories
+from .unchanged import checksum_of, identity, identity_of_directory, subdirectories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def content(path: str, reads: Reads | None = None) -> bytes:
             reads.contents[path] = None
         raise
     if reads is not None:
-        reads.contents[path] = checksum(data)
+        reads.contents[path] = zlib.crc32(data)
     return data
 
 

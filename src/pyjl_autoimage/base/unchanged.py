@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
+import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-if sys.implementation.name == "cpython":  # importing zlib costs as much as two modules of ours
-    from _imp import source_hash
-
-    def checksum(data: bytes | memoryview) -> int:
-        """Of any bytes: what Python itself tells by whether a source file is the one that it has compiled."""
-        return int.from_bytes(source_hash(0, data), "big")
-
-else:
-
-    def checksum(data: bytes | memoryview) -> int:
-        """Of any bytes."""
-        from zlib import crc32
-
-        return crc32(data)
-
-
-__all__ = ["checksum", "checksum_of", "difference", "identity", "subdirectories", "version_said"]
+__all__ = ["checksum_of", "difference", "identity", "subdirectories", "version_said"]
 
 
 def difference(noted: Mapping[str, Any], again: dict[str, tuple[int, ...]] | None = None) -> str:
@@ -90,7 +74,7 @@ def checksum_of(path: str) -> int | None:
     """Of a file's content; None where it cannot be read."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return checksum(file.read())
+            return zlib.crc32(file.read())
     except OSError:
         return None
 

@@ -27,7 +27,6 @@ from __future__ import annotations
 import os
 import sys
 
-from ..base.files import make_private
 from ..base.liveness import DAY, hold, is_dead, is_of_this_boot, mark_name, remove
 
 TYPE_CHECKING = False
@@ -88,6 +87,8 @@ def _touch(path: str) -> None:
         try:
             return os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         except FileNotFoundError:
+            from ..base.files import make_private
+
             make_private(os.path.dirname(path))
 
 

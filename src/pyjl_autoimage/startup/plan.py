@@ -15,12 +15,12 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+import zlib
 
 from .. import _version
-from ..base.files import belongs_to_us, others_can_write, write_atomically
 from ..base.program import program_name, script_directory
-from ..base.unchanged import checksum, difference
-from ..store.places import Store
+from ..base.unchanged import difference
+from ..store.layout import Layout, belongs_to_us, others_can_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _cpu() -> str:
     for path in ("/sys/devices/system/cpu/modalias", "/proc/sys/kernel/random/boot_id"):
         try:
             with open(path, "rb", buffering=0) as file:
-                return f"{checksum(file.read()):x}"
+                return f"{zlib.crc32(file.read()):08x}"
         except OSError:
             pass
     machine = " ".join(os.uname()[1::3]) if hasattr(os, "uname") else ""
@@ -205,12 +205,12 @@ def _cpu() -> str:
 # -- the answer ----------------------------------------------------------------------------------------
 
 
-def _file(store: Store, asked: bytes) -> str:
+def _file(store: Layout, asked: bytes) -> str:
     # Only a name: the file holds the whole question, and it is compared.
-    return store.launch(f"{checksum(asked):016x}{len(asked):x}")
+    return store.launch(f"{zlib.crc32(asked):08x}{zlib.adler32(asked):08x}{len(asked):x}")
 
 
-def recall(store: Store, question: str, why: list[str] | None = None) -> Plan | None:
+def recall(store: Layout, question: str, why: list[str] | None = None) -> Plan | None:
     """The plan that was remembered for this question, if all that it depends on is as it was.
 
     Args:
@@ -226,7 +226,7 @@ def recall(store: Store, question: str, why: list[str] | None = None) -> Plan | 
     return None
 
 
-def _recall(store: Store, question: str) -> Plan | str:
+def _recall(store: Layout, question: str) -> Plan | str:
     try:
         asked = question.encode("utf-8", "surrogatepass")
         name = _file(store, asked)
@@ -240,7 +240,7 @@ def _recall(store: Store, question: str) -> Plan | str:
         if not content.startswith(head):
             return "the first start of this kind"
         body = memoryview(content)[len(head) + _CHECKED :]
-        if checksum(body) != int.from_bytes(content[len(head) : len(head) + _CHECKED], "big"):
+        if zlib.crc32(body) != int.from_bytes(content[len(head) : len(head) + _CHECKED], "big"):
             return "a damaged plan"
         # The question holds this Python's version, so what it wrote it can read.
         plan, noted = marshal.loads(body)
@@ -257,18 +257,19 @@ def _recall(store: Store, question: str) -> Plan | str:
         return str(error)
 
 
-_CHECKED = 8  # bytes of a checksum
+_CHECKED = 4  # bytes of a checksum
 
 
 def _whole(asked: bytes, plan: Any, noted: Any) -> bytes:
     body = marshal.dumps((plan, noted))
-    return MAGIC + asked + b"\0" + checksum(body).to_bytes(_CHECKED, "big") + body
+    return MAGIC + asked + b"\0" + zlib.crc32(body).to_bytes(_CHECKED, "big") + body
 
 
 def _note_again(
     name: str, asked: bytes, plan: Mapping[str, Any], noted: dict[str, Any], searched: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Something was installed, or unpacked anew, that changes nothing: the next start need not search again."""
+    from ..base.files import write_atomically
     from ..base.reads import may_be_trusted
 
     lasting = {path: now for path, now in searched.items() if may_be_trusted(now)}
@@ -286,11 +287,13 @@ def remember(plan: Plan, question: str, reads: Reads) -> bool:
         if not reads.settled:
             return False
         asked = question.encode("utf-8", "surrogatepass")
+        from ..base.files import write_atomically
+        from ..store.places import Store
+        from ..store.sweep import prune_plans
+
         store = Store(plan.home)
         store.ensure(store.launches)
         write_atomically(_file(store, asked), _whole(asked, plan.to_data(), reads.to_data()), mode=0o600)
-        from ..store.sweep import prune_plans
-
         prune_plans(store)
     except Exception:
         return False  # a store that cannot be written costs time, nothing else
