@@ -174,7 +174,7 @@ def test_every_module_compiles_without_a_warning():
 
 def test_its_command_and_its_julia_files_are_there(empty):
     assert "COMMAND" in run(empty / "pyjl-autoimage", "--help", cwd=empty).stdout
-    code = "from pyjl_autoimage.julia.call import *; import pathlib; print(*sorted(pathlib.Path(JULIA_SOURCES).rglob('*.*l')))"
+    code = "from pyjl_autoimage.base.call import *; import pathlib; print(*sorted(pathlib.Path(JULIA_SOURCES).rglob('*.*l')))"
     result = run(empty / "python", "-c", code, cwd=empty)
     names = [path.name for path in sorted((SOURCES / "julia").rglob("*.*l"))]
     assert [os.path.basename(path) for path in result.stdout.split()] == names and "Project.toml" in names, (

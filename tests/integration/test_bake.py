@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from pyjl_autoimage.julia.call import JULIA_SOURCES, call_latest, julia_string
+from pyjl_autoimage.base.call import JULIA_SOURCES, call_latest, julia_string
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

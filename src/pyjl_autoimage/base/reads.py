@@ -97,7 +97,7 @@ class Reads:
         """Note where juliapkg looks for ``juliapkg.json``: in a directory of sys.path, and one level below.
 
         For what an installer has put there, the directory answers: whatever installs another one makes a new
-        ``.dist-info`` beside it. The rest is looked at one by one.
+        ``.dist-info`` beside it. So it does for Python's own packages. The rest is looked at one by one.
         """
         try:
             status = os.stat(path)
@@ -127,12 +127,13 @@ class Reads:
         self.links.update(map(tuple, noted["links"]))
 
     def to_data(self) -> dict[str, Any]:
-        """As plain data."""
+        """As plain data, without what a file's content says as well."""
+        told = self.contents
         return {
-            "contents": list(self.contents.items()),
-            "files": list(self.files.items()),
+            "contents": list(told.items()),
+            "files": [(path, how) for path, how in self.files.items() if how[1] is None or told.get(path) != how[1]],
             "absent": list(self.absent),
-            "places": list(self.places),
+            "places": [path for path in self.places if told.get(path) is None],
             "links": list(self.links.items()),
             "directories": [(path, *noted) for path, noted in self.directories.items()],
             "said": list(self.said.items()),
@@ -149,8 +150,10 @@ def _is_small(status: os.stat_result) -> bool:
 
 
 def _installed(path: str) -> set[str]:
-    """The names in a directory of sys.path that installers have written down as theirs."""
+    """The names in a directory of sys.path that installers have written down as theirs; in Python's, its own."""
     found: set[bytes] = set()
+    if path == os.path.dirname(os.__file__):
+        return set(sys.stdlib_module_names)
     try:
         for name in os.listdir(path):
             if name.endswith(".dist-info"):

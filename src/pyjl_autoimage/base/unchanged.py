@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["checksum_of", "difference", "identity", "subdirectories", "version_said"]
 
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
 
 def difference(noted: Mapping[str, Any], again: dict[str, tuple[int, ...]] | None = None) -> str:
     """The first thing that is not as it was noted (`Reads.to_data`); empty where everything is.
@@ -73,10 +75,18 @@ def identity_of_directory(status: os.stat_result) -> tuple[int, ...]:
 def checksum_of(path: str) -> int | None:
     """Of a file's content; None where it cannot be read."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return zlib.crc32(file.read())
+        descriptor = os.open(path, _READ)
     except OSError:
         return None
+    try:  # half the system calls of a file object
+        found = 0
+        while block := os.read(descriptor, 1 << 16):
+            found = zlib.crc32(block, found)
+        return found
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def subdirectories(path: str) -> list[str]:

@@ -20,13 +20,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ..base import settings
+from ..base.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
 from ..base.files import create_text, file_sha256, write_atomically
 from ..base.liveness import mark_name
 from ..base.locks import lock
 from ..base.program import python_itself, python_path
 from ..base.settings import Settings
 from ..errors import AutoimageError, BuildError, StoreError
-from ..julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
 from ..julia.environment import Environment, locate
 from ..julia.facts import JuliaFacts
 from ..julia.manifest import Package, source_directory

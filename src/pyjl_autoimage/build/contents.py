@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.call import JULIA_SOURCES, unescaped
 from ..base.files import read_json, write_json
 from ..errors import AutoimageError
-from ..julia.call import JULIA_SOURCES, unescaped
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..store.built import Image

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import time
 
+from ..base.call import JULIA_SOURCES
 from ..base.files import tree_size
 from ..errors import BuildError
-from ..julia.call import JULIA_SOURCES
 from ..julia.facts import JuliaFacts
 from ..profile.profile import Profile, Program
 from ..startup.code import fingerprints, module_uuid, unchanged

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..julia.call import unescaped
+from ..base.call import unescaped
 from ..julia.manifest import Manifest
 from ..store.built import BakedPackage, content_of, preference_digest
 

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..base.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
 from ..base.reads import load_toml
 from ..base.settings import Settings
 from ..errors import BuildError
-from ..julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
 from ..julia.facts import JuliaFacts
 from ..julia.manifest import Manifest, Package, project_file
 from ..profile.profile import Code, Profile

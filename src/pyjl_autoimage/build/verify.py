@@ -14,8 +14,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..base.call import call_latest, julia_string
 from ..errors import BuildError
-from ..julia.call import call_latest, julia_string
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..store.built import BakedPackage

@@ -24,13 +24,13 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from ..base import settings
+from ..base.call import INTERPRETED, JULIA_SOURCES, julia_string
 from ..base.files import read_json, write_json
 from ..base.program import PACKAGE
 from ..base.reads import load_toml
 from ..build.layer import statements_of
 from ..errors import AutoimageError, WorkloadError
 from ..hook import run
-from ..julia.call import INTERPRETED, JULIA_SOURCES, julia_string
 from ..julia.environment import locate
 from ..julia.manifest import Manifest, Package, load_manifest, manifest_file, project_file
 from ..profile import profile

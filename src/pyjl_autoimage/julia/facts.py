@@ -9,8 +9,8 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.call import JULIA_SOURCES
 from ..errors import JuliaNotFoundError
-from .call import JULIA_SOURCES
 from .environment import Environment
 from .manifest import PROJECT_NAMES
 

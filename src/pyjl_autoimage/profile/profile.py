@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from ..base.call import RECORDER
 from ..base.files import read_json, write_json
+from ..base.layout import belongs_to_us
 from ..base.liveness import is_dead
 from ..base.locks import lock
 from ..errors import StoreError
-from ..julia.call import RECORDER
-from ..store.layout import belongs_to_us
 from ..store.places import Store
 from .ageing import compact, is_of_main
 

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
+from ..base.call import evaluate, julia_string
 from ..errors import WorkloadError
-from ..julia.call import evaluate, julia_string
 from ..startup.recording import WORKLOAD_VARIABLE
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ import sys
 import zlib
 
 from .. import _version
+from ..base.layout import Layout, belongs_to_us, others_can_write
 from ..base.program import program_name, script_directory
 from ..base.unchanged import difference
-from ..store.layout import Layout, belongs_to_us, others_can_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import sys
 import time
 from _thread import get_ident
 
+from ..base import call
+from ..base.layout import Layout
 from ..base.liveness import mark_name
-from ..julia import call
-from ..store.layout import Layout
 from . import guard, recording
 from .options import Options, encodes, user_options
 from .plan import Plan, quick_home, recall

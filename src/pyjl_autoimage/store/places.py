@@ -1,4 +1,4 @@
-"""The directory of images, recordings and builds: with `pyjl_autoimage.store.layout` all that knows what lies where.
+"""The directory of images, recordings and builds: with `pyjl_autoimage.base.layout` all that knows what lies where.
 
 Files appear by rename within one directory, so a reader sees a whole file or none. A JSON file with an
 unknown schema, or none at all, is treated as absent.
@@ -17,10 +17,10 @@ from ..base.files import (
     tree_size,
     write_json,
 )
+from ..base.layout import Layout, depot_of
 from ..base.liveness import DAY, hold, is_dead, mark_name, remove
 from ..base.unchanged import identity
 from ..errors import StoreError
-from .layout import Layout, depot_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
