@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["checksum_of", "difference", "identity", "subdirectories", "version_said"]
+__all__ = ["checksum_of", "difference", "identity", "subdirectories", "version_said", "whole"]
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
@@ -75,16 +75,23 @@ def identity_of_directory(status: os.stat_result) -> tuple[int, ...]:
 def checksum_of(path: str) -> int | None:
     """Of a file's content; None where it cannot be read."""
     try:
-        descriptor = os.open(path, _READ)
+        return zlib.crc32(whole(path))
     except OSError:
         return None
-    try:  # half the system calls of a file object
-        found = 0
+
+
+def whole(path: str) -> bytes:
+    """All of a file, with half the system calls of a file object.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(path, _READ)
+    try:
+        data = b""
         while block := os.read(descriptor, 1 << 16):
-            found = zlib.crc32(block, found)
-        return found
-    except OSError:
-        return None
+            data += block
+        return data
     finally:
         os.close(descriptor)
 

@@ -114,13 +114,13 @@ def _remove_at_c_exit(path: str) -> None:
     import ctypes
 
     try:
-        library = ctypes.CDLL(None)
-        copy = library.strdup
+        library = ctypes.pythonapi  # all that this process has loaded; by index nobody else gets the same functions
+        copy = library["strdup"]
         copy.restype = ctypes.c_void_p
         copy.argtypes = [ctypes.c_char_p]
-        register = library.__cxa_atexit
+        register = library["__cxa_atexit"]
         register.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-        register(ctypes.cast(library.unlink, ctypes.c_void_p), copy(os.fsencode(path)), None)
+        register(ctypes.cast(library["unlink"], ctypes.c_void_p), copy(os.fsencode(path)), None)
     except (OSError, AttributeError):
         pass
 

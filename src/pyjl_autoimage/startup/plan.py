@@ -20,7 +20,7 @@ import zlib
 from .. import _version
 from ..base.layout import Layout, belongs_to_us, others_can_write
 from ..base.program import program_name, script_directory
-from ..base.unchanged import difference
+from ..base.unchanged import difference, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -194,8 +194,7 @@ def _cpu() -> str:
     """
     for path in ("/sys/devices/system/cpu/modalias", "/proc/sys/kernel/random/boot_id"):
         try:
-            with open(path, "rb", buffering=0) as file:
-                return f"{zlib.crc32(file.read()):08x}"
+            return f"{zlib.crc32(whole(path)):08x}"
         except OSError:
             pass
     machine = " ".join(os.uname()[1::3]) if hasattr(os, "uname") else ""

@@ -15,7 +15,7 @@ from ..base import call
 from ..base.layout import Layout
 from ..base.liveness import mark_name
 from . import guard, recording
-from .options import Options, encodes, user_options
+from .options import Options, encodes, user_option
 from .plan import Plan, quick_home, recall
 from .plan import question as ask
 
@@ -102,7 +102,7 @@ def start_up(execute: Callable[[], None], juliacall: ModuleType, settings: Mappi
         # list (`src/jloptions.c` does not reset `optind`): a shorter list is a crash.
         with _options(session.plan):
             execute()
-    elif running() is not None or user_options().get("init") == "no":
+    elif running() is not None or user_option("init") == "no":
         execute()
     else:
         plan = _prepared(settings)
@@ -226,7 +226,7 @@ def _look_at_exit(settings: Mapping[str, Any]) -> None:
 def _guarded(plan: Plan) -> guard.Guard:
     """What stands while Julia loads the image, if there is one."""
     # Where Julia handles signals, our watching them would be in the way.
-    watch = user_options().get("handle_signals", "no") == "no"
+    watch = user_option("handle_signals") in (None, "no")
     return guard.Guard((session.marks or Layout(plan.home)).booting, plan.image, watch=watch)
 
 
