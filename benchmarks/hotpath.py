@@ -344,13 +344,15 @@ def counted(command: list[str], environ: dict[str, str]) -> int | None:
     counts = []
     for _ in range(3):
         with tempfile.NamedTemporaryFile("r") as file:
-            subprocess.run(
+            traced = subprocess.run(
                 [strace, "-f", "-qq", "-o", file.name, *command],
                 env=environ,
                 cwd=Path(command[2]).parent,
-                stdout=subprocess.DEVNULL,
-                check=True,
+                capture_output=True,
+                check=False,
             )
+            if traced.returncode:
+                return None  # it may not trace here
             counts.append(sum("resumed>" not in line and "(" in line for line in file))
     return min(counts)
 

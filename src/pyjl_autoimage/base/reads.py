@@ -152,7 +152,7 @@ def _is_small(status: os.stat_result) -> bool:
 def _installed(path: str) -> set[str]:
     """The names in a directory of sys.path that installers have written down as theirs; in Python's, its own."""
     found: set[bytes] = set()
-    if path == os.path.dirname(os.__file__):
+    if path == os.path.dirname(getattr(os, "__file__", "")):  # a frozen program may have none
         return set(sys.stdlib_module_names)
     try:
         for name in os.listdir(path):
