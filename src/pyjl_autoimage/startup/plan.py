@@ -1,4 +1,4 @@
-"""The cached answer to "how does this program start?", checked by a few hundred system calls and no import.
+"""The cached answer to "how does this program start?", checked by some hundred system calls and no import.
 
 Asking juliapkg for executable and project, parsing manifests and comparing images takes a good part of a
 second, and gives the same answer every time until something on disk changes. So the answer is kept
