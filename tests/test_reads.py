@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import _version
-from pyjl_autoimage.base.reads import Reads, content, difference, is_file
+from pyjl_autoimage.base.reads import Reads, content, is_file
+from pyjl_autoimage.base.unchanged import difference
 from pyjl_autoimage.startup import decide, plan
 from test_launch import Managed
 

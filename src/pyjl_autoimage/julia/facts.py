@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import JuliaNotFoundError
-from .call import JULIA_SOURCES
+from ..julia.call import JULIA_SOURCES
 from .environment import Environment
 from .manifest import PROJECT_NAMES
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from ..base.files import write_json
 from ..base.program import program_name
-from ..base.reads import Reads, version_said
+from ..base.reads import Reads
 from ..base.settings import Settings, settle
+from ..base.unchanged import version_said
 from ..errors import SetUpError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
