@@ -35,6 +35,7 @@ EXAMPLE_TREE = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
 
 JULIACALL = """
 import os, sys
+from _thread import _local
 __version__ = "0.9.37"
 def option(name):
     value = sys._xoptions.get("juliacall-" + name.replace("_", "-"))
@@ -64,6 +65,9 @@ class Lib:
             CONFIG["evaluated"].append(code.decode())
             return 1
         self.jl_eval_string = jl_eval_string
+        first = _local()  # of the thread that starts Julia
+        first.stack = 1
+        self.jl_get_pgcstack, self.jl_threadid = lambda: getattr(first, "stack", None), lambda: 0
 CONFIG["lib_object"] = CONFIG["lib"]
 CONFIG["lib"] = Lib()
 CONFIG["inited"] = CONFIG["init"]
