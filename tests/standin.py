@@ -122,6 +122,60 @@ def unshare(*options: str) -> list[str]:
     return command
 
 
+class Container:
+    """Namespaces of their own, and the host name that all of them have: the same pids come up in each.
+
+    Args:
+        environ: of what is run there.
+        cwd: its directory.
+    """
+
+    def __init__(self, environ: dict[str, str], cwd: Path) -> None:
+        self.environ, self.cwd = environ, cwd
+        options = ("--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--uts")
+        waits = "hostname container && echo up && exec cat"
+        self._first = subprocess.Popen(
+            [*unshare(*options), "sh", "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._first.stdout is not None and self._first.stdout.readline() == "up\n"
+        (inside,) = Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text().split()
+        self._enter = ["nsenter", "-t", inside, "-U", "-p", "-m", "-u", "--preserve-credentials", f"--wd={cwd}"]
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._first.communicate()
+
+    def begin(self, code: str) -> subprocess.Popen[str]:
+        """Start a Python process there."""
+        pipe = subprocess.PIPE
+        command = [*self._enter, sys.executable, "-c", code]
+        return subprocess.Popen(
+            command, env=self.environ, cwd=self.cwd, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def python(self, code: str) -> tuple[int, str, str]:
+        """Run code there: its status, and what it printed."""
+        process = self.begin(code)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+
+PAUSED = """
+import os, sys
+from pyjl_autoimage.startup import guard
+enter = guard.Guard.__enter__
+def paused(self):
+    enter(self)
+    print(os.getpid(), flush=True)
+    sys.stdin.readline() == "die\\n" and os.kill(os.getpid(), 9)
+    return self
+guard.Guard.__enter__ = paused
+"""
+"""A program that begins with this tells its pid and waits, while the mark of its start is there; told to, it dies."""
+
+
 @contextmanager
 def read_only(directory: Path) -> Iterator[None]:
     """Mounted so that nobody may write there; a reason to skip where that is not permitted."""
