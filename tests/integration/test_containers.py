@@ -41,11 +41,14 @@ def test_a_start_that_is_killed_in_a_container_says_nothing_of_one_in_another(bu
     home, image = damaged_store(built, tmp_path, lambda library: None)
     environ = {**built.environ, "PYJL_AUTOIMAGE_HOME": str(home)}
     booting = home / "v1" / "booting"
+    with Container(environ, tmp_path) as first:
+        first.python(START)  # the first time juliapkg prints what it does
     with Container(environ, tmp_path) as one, Container(environ, tmp_path) as other:
         killed, lives = one.begin(PAUSED + START), other.begin(PAUSED + START)
         assert killed.stdout and lives.stdout
         pids = [[process.stdout.readline() for _ in range(2)] for process in (killed, lives)]
         assert pids[0] == pids[1], "the pids collide"
+        assert len(os.listdir(booting)) == 4
         killed.communicate("die\n")
         assert killed.returncode != 0
         for container in (one, other):
