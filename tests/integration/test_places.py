@@ -228,7 +228,7 @@ def test_depots(places: Places, form: str) -> None:
 LOAD_PATHS = {
     "unset": (None, True),
     "empty": ("", False),
-    "@": ("@", True),
+    "@": ("@", False),  # nor does plain juliacall start: it uses a standard library that the project need not name
     "@:": ("@:", True),
     ":": (":", True),
     "@:@stdlib": ("@:@stdlib", True),
@@ -237,13 +237,13 @@ LOAD_PATHS = {
     "@:@shared:@stdlib": ("@:@shared:@stdlib", True),
     ":@shared": (":@shared", True),
     "@shared:": ("@shared:", False),
-    "@:@absent": ("@:@absent", True),
+    "@:@absent": ("@:@absent:@stdlib", True),
     "@:directory": ("@:{root}/an environment:@stdlib", True),
-    "@:file": ("@:{root}/an environment/Project.toml", True),
+    "@:file": ("@:{root}/an environment/Project.toml:@stdlib", True),
     "@:relative": ("@:an environment:@stdlib", True),
     "@:absent": ("@:{root}/absent:", True),
     "@:@.": ("@:@.:@stdlib", True),
-    "@:~": ("@:~/../an environment", True),
+    "@:~": ("@:~/../an environment:@stdlib", True),
 }
 
 

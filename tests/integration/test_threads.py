@@ -78,6 +78,16 @@ def run(place: Place, how: str, code: str, seconds: float = 120, **environ: str)
     return result.returncode, result.stdout
 
 
+_plain: dict[str, tuple[int, str] | str] = {}
+
+
+def plainly(place: Place, code: str) -> tuple[int, str] | str:
+    """What becomes of a program on plain juliacall; one that hangs is asked once."""
+    if code not in _plain:
+        _plain[code] = run(place, "plain", code, seconds=60)
+    return _plain[code]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _set_up(place: Place) -> None:
     place.python("import juliacall")  # the first time juliapkg prints what it does
@@ -129,7 +139,7 @@ def test_whichever_thread_starts_julia(place: Place, starts: str, how: str) -> N
         STARTS[starts] + '\nprint(jl.seval("1 + 1"), at_once(*[lambda: jl.seval("2 + 2")] * 3), jl.seval("3 + 3"))\n'
         'import juliacall\nprint(juliacall.Main is jl, juliacall.CONFIG["inited"])'
     )
-    plain = run(place, "plain", code)
+    plain = plainly(place, code)
     if plain == HANGS:
         pytest.skip("plain juliacall hangs at its end where another thread than the first started this Julia")
     assert run(place, how, code) == plain == (0, "2 [4, 4, 4] 6\nTrue True\n")
