@@ -206,6 +206,11 @@ def _note_packages(packages: Sequence[BakedPackage], situation: Situation, reads
     for package in packages:
         if package.source:
             reads.exists(package.source)  # what is in it the manifest says
+            for depot in situation.facts.depots if package.tree_sha1 else ():
+                place = os.path.join(depot, "packages", package.name, os.path.basename(package.source))
+                if place == package.source:
+                    break
+                reads.exists(place)  # Julia takes the first that there is
         reads.all_of(package.files)
         if package.digest:
             directory = package.path or os.path.join(situation.facts.stdlib, package.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _thread import get_ident
 
 from ..base.liveness import mark_name
 from ..julia import call
@@ -153,7 +152,6 @@ def _settle(juliacall: ModuleType) -> None:
         plan = session.plan
         if plan is None or running() is not juliacall:
             return
-        call.thread = get_ident()
         session.on_image = plan.image is not None and juliacall.CONFIG.get("opt_sysimage") == plan.image_path
         if plan.image is not None and not session.on_image:
             _go_without_image(plan)
