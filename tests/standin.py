@@ -39,6 +39,7 @@ EXAMPLE_TREE = "46e44e869b4d90b96bd8ed1fdcf32244fddfb6cc"
 
 JULIACALL = """
 import os, sys
+from _thread import _local
 __version__ = "0.9.37"
 def option(name):
     value = sys._xoptions.get("juliacall-" + name.replace("_", "-"))
@@ -68,6 +69,9 @@ class Lib:
             CONFIG["evaluated"].append(code.decode())
             return 1
         self.jl_eval_string = jl_eval_string
+        first = _local()  # of the thread that starts Julia
+        first.stack = 1
+        self.jl_get_pgcstack, self.jl_threadid = lambda: getattr(first, "stack", None), lambda: 0
 CONFIG["lib_object"] = CONFIG["lib"]
 CONFIG["lib"] = Lib()
 CONFIG["inited"] = CONFIG["init"]
@@ -133,6 +137,60 @@ def unshare(*options: str) -> list[str]:
     if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespaces can be made here")
     return command
+
+
+class Container:
+    """Namespaces of their own, and the host name that all of them have: the same pids come up in each.
+
+    Args:
+        environ: of what is run there.
+        cwd: its directory.
+    """
+
+    def __init__(self, environ: dict[str, str], cwd: Path) -> None:
+        self.environ, self.cwd = environ, cwd
+        options = ("--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--uts")
+        waits = "hostname container && echo up && exec cat"
+        self._first = subprocess.Popen(
+            [*unshare(*options), "sh", "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._first.stdout is not None and self._first.stdout.readline() == "up\n"
+        (inside,) = Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text().split()
+        self._enter = ["nsenter", "-t", inside, "-U", "-p", "-m", "-u", "--preserve-credentials", f"--wd={cwd}"]
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._first.communicate()
+
+    def begin(self, code: str) -> subprocess.Popen[str]:
+        """Start a Python process there."""
+        pipe = subprocess.PIPE
+        command = [*self._enter, sys.executable, "-c", code]
+        return subprocess.Popen(
+            command, env=self.environ, cwd=self.cwd, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def python(self, code: str) -> tuple[int, str, str]:
+        """Run code there: its status, and what it printed."""
+        process = self.begin(code)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+
+PAUSED = """
+import os, sys
+from pyjl_autoimage.startup import guard
+enter = guard.Guard.__enter__
+def paused(self):
+    enter(self)
+    print(os.getpid(), flush=True)
+    sys.stdin.readline() == "die\\n" and os.kill(os.getpid(), 9)
+    return self
+guard.Guard.__enter__ = paused
+"""
+"""A program that begins with this tells its pid and waits, while the mark of its start is there; told to, it dies."""
 
 
 @contextmanager

@@ -39,26 +39,27 @@ def deadly(world: World, how: str) -> None:
 
 WITH_THREADS = JULIACALL.replace(
     'CONFIG["evaluated"].append(code.decode())',
-    'CONFIG["evaluated"].append(code.decode()); CONFIG.setdefault("on", []).append(threading.get_ident())',
-).replace("import os, sys", "import os, sys, threading", 1).replace(
-    'CONFIG["inited"] = CONFIG["init"]', 'CONFIG["inited"] = CONFIG["init"]; CONFIG["thread"] = threading.get_ident()'
-)  # fmt: skip
+    'CONFIG["evaluated"].append(code.decode()); CONFIG.setdefault("on", []).append(threading.current_thread().name)',
+).replace("import os, sys", "import os, sys, threading", 1)
 
 
+@pytest.mark.parametrize(
+    "starts", ["a.start()", "t = threading.Thread(target=a.start, name='first'); t.start(); t.join()"]
+)
 @pytest.mark.parametrize("call", ["a.attach()", "r.load_from_layer('Code_1', '0-0')", "a.detach()"])
-def test_julias_c_api_is_called_on_no_thread_that_julia_may_not_know(world, call):
+def test_julias_c_api_is_called_on_no_thread_that_julia_may_not_know(world, call, starts):
     """There it reads a null pointer (`jl_eval_string` in Julia's ``src/jlapi.c``)."""
     (world.site / "juliacall" / "__init__.py").write_text(WITH_THREADS)
     code = f"""
         import threading
         import pyjl_autoimage as a, pyjl_autoimage.startup.start as r
-        a.start()
+        {starts}
         import juliacall
         if "attach" in {call!r}: r.session.tracing = False
-        t = threading.Thread(target=lambda: {call}); t.start(); t.join()
-        print(len(set(juliacall.CONFIG["on"]) - {{juliacall.CONFIG["thread"]}}))
+        t = threading.Thread(target=lambda: {call}, name="other"); t.start(); t.join()
+        print(*set(juliacall.CONFIG["on"]) - {{"MainThread", "first"}})
     """
-    assert run(world, code).stdout == "0\n"
+    assert run(world, code).stdout == "\n", "Python calls the next thread what the first was called"
 
 
 def test_what_became_of_a_start_is_what_juliacall_was_given(world):

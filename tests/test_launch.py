@@ -14,13 +14,14 @@ from types import SimpleNamespace
 import pytest
 
 import pyjl_autoimage
+from pyjl_autoimage.base import unchanged
 from pyjl_autoimage.base.liveness import boot_id
 from pyjl_autoimage.base.reads import Reads
 from pyjl_autoimage.startup import plan
 from pyjl_autoimage.store.places import Store
 from pyjl_autoimage.store.publish import new_layer, publish_layer
 
-from standin import World, age, start_in
+from standin import World, age, python, start_in
 
 JULIAPKG = """
 import os
@@ -212,6 +213,145 @@ def test_a_package_without_a_juliapkg_json_costs_no_question(managed):
     age(managed.root)
     assert managed.asks()
     assert not managed.asks()
+
+
+# -- many installed distributions ----------------------------------------------------------------------
+
+
+def install(site: Path, name: str, version: str = "1.0", *, holds: str = "__init__.py") -> None:
+    """As pip does: the package first, what was before it goes, its ``.dist-info`` comes last."""
+    for old in site.glob(f"{name}-*.dist-info"):
+        (old / "RECORD").unlink()
+        old.rmdir()
+    (site / name).mkdir(exist_ok=True)
+    (site / name / holds).write_text("{}")
+    about = site / f"{name}-{version}.dist-info"
+    about.mkdir()
+    (about / "RECORD").write_text(f"{name}/{holds},,\n{about.name}/RECORD,,\n")
+
+
+@pytest.fixture
+def populated(managed: Managed) -> Managed:
+    """With an installed distribution, which is remembered."""
+    install(managed.site, "numbers")
+    age(managed.root)
+    managed.asks("-X", "juliapkg-offline=no")
+    assert not managed.asks("-X", "juliapkg-offline=no")
+    return managed
+
+
+def plans(world: Managed) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path(world.store.launches).iterdir()}
+
+
+def test_what_is_looked_at_does_not_grow_with_what_is_installed(tmp_path, monkeypatch):
+    def looks(number: int) -> int:
+        site = tmp_path / str(number)
+        site.mkdir()
+        for one in range(number):
+            install(site, f"distribution{one}")
+        age(site)
+        reads = Reads()
+        reads.directory_of_sys_path(str(site))
+        noted, calls = reads.to_data(), []
+        with monkeypatch.context() as patch:
+            for name in ("stat", "access", "scandir", "open"):
+                original = getattr(os, name)
+                patch.setattr(os, name, lambda *a, original=original, **k: (calls.append(a), original(*a, **k))[1])
+            assert unchanged.difference(noted) == ""
+        return len(calls)
+
+    assert looks(60) == looks(2) <= 3
+
+
+def test_the_next_version_of_what_is_installed_may_bring_a_juliapkg_json(populated):
+    install(populated.site, "numbers", "1.1", holds="juliapkg.json")
+    age(populated.root)
+    assert populated.asks("-X", "juliapkg-offline=no")
+
+
+def test_nor_do_times_hide_it_that_were_set_back(populated):
+    quietly(populated.site, lambda: install(populated.site, "numbers", "1.1", holds="juliapkg.json"))
+    assert populated.asks("-X", "juliapkg-offline=no")
+
+
+def test_what_brings_none_costs_one_search_and_no_question(populated):
+    install(populated.site, "more")
+    age(populated.root)
+    before = plans(populated)
+    assert not populated.asks("-X", "juliapkg-offline=no")
+    after = plans(populated)
+    assert after != before, "noted anew"
+    assert not populated.asks("-X", "juliapkg-offline=no")
+    assert plans(populated) == after
+    install(populated.site, "more", "1.1", holds="juliapkg.json")
+    assert populated.asks("-X", "juliapkg-offline=no")
+
+
+def test_what_has_just_changed_is_not_noted(populated):
+    """It may change again, and look the same."""
+    install(populated.site, "more")
+    before = plans(populated)
+    assert not populated.asks("-X", "juliapkg-offline=no")
+    assert plans(populated) == before
+    install(populated.site, "more", "1.1", holds="juliapkg.json")
+    assert populated.asks("-X", "juliapkg-offline=no")
+
+
+def test_an_installed_package_that_is_a_link_is_looked_at(managed):
+    elsewhere = managed.root / "elsewhere"
+    elsewhere.mkdir()
+    (managed.site / "numbers").symlink_to(elsewhere)
+    install(managed.site, "numbers")
+    age(managed.root)
+    managed.asks("-X", "juliapkg-offline=no")
+    assert not managed.asks("-X", "juliapkg-offline=no")
+    (elsewhere / "juliapkg.json").write_text("{}")
+    assert managed.asks("-X", "juliapkg-offline=no")
+
+
+# -- what a start needs nobody for ---------------------------------------------------------------------
+
+
+def test_a_program_that_makes_a_directory_beside_itself_at_each_run_starts_quickly(managed):
+    managed.publish()
+    program = managed.root / "app" / "main.py"
+    program.parent.mkdir()
+    program.write_text(
+        "import os, pathlib; here = pathlib.Path(__file__).parent\n"
+        "(here / f'run-{len(os.listdir(here))}').mkdir()\nfrom pyjl_autoimage import jl\n"
+        "from pyjl_autoimage.startup.start import session; assert session.on_image, session.notes\n"
+    )
+    age(managed.root)
+
+    def run() -> None:
+        python(managed.environ, str(program)).check_returncode()
+
+    run()
+    asked, kept = managed.times_asked(), plans(managed)
+    for _ in range(4):
+        run()
+    assert len(os.listdir(program.parent)) == 6
+    assert (managed.times_asked(), plans(managed)) == (asked, kept)
+
+
+NO_SCRIPT = "from pyjl_autoimage.julia.environment import Environment; Environment.is_script = lambda self: False"
+"""The stand-in Julia is one only because it is a stand-in; a script may start another Julia each time."""
+
+
+@pytest.mark.parametrize("kind", [World, Managed])
+def test_where_executable_and_project_are_given_no_julia_is_asked_for_them(kind, tmp_path):
+    world = kind(tmp_path)
+    image = world.publish()
+    given = {"PYTHON_JULIAPKG_EXE": str(world.executable), "PYTHON_JULIAPKG_PROJECT": str(world.project)}
+    age(tmp_path)
+    assert start_in(world, code=NO_SCRIPT, **given)["sysimage"] == image.path
+    started = world.times_started()
+    asked = world.times_asked() if kind is Managed else 0
+    for _ in range(3):
+        assert start_in(world, **given)["sysimage"] == image.path
+    assert world.times_started() == started > 0
+    assert kind is World or world.times_asked() == asked > 0
 
 
 @pytest.mark.parametrize(
@@ -556,19 +696,18 @@ def test_the_hot_path_imports_little_and_starts_no_process(tmp_path):
     world.publish()
     age(tmp_path)
     modules, started, listed = observe(world)
-    ours = ("_version", "errors", "startup")
+    ours = ("_version", "startup")
     ours += tuple(f"startup.{name}" for name in ("guard", "plan", "options", "recording", "start"))
     ours += (
         "startup.door",
         "base",
-        "base.files",
         "base.liveness",
         "base.program",
-        "base.reads",
+        "base.unchanged",
         "julia",
         "julia.call",
         "store",
-        "store.places",
+        "store.layout",
     )
     standard = {"__future__", "atexit", "fcntl", "zlib"}
     assert modules == {*standard, "juliacall", "pyjl_autoimage", *(f"pyjl_autoimage.{m}" for m in ours)}

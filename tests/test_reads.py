@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pyjl_autoimage import _version
-from pyjl_autoimage.base.reads import Reads, content, difference, is_file
+from pyjl_autoimage.base.reads import Reads, content, is_file
+from pyjl_autoimage.base.unchanged import difference
 from pyjl_autoimage.startup import decide, plan
 from test_launch import Managed
 
@@ -20,11 +22,11 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def remembered(world: World) -> None:
+def remembered(world: World, **environ: str) -> None:
     image = world.publish()
     age(world.root)
     for _ in range(2):
-        assert start_in(world)["sysimage"] == image.path
+        assert start_in(world, **environ)["sysimage"] == image.path
 
 
 # -- noted by who reads --------------------------------------------------------------------------------
@@ -186,15 +188,43 @@ def test_an_image_is_for_the_libjulia_that_is_loaded(tmp_path):
     assert told["lib_object"] == str(other_library) and told["sysimage"] is None
 
 
-def test_a_project_that_appears_under_the_name_that_julia_looks_for(world):
+@pytest.mark.parametrize(
+    ("load_path", "name"),
+    [
+        (None, "v1.10"),
+        ("@:@v#.#:@stdlib", "v1.10"),
+        ("@:@shared", "shared"),
+        ("@:@v#.#.#-mine:@stdlib", "v1.10.4-mine"),
+    ],
+)
+def test_a_project_that_appears_under_a_name_that_julia_looks_for(world, load_path, name):
     """``@v1.10`` of the load path, in an earlier depot: its preferences count from then on."""
-    remembered(world)
+    environ = {"JULIA_LOAD_PATH": load_path} if load_path else {}
+    remembered(world, **environ)
     started = world.times_started()
-    named = world.depot / "environments" / "v1.10"
+    named = world.depot / "environments" / name
     named.mkdir(parents=True)
     (named / "Project.toml").write_text("")
-    start_in(world)
+    start_in(world, **environ)
     assert world.times_started() == started + 1, "Julia is asked for its load path again"
+
+
+@pytest.mark.parametrize("name", ["JULIA_DEPOT_PATH", "JULIA_LOAD_PATH"])
+def test_an_empty_variable_is_not_one_that_is_not_set(world, name):
+    remembered(world)
+    started = world.times_started()
+    start_in(world, **{name: ""})
+    assert world.times_started() == started + 1, "Julia has no depot, or no load path, then"
+
+
+def test_a_package_that_appears_in_an_earlier_depot(world):
+    """Julia takes the first that there is."""
+    earlier = world.root / "earlier"
+    world.write_julia(replace(world.facts, depots=(str(earlier), str(world.depot))))
+    remembered(world)
+    (earlier / "packages" / "Example" / world.source.name).mkdir(parents=True)
+    told = start_in(world)
+    assert told["sysimage"] is None, told["notes"]
 
 
 # -- and what does not ---------------------------------------------------------------------------------

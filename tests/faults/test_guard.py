@@ -16,7 +16,7 @@ from pyjl_autoimage.base.liveness import boot_id, hostname
 from pyjl_autoimage.startup import guard
 from pyjl_autoimage.store.places import Store
 
-from standin import World, age, cli, python, read_only, start_in, unshare, wait_for
+from standin import PAUSED, Container, World, age, cli, python, read_only, start_in, unshare, wait_for
 
 DIE = """
 import os, sys, signal, ctypes
@@ -225,6 +225,38 @@ def test_the_living_of_other_pid_namespaces_condemn_nothing(world):
     (world.root / "go").touch()
     assert [process.communicate()[0] for process in started] == [f"{image.path}\n"] * 3
     assert world.store.condemned(image.id) is None and os.listdir(world.store.booting) == []
+
+
+def test_containers_of_one_name_whose_pids_collide_break_one_start_of_a_damaged_image(world):
+    image = world.publish()
+    deadly(world, "ctypes.string_at(8)")
+    telling = f"import os; print(os.getpid(), flush=True)\n{SHOW}"
+    with Container(world.environ, world.root) as one, Container(world.environ, world.root) as other:
+        said = [container.python(telling) for _ in range(3) for container in (one, other)]
+    statuses, pids = [status for status, *_ in said], [out.split()[0] for _, out, _ in said]
+    assert pids[0] == pids[1], "the pids collide"
+    assert statuses[0] != 0 and statuses[1:] == [0] * 5
+    assert [err.count("is not used any more") for *_, err in said] == [0, 1, 0, 0, 0, 0]
+    assert world.store.condemned(image.id) and os.listdir(world.store.booting) == []
+
+
+@pytest.mark.parametrize("environ", [{}, {"PYTHONFAULTHANDLER": "1"}], ids=["watched", "unwatched"])
+def test_a_start_that_is_killed_says_nothing_of_that_with_the_same_pid_in_another_container(world, environ):
+    image = world.publish()
+    environ = {**world.environ, **environ}
+    with Container(environ, world.root) as one, Container(environ, world.root) as other:
+        killed, lives = one.begin(PAUSED + SHOW), other.begin(PAUSED + SHOW)
+        pids = {process.stdout.readline() for process in (killed, lives) if process.stdout}
+        assert len(pids) == 1 and len(os.listdir(world.store.booting)) == 4
+        killed.communicate("die\n")
+        assert killed.returncode != 0
+        for container in (one, other, one):
+            status, out, err = container.python(SHOW)
+            assert (status, out, err) == (0, f"{image.path}\n", ""), "no verdict"
+        left = [name for name in os.listdir(world.store.booting) if not name.endswith(".once")]
+        assert len(left) == 2, "of the killed one nothing is left, of the living one all"
+        out, _ = lives.communicate("\n")
+    assert (out, world.store.condemned(image.id)) == (f"{image.path}\n", None)
 
 
 @pytest.mark.parametrize("place", ["XDG_RUNTIME_DIR", "TMPDIR"])

@@ -145,6 +145,20 @@ def test_each_file_is_looked_at_by_the_next_start(layered: Layered, which: str) 
     assert layered.run(ONLY_START="1")["layer"]
 
 
+def test_a_preference_of_a_package_that_is_not_there_counts_as_it_does_in_plain_julia(layered: Layered) -> None:
+    """Julia 1.10 to 1.12 take a cache for fresh whatever was preferred of another package when it was made."""
+    preferred = Path(layered.place.environment.project, "LocalPreferences.toml")
+    before = preferred.read_text() if preferred.exists() else ""
+    try:
+        preferred.write_text(f"{before}\n[Other]\nsize = 10000\n")
+        totals = [layered.run(**environ)["total"] for environ in ({}, {}, {"PYJL_AUTOIMAGE": "0"})]
+        assert len(set(totals)) == 1, totals
+        assert totals[0] == (11111 if layered.packages()["ByPath"]["others"] else 1111)
+    finally:
+        preferred.write_text(before)
+    assert layered.run() == {"total": 1111, "layer": True}
+
+
 def test_a_preference_of_a_package_that_is_not_there_is_looked_at_by_the_next_start(layered: Layered) -> None:
     if not layered.packages()["ByPath"]["others"]:
         pytest.skip("this Julia's caches name a package's own preferences alone")

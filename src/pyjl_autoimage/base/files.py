@@ -1,12 +1,11 @@
 """Files that appear whole, JSON, sizes and checksums.
 
-Start-up comes here: what costs time to import waits until it is needed.
+A start comes here when it has to make or write something: what costs time to import waits until it is needed.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 
 from ..errors import StoreError
 
@@ -82,20 +81,6 @@ def write_json(path: str, value: Any, *, durable: bool = False) -> None:
     write_atomically(path, json.dumps(value, separators=(",", ":")).encode(), durable=durable)
 
 
-def belongs_to_us(status: os.stat_result) -> bool:
-    """Whether a file is this user's, or root's."""
-    return not hasattr(os, "getuid") or status.st_uid in (os.getuid(), 0)
-
-
-def others_can_write(status: os.stat_result) -> bool:
-    """Whether its permissions let somebody else write a file."""
-    if not hasattr(os, "getuid"):
-        return False
-    # A group of one's own, with the number of the user: the usual thing where umask is 002.
-    groups = 0 if status.st_gid == os.getuid() == os.getgid() else stat.S_IWGRP
-    return bool(status.st_mode & (groups | stat.S_IWOTH))
-
-
 def create_text(path: str) -> IO[str]:
     """Open a new file of the store for writing text.
 
@@ -106,14 +91,6 @@ def create_text(path: str) -> IO[str]:
         return open(path, "w", encoding="utf-8", errors="replace")
     except OSError as error:
         raise StoreError(f"the store cannot be written: {path}: {error.strerror or error}") from error
-
-
-def discard(path: str) -> None:
-    """Remove a file, if it is there and that can be done."""
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
 
 
 def names_in(directory: str) -> list[str]:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import os
 import sys
 
-from .files import make_private
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +21,7 @@ __all__ = [
     "DAY",
     "MONTH",
     "boot_id",
+    "discard",
     "hold",
     "hostname",
     "is_dead",
@@ -97,6 +96,8 @@ def hold(path: str) -> int:
     try:
         descriptor = os.open(new, flags, 0o600)
     except FileNotFoundError:
+        from .files import make_private
+
         make_private(os.path.dirname(path))
         descriptor = os.open(new, flags, 0o600)
     try:
@@ -107,6 +108,14 @@ def hold(path: str) -> int:
         os.rename(new, path)
     _held[path] = descriptor
     return descriptor
+
+
+def discard(path: str) -> None:
+    """Remove a file, if it is there and that can be done."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def release(path: str) -> bool:
@@ -128,10 +137,7 @@ def remove(path: str) -> None:
         return
     if sys.platform == "win32":  # what is open cannot be removed there
         os.close(descriptor)
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+    discard(path)
     if sys.platform != "win32":
         os.close(descriptor)
 

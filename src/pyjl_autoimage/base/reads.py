@@ -2,7 +2,7 @@
 
 A reader opens files by `content` and asks `is_file`. While somebody makes an answer (``with Reads() as reads:``),
 what was opened, and what was looked for and not there, is noted at once, so a change in between is a change later.
-Later, `difference` says whether all of it is as it was. Start-up comes here: it imports next to nothing.
+Later, `difference` (`pyjl_autoimage.base.unchanged`) says whether all of it is as it was.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import time
 import zlib
 from _thread import get_ident
 
+from .unchanged import checksum_of, identity, identity_of_directory, subdirectories
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["CLOCK_GRAIN_NS", "Reads", "active", "content", "difference", "identity", "is_file", "load_toml"]
+__all__ = ["CLOCK_GRAIN_NS", "Reads", "active", "content", "is_file", "load_toml", "may_be_trusted"]
 
 # A file changed within the clock's grain of the moment we looked may change again unseen. Two seconds is
 # the coarsest grain of file systems in use (FAT).
@@ -45,8 +47,9 @@ class Reads:
         """What must go on to exist."""
         self.links: dict[str, str] = {}
         """path -> where it leads to."""
-        self.directories: dict[str, tuple[int, list[str]]] = {}
-        """Of sys.path, where juliapkg looks one level below: path -> time of the last change, names."""
+        self.directories: dict[str, tuple[tuple[int, ...], list[str], bool]] = {}
+        """Of sys.path, where juliapkg looks one level below: path -> how it is (nothing where that has just changed),
+        the names below which it was noted what is there, and whether there are more."""
         self.said: dict[str, str] = {}
         """executable -> what it says of its version: a launcher that may start another Julia next time."""
         self.settled: bool = True
@@ -71,7 +74,7 @@ class Reads:
         except OSError:
             self.absent[path] = None
             return
-        self.files[path] = identity(status), _checksum(path) if _is_small(status) else None
+        self.files[path] = identity(status), checksum_of(path) if _is_small(status) else None
         self._settle(status.st_mtime_ns)
 
     def _settle(self, changed: int) -> None:
@@ -91,16 +94,21 @@ class Reads:
         self.links[path] = os.path.realpath(path)
 
     def directory_of_sys_path(self, path: str) -> None:
-        """Note where juliapkg looks for ``juliapkg.json``: in a directory of sys.path, and one level below."""
+        """Note where juliapkg looks for ``juliapkg.json``: in a directory of sys.path, and one level below.
+
+        For what an installer has put there, the directory answers: whatever installs another one makes a new
+        ``.dist-info`` beside it. So it does for Python's own packages. The rest is looked at one by one.
+        """
         try:
-            changed = os.stat(path).st_mtime_ns
+            status = os.stat(path)
         except OSError:
             self.absent[path] = None
             return
-        names = subdirectories(path)
+        below, installed = subdirectories(path), _installed(path)
+        names = [name for name in below if not (name in installed and _holds_none(path, name))]
         # A directory that has just changed gets no trusted time: it is listed at every start until then.
-        trusted = changed < self.since - CLOCK_GRAIN_NS
-        self.directories[path] = (changed if trusted else -1, names)
+        trusted = status.st_mtime_ns < self.since - CLOCK_GRAIN_NS
+        self.directories[path] = identity_of_directory(status) if trusted else (), names, len(names) < len(below)
         self.all_of(os.path.join(path, name, "juliapkg.json") for name in ("", *names))
 
     def decides(self, path: str) -> None:
@@ -119,101 +127,55 @@ class Reads:
         self.links.update(map(tuple, noted["links"]))
 
     def to_data(self) -> dict[str, Any]:
-        """As plain data."""
+        """As plain data, without what a file's content says as well."""
+        told = self.contents
         return {
-            "contents": list(self.contents.items()),
-            "files": list(self.files.items()),
+            "contents": list(told.items()),
+            "files": [(path, how) for path, how in self.files.items() if how[1] is None or told.get(path) != how[1]],
             "absent": list(self.absent),
-            "places": list(self.places),
+            "places": [path for path in self.places if told.get(path) is None],
             "links": list(self.links.items()),
             "directories": [(path, *noted) for path, noted in self.directories.items()],
             "said": list(self.said.items()),
         }
 
 
-def identity(status: os.stat_result) -> tuple[int, ...]:
-    """What no other file has (the time of the inode's last change is nobody's to set); of a directory, its names."""
-    if stat.S_ISDIR(status.st_mode):
-        return status.st_ino, status.st_mtime_ns
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def may_be_trusted(directory: tuple[int, ...]) -> bool:
+    """Whether a directory that looks so just now (`identity_of_directory`) will look another way when it changes."""
+    return directory[1] < time.time_ns() - 2 * CLOCK_GRAIN_NS
 
 
 def _is_small(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size <= 1_000_000
 
 
-def _checksum(path: str) -> int | None:
-    """Of a file's content; None where it cannot be read."""
+def _installed(path: str) -> set[str]:
+    """The names in a directory of sys.path that installers have written down as theirs; in Python's, its own."""
+    found: set[bytes] = set()
+    if path == os.path.dirname(getattr(os, "__file__", "")):  # a frozen program may have none
+        return set(sys.stdlib_module_names)
     try:
-        with open(path, "rb", buffering=0) as file:
-            return zlib.crc32(file.read())
+        for name in os.listdir(path):
+            if name.endswith(".dist-info"):
+                try:
+                    with open(os.path.join(path, name, "RECORD"), "rb") as file:
+                        found.update(line.partition(b"/")[0] for line in file)
+                except OSError:
+                    pass  # some distributions of Linux leave it out
     except OSError:
-        return None
+        pass
+    return set(map(os.fsdecode, found))
+
+
+def _holds_none(path: str, name: str) -> bool:
+    """Whether a package has no juliapkg.json, and lies where it seems to."""
+    directory = os.path.join(path, name)
+    return not os.path.islink(directory) and not os.path.lexists(os.path.join(directory, "juliapkg.json"))
 
 
 def active() -> Reads | None:
     """Who makes an answer in this thread just now."""
     return _active.get(get_ident())
-
-
-def subdirectories(path: str) -> list[str]:
-    """Where a juliapkg.json could lie below a directory of sys.path: not in what pip and Python keep there."""
-    try:
-        with os.scandir(path) as entries:
-            # A link that leads nowhere may do so later.
-            return sorted(
-                e.name
-                for e in entries
-                if not e.name.endswith((".dist-info", ".egg-info", ".libs", "__pycache__"))
-                and (e.is_dir() or e.is_symlink())
-            )
-    except OSError:
-        return []
-
-
-def difference(noted: Mapping[str, Any]) -> str:
-    """The first thing that is not as it was noted (`Reads.to_data`); empty where everything is."""
-    for path, checksum in noted["contents"]:
-        if _checksum(path) != checksum:
-            return str(path)
-    look, access = os.stat, os.access
-    for path, (known, checksum) in noted["files"]:
-        try:
-            status = look(path)
-        except OSError:
-            return str(path)
-        if identity(status) != tuple(known) and (checksum is None or _checksum(path) != checksum):
-            return str(path)
-    absent, places = noted["absent"], noted["places"]
-    # The loops are C's, and so is the second argument: F_OK, which is 0, for each.
-    if any(map(access, absent, bytes(len(absent)))):
-        return next(str(path) for path in absent if access(path, 0))
-    if not all(map(access, places, bytes(len(places)))):
-        return next(str(path) for path in places if not access(path, 0))
-    for path, target in noted["links"]:
-        if os.path.realpath(path) != target:
-            return str(path)
-    for path, changed, names in noted["directories"]:
-        # Names that are new are all that matters: what lay in the others is among the files, there or absent.
-        if look(path).st_mtime_ns != changed:
-            for name in set(subdirectories(path)).difference(names):
-                if access(os.path.join(path, name, "juliapkg.json"), 0):
-                    return os.path.join(str(path), name)
-    for executable, version in noted["said"]:
-        if version_said(executable) != version:
-            return str(executable)
-    return ""
-
-
-def version_said(executable: str) -> str:
-    """What an executable says of its version: what juliapkg asks a Julia at each start (`julia_version`)."""
-    import subprocess
-
-    try:
-        asked = subprocess.run([executable, "--version"], capture_output=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return asked.stdout.decode(errors="replace")
 
 
 def content(path: str, reads: Reads | None = None) -> bytes:

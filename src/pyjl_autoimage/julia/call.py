@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from _thread import get_ident
+
+from ..base.program import PACKAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = [
     "use_layer",
 ]
 
-JULIA_SOURCES: str = os.path.dirname(os.path.abspath(__file__))
+JULIA_SOURCES: str = os.path.join(PACKAGE, "julia")
 """The directory of the files that Julia reads."""
 
 RECORDER_UUID = "b0f3d9c4-7a52-4f0e-9d0b-5c1c1a2e6f37"
@@ -56,21 +57,20 @@ def call_latest(module: str, function: str, *arguments: str) -> str:
     return f"Base.invokelatest({', '.join((f'Base.invokelatest(getfield, {module}, :{function})', *arguments))})"
 
 
-thread: int | None = None
-"""The one that started Julia, where that was us. On one that Julia does not know, its C API reads a null pointer."""
+def _is_julias_first(library: Any) -> bool:
+    """Whether this thread is the one that Julia was started on, as Julia says: no other may call its C API just so.
 
-
-def _is_known(library: Any) -> bool:
-    """Whether this thread may call Julia's C API (`jl_get_pgcstack` in Julia's ``src/threading.c``)."""
-    if thread is not None:
-        return get_ident() == thread
+    On one that Julia does not know, that reads a null pointer; and one that it came to know by a call of PythonCall's
+    counts as idle in between, so Julia may collect what it is using. Python's name of a thread tells nothing: another
+    one gets it as soon as this one has ended.
+    """
     import ctypes
 
-    known = getattr(library, "jl_get_pgcstack", None)
-    if known is None:
-        return True
-    known.restype = ctypes.c_void_p
-    return bool(known())
+    known, number = getattr(library, "jl_get_pgcstack", None), getattr(library, "jl_threadid", None)
+    if known is None or number is None:
+        return False
+    known.restype, number.restype = ctypes.c_void_p, ctypes.c_int16
+    return bool(known()) and number() == 0
 
 
 def _through_pythoncall(juliacall: Any, code: str) -> int | None:
@@ -89,7 +89,7 @@ def evaluate(juliacall: Any, code: str) -> int | None:
     """
     import ctypes
 
-    if not _is_known(juliacall.CONFIG["lib"]):
+    if not _is_julias_first(juliacall.CONFIG["lib"]):
         return _through_pythoncall(juliacall, code)
     jl_eval_string = juliacall.CONFIG["lib"].jl_eval_string
     jl_eval_string.argtypes = [ctypes.c_char_p]

@@ -98,8 +98,10 @@ def _real(path: str) -> str:
 
 def what_julia_goes_by(environment: Environment) -> list[str]:
     """All but files that this environment's Julia answers by when it is asked what it is."""
-    paths = [os.environ.get(name, "") for name in ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH")]
+    names = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH")
+    paths = [os.environ.get(name, "") for name in names]
     told = [f"{name}={os.environ.get(name, '')}" for name in ("HOME", "USERPROFILE", "JULIA_PROJECT", "JULIA_BINDIR")]
+    told += [f"{name} is empty" for name in names if os.environ.get(name) == ""]  # not what it is where it is not set
     told += sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("JULIAUP_"))
     entries = [entry for path in paths for entry in path.split(os.pathsep) if entry and not os.path.isabs(entry)]
     if any(entry[0] != "@" or entry == "@." for entry in entries):

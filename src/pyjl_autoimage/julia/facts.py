@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import JuliaNotFoundError
-from .call import JULIA_SOURCES
+from ..julia.call import JULIA_SOURCES
 from .environment import Environment
 from .manifest import PROJECT_NAMES
 
@@ -67,13 +67,21 @@ class JuliaFacts:
 
 
 def named_environments(facts: JuliaFacts) -> list[str]:
-    """Where a project of the name that Julia looks for (``@v1.10``) is, or may appear, in any of its depots."""
-    major, minor = facts.version.split(".")[:2]
-    names = (f"v{major}.{minor}", f"v{facts.version.split('-')[0]}", f"v{major}")
+    """Where a project of a name that Julia looks for is, or may appear, in any of its depots.
+
+    ``@v1.10`` is one anyway; others are named by JULIA_LOAD_PATH (`load_path_expand` in ``base/initdefs.jl``).
+    """
+    numbers = facts.version.split("-")[0].split(".")
+    names = [f"v{'.'.join(numbers[:length])}" for length in (2, 3, 1)]
+    for entry in os.environ.get("JULIA_LOAD_PATH", "").split(os.pathsep):
+        if entry[:1] == "@" and entry not in ("@", "@.", "@stdlib"):
+            for number in numbers:
+                entry = entry.replace("#", number, 1)
+            names.append(entry[1:])
     return [
         os.path.join(depot, "environments", name, file)
         for depot in facts.depots
-        for name in names
+        for name in dict.fromkeys(names)
         for file in PROJECT_NAMES
     ]
 

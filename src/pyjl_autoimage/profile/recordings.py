@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
-from ..base.files import belongs_to_us, read_json, write_json
+from ..base.files import read_json, write_json
 from ..base.liveness import is_dead
 from ..base.locks import lock
 from ..errors import StoreError
+from ..store.layout import belongs_to_us
 from ..store.places import Store
 from .ageing import compact, is_of_main
 from .profile import (

@@ -15,8 +15,9 @@ from typing import Any
 
 from ..base.files import write_json
 from ..base.program import program_name
-from ..base.reads import Reads, version_said
+from ..base.reads import Reads
 from ..base.settings import Settings, settle
+from ..base.unchanged import version_said
 from ..errors import SetUpError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
@@ -205,6 +206,11 @@ def _note_packages(packages: Sequence[BakedPackage], situation: Situation, reads
     for package in packages:
         if package.source:
             reads.exists(package.source)  # what is in it the manifest says
+            for depot in situation.facts.depots if package.tree_sha1 else ():
+                place = os.path.join(depot, "packages", package.name, os.path.basename(package.source))
+                if place == package.source:
+                    break
+                reads.exists(place)  # Julia takes the first that there is
         reads.all_of(package.files)
         if package.digest:
             directory = package.path or os.path.join(situation.facts.stdlib, package.name)

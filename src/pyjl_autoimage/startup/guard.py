@@ -27,8 +27,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..base.files import discard, make_private
-from ..base.liveness import DAY, hold, is_dead, is_of_this_boot, mark_name, remove
+from ..base.liveness import DAY, discard, hold, is_dead, is_of_this_boot, mark_name, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +87,8 @@ def _touch(path: str) -> None:
         try:
             return os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         except FileNotFoundError:
+            from ..base.files import make_private
+
             make_private(os.path.dirname(path))
 
 
@@ -106,13 +107,13 @@ def _remove_at_c_exit(path: str) -> None:
     import ctypes
 
     try:
-        library = ctypes.CDLL(None)
-        copy = library.strdup
+        library = ctypes.pythonapi  # all that this process has loaded; by index nobody else gets the same functions
+        copy = library["strdup"]
         copy.restype = ctypes.c_void_p
         copy.argtypes = [ctypes.c_char_p]
-        register = library.__cxa_atexit
+        register = library["__cxa_atexit"]
         register.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-        register(ctypes.cast(library.unlink, ctypes.c_void_p), copy(os.fsencode(path)), None)
+        register(ctypes.cast(library["unlink"], ctypes.c_void_p), copy(os.fsencode(path)), None)
     except (OSError, AttributeError):
         pass
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..store.places import depot_of
+from ..store.layout import depot_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .plan import Plan
 
-__all__ = ["FLAG_DEFAULTS", "Options", "code_flags", "encodes", "user_options"]
+__all__ = ["FLAG_DEFAULTS", "Options", "code_flags", "encodes", "user_option", "user_options"]
 
 _ENVIRONMENT_NAMES = {"home": "PYTHON_JULIACALL_BINDIR"}
 _OPTION_NAMES = (
@@ -43,14 +43,16 @@ FLAG_DEFAULTS = {
 
 def user_options() -> dict[str, str]:
     """What the user told juliacall, by -X or environment: options by juliacall's names."""
-    found: dict[str, str] = {}
-    for name in (*_OPTION_NAMES, *FLAG_DEFAULTS):
-        value: object = sys._xoptions.get(f"juliacall-{name.replace('_', '-')}")
-        if value is None:
-            value = os.environ.get(_ENVIRONMENT_NAMES.get(name, f"PYTHON_JULIACALL_{name.upper()}"))
-        if value is not None:
-            found[name] = value if isinstance(value, str) else ""  # -X without an argument: juliacall complains
-    return found
+    given = ((name, user_option(name)) for name in (*_OPTION_NAMES, *FLAG_DEFAULTS))
+    return {name: value for name, value in given if value is not None}
+
+
+def user_option(name: str) -> str | None:
+    """One of them; None where it was not given."""
+    value: object = sys._xoptions.get(f"juliacall-{name.replace('_', '-')}")
+    if value is None:
+        return os.environ.get(_ENVIRONMENT_NAMES.get(name, f"PYTHON_JULIACALL_{name.upper()}"))
+    return value if isinstance(value, str) else ""  # -X without an argument: juliacall complains
 
 
 def code_flags(options: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The cached answer to "how does this program start?", checked by a few hundred system calls and no import.
+"""The cached answer to "how does this program start?", checked by some hundred system calls and no import.
 
 Asking juliapkg for executable and project, parsing manifests and comparing images takes a good part of a
 second, and gives the same answer every time until something on disk changes. So the answer is kept
@@ -18,10 +18,9 @@ import sys
 import zlib
 
 from .. import _version
-from ..base.files import belongs_to_us, others_can_write, write_atomically
 from ..base.program import program_name, script_directory
-from ..base.reads import difference
-from ..store.places import Store
+from ..base.unchanged import difference, whole
+from ..store.layout import Layout, belongs_to_us, others_can_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "editable_installs", "question", "quick_home", "recall", "remember"]
 
 # What a kept answer begins with; another one for another form of what follows.
-MAGIC = b"pyjl_autoimage plan 4\0"
+MAGIC = b"pyjl_autoimage plan 5\0"
 
 
 class Plan:
@@ -195,8 +194,7 @@ def _cpu() -> str:
     """
     for path in ("/sys/devices/system/cpu/modalias", "/proc/sys/kernel/random/boot_id"):
         try:
-            with open(path, "rb", buffering=0) as file:
-                return f"{zlib.crc32(file.read()):08x}"
+            return f"{zlib.crc32(whole(path)):08x}"
         except OSError:
             pass
     machine = " ".join(os.uname()[1::3]) if hasattr(os, "uname") else ""
@@ -206,12 +204,12 @@ def _cpu() -> str:
 # -- the answer ----------------------------------------------------------------------------------------
 
 
-def _file(store: Store, asked: bytes) -> str:
+def _file(store: Layout, asked: bytes) -> str:
     # Only a name: the file holds the whole question, and it is compared.
     return store.launch(f"{zlib.crc32(asked):08x}{zlib.adler32(asked):08x}{len(asked):x}")
 
 
-def recall(store: Store, question: str, why: list[str] | None = None) -> Plan | None:
+def recall(store: Layout, question: str, why: list[str] | None = None) -> Plan | None:
     """The plan that was remembered for this question, if all that it depends on is as it was.
 
     Args:
@@ -227,10 +225,11 @@ def recall(store: Store, question: str, why: list[str] | None = None) -> Plan | 
     return None
 
 
-def _recall(store: Store, question: str) -> Plan | str:
+def _recall(store: Layout, question: str) -> Plan | str:
     try:
         asked = question.encode("utf-8", "surrogatepass")
-        with open(_file(store, asked), "rb", buffering=0) as file:
+        name = _file(store, asked)
+        with open(name, "rb", buffering=0) as file:
             # A plan names code to load, and its form is one that only its writer should be trusted with.
             status = os.fstat(file.fileno())
             if not belongs_to_us(status) or others_can_write(status):
@@ -239,17 +238,46 @@ def _recall(store: Store, question: str) -> Plan | str:
         head = MAGIC + asked + b"\0"
         if not content.startswith(head):
             return "the first start of this kind"
-        body = memoryview(content)[len(head) + 4 :]
-        if zlib.crc32(body) != int.from_bytes(content[len(head) : len(head) + 4], "big"):
+        body = memoryview(content)[len(head) + _CHECKED :]
+        if zlib.crc32(body) != int.from_bytes(content[len(head) : len(head) + _CHECKED], "big"):
             return "a damaged plan"
         # The question holds this Python's version, so what it wrote it can read.
         plan, noted = marshal.loads(body)
-        changed = difference(noted)
-        return f"{changed} has changed" if changed else Plan(**plan)
+        searched: dict[str, tuple[int, ...]] = {}
+        changed = difference(noted, searched)
+        if changed:
+            return f"{changed} has changed"
+        if searched:
+            _note_again(name, asked, plan, noted, searched)
+        return Plan(**plan)
     except FileNotFoundError:
         return "the first start of this kind"
     except Exception as error:
         return str(error)
+
+
+_CHECKED = 4  # bytes of a checksum
+
+
+def _whole(asked: bytes, plan: Any, noted: Any) -> bytes:
+    body = marshal.dumps((plan, noted))
+    return MAGIC + asked + b"\0" + zlib.crc32(body).to_bytes(_CHECKED, "big") + body
+
+
+def _note_again(
+    name: str, asked: bytes, plan: Mapping[str, Any], noted: dict[str, Any], searched: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Something was installed, or unpacked anew, that changes nothing: the next start need not search again."""
+    from ..base.files import write_atomically
+    from ..base.reads import may_be_trusted
+
+    lasting = {path: now for path, now in searched.items() if may_be_trusted(now)}
+    if lasting:
+        noted["directories"] = [(path, lasting.get(path, then), *rest) for path, then, *rest in noted["directories"]]
+        try:
+            write_atomically(name, _whole(asked, plan, noted), mode=0o600)
+        except OSError:
+            pass  # every start searches
 
 
 def remember(plan: Plan, question: str, reads: Reads) -> bool:
@@ -258,13 +286,13 @@ def remember(plan: Plan, question: str, reads: Reads) -> bool:
         if not reads.settled:
             return False
         asked = question.encode("utf-8", "surrogatepass")
-        body = marshal.dumps((plan.to_data(), reads.to_data()))
-        content = MAGIC + asked + b"\0" + zlib.crc32(body).to_bytes(4, "big") + body
-        store = Store(plan.home)
-        store.ensure(store.launches)
-        write_atomically(_file(store, asked), content, mode=0o600)
+        from ..base.files import write_atomically
+        from ..store.places import Store
         from ..store.sweep import prune_plans
 
+        store = Store(plan.home)
+        store.ensure(store.launches)
+        write_atomically(_file(store, asked), _whole(asked, plan.to_data(), reads.to_data()), mode=0o600)
         prune_plans(store)
     except Exception:
         return False  # a store that cannot be written costs time, nothing else

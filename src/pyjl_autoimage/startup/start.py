@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _thread import get_ident
 
 from ..base.liveness import mark_name
-from ..errors import SettingsError, SetUpError
 from ..julia import call
-from ..store.places import Store
+from ..store.layout import Layout
 from . import guard, recording
-from .options import Options, encodes, user_options
+from .options import Options, encodes, user_option
 from .plan import Plan, quick_home, recall
 from .plan import question as ask
 
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from ..store.places import Store
 
 __all__ = ["running", "session", "start_up"]
 
@@ -42,7 +41,7 @@ class Session:
         self.recording: recording.Recording | None = None
         self.use: str | None = None
         """The mark that this process uses its image."""
-        self.marks: Store | None = None
+        self.marks: Layout | None = None
         """Where the mark of the start goes: the store, or where that cannot be written, aside."""
         self.on_image = False
         self.handing_over = False
@@ -102,7 +101,7 @@ def start_up(execute: Callable[[], None], juliacall: ModuleType, settings: Mappi
         # list (`src/jloptions.c` does not reset `optind`): a shorter list is a crash.
         with _options(session.plan):
             execute()
-    elif running() is not None or user_options().get("init") == "no":
+    elif running() is not None or user_option("init") == "no":
         execute()
     else:
         plan = _prepared(settings)
@@ -120,6 +119,8 @@ def _prepared(settings: Mapping[str, Any] | None) -> Plan:
         return prepare(settings or {})
     except Exception as error:
         _forget(None)
+        from ..errors import SettingsError, SetUpError
+
         if isinstance(error, SetUpError) or (settings is not None and isinstance(error, SettingsError)):
             raise
         _keep(error)
@@ -151,7 +152,6 @@ def _settle(juliacall: ModuleType) -> None:
         plan = session.plan
         if plan is None or running() is not juliacall:
             return
-        call.thread = get_ident()
         session.on_image = plan.image is not None and juliacall.CONFIG.get("opt_sysimage") == plan.image_path
         if plan.image is not None and not session.on_image:
             _go_without_image(plan)
@@ -188,7 +188,7 @@ def prepare(settings: Mapping[str, Any]) -> Plan:
         _take_layer(plan)
     session.code = plan.code
     if plan.record and plan.environment is not None:
-        directory = Store(plan.home).recordings(plan.environment)
+        directory = Layout(plan.home).recordings(plan.environment)
         image = plan.image or plan.theirs
         if encodes(directory):
             session.recording = recording.create(directory, image=image, layer=plan.layer, flags=plan.flags)
@@ -224,17 +224,17 @@ def _look_at_exit(settings: Mapping[str, Any]) -> None:
 def _guarded(plan: Plan) -> guard.Guard:
     """What stands while Julia loads the image, if there is one."""
     # Where Julia handles signals, our watching them would be in the way.
-    watch = user_options().get("handle_signals", "no") == "no"
-    return guard.Guard((session.marks or Store(plan.home)).booting, plan.image, watch=watch)
+    watch = user_option("handle_signals") in (None, "no")
+    return guard.Guard((session.marks or Layout(plan.home)).booting, plan.image, watch=watch)
 
 
 def _take_image(plan: Plan) -> None:
     """Mark the image as used and look at it once more: it may have been removed since it was chosen."""
     assert plan.image is not None
-    store = Store(plan.home)
+    store = Layout(plan.home)
     session.use = store.mark_use(plan.image)
-    session.marks = store if session.use else store.aside(make=True)
-    if _judge(store) or (session.marks is not store and store.condemned(plan.image)):
+    session.marks = store if session.use else _all_of(store).aside(make=True)
+    if _judge(store) or (session.marks is not store and _all_of(store).condemned(plan.image)):
         _go_without_image(plan)
         return
     problem = None if plan.trusted else store.distrust(*plan.image_files)
@@ -260,18 +260,25 @@ def _take_layer(plan: Plan) -> None:
     """Look at the layer once more: loading from it runs code."""
 
     assert plan.layer is not None and plan.layer_path is not None
-    problem = Store(plan.home).distrust(plan.layer_path)
+    problem = Layout(plan.home).distrust(plan.layer_path)
     if problem:
         session.notes.append(f"layer {plan.layer} is not used: {problem}")
         plan.layer = plan.layer_path = None
         plan.code = [code for code in plan.code if not code[3]]
 
 
-def _judge(store: Store) -> bool:
+def _all_of(store: Layout) -> Store:
+    from ..store.places import Store
+
+    return Store(store.home)
+
+
+def _judge(own: Layout) -> bool:
     """Condemn the images that earlier starts died of; whether there were any. Then this start is a plain one."""
     guilty = False
-    places = [store] if session.marks in (store, None) else [store, session.marks]
+    places = [own] if session.marks in (own, None) else [own, session.marks]
     for image_id, why in (verdict for place in places for verdict in guard.verdicts(place.booting)):
+        store = _all_of(own)
         if store.condemned(image_id):
             continue  # the mark is another user's, who has not seen it yet
         guilty = True
@@ -301,14 +308,14 @@ def finish(juliacall: ModuleType) -> None:
         session.notes.append(f"layer {plan.layer} is not used: Julia could not set it up")
         session.code = [code for code in session.code if not code[3]]
     if plan is not None and (session.recording or session.use) and int(mark_name()[-2:], 16) % SWEEPS == 0:
-        _sweep(Store(plan.home))
+        _sweep(Layout(plan.home))
 
 
-def _sweep(store: Store) -> None:
+def _sweep(store: Layout) -> None:
     from ..store.sweep import sweep
 
     try:
-        sweep(store, SWEEP_SECONDS)
+        sweep(_all_of(store), SWEEP_SECONDS)
     except Exception:
         pass  # another start's turn
 
@@ -341,7 +348,7 @@ def plan_for(settings: Mapping[str, Any]) -> Plan:
     why: list[str] = []
     try:
         question = ask(settings)
-        plan = recall(Store(quick_home(settings)), question, why)
+        plan = recall(Layout(quick_home(settings)), question, why)
     except Exception as error:  # the current directory is gone, sys.path holds strange things
         why.append(str(error))
     return plan if plan is not None else _decide(settings, question, *why)

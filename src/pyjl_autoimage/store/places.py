@@ -1,4 +1,4 @@
-"""The directory of images, recordings and builds. The one place that knows what lies where.
+"""The directory of images, recordings and builds: with `pyjl_autoimage.store.layout` all that knows what lies where.
 
 Files appear by rename within one directory, so a reader sees a whole file or none. A JSON file with an
 unknown schema, or none at all, is treated as absent.
@@ -10,27 +10,21 @@ import os
 import stat
 
 from ..base.files import (
-    belongs_to_us,
-    discard,
     make_private,
     names_in,
-    others_can_write,
     read_json,
     write_json,
 )
-from ..base.liveness import hold, is_dead, mark_name
+from ..base.liveness import discard, is_dead
 from ..errors import StoreError
+from ..store.layout import Layout, depot_of
 
-# Start-up comes here to mark the image that it uses: what costs time to import waits until it is needed.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Store", "default_home"]
-
-LAYOUT = "v1"
-_BUILDER = ".builder"  # in a layer: the mark of the process that builds it
+__all__ = ["Store", "default_home", "depot_of", "library_name"]
 
 
 def default_home() -> str:
@@ -40,31 +34,13 @@ def default_home() -> str:
     return user_cache_dir("pyjl_autoimage", appauthor=False)
 
 
-def depot_of(directory: str) -> str:
-    """The Julia depot of an image or a layer, in its directory: caches that were made for it alone."""
-    return os.path.join(directory, "depot")
-
-
-class Store:
-    """A store at `home`. Creating the object touches nothing on disk."""
+class Store(Layout):
+    """All of a store at `home`. Creating the object touches nothing on disk."""
 
     def __init__(self, home: str | None = None) -> None:
-        self.home: str = home or default_home()
-        self.root: str = os.path.join(self.home, LAYOUT)
+        super().__init__(home or default_home())
 
-    def __repr__(self) -> str:
-        return f"Store({self.home!r})"
-
-    # -- places ----------------------------------------------------------------------------------------
-
-    @property
-    def launches(self) -> str:
-        """Directory of cached start-up answers."""
-        return os.path.join(self.root, "launch")
-
-    def launch(self, name: str) -> str:
-        """File of one cached start-up answer."""
-        return os.path.join(self.launches, f"{name}.plan")
+    # -- places (those that every start needs are the layout's) ----------------------------------------
 
     @property
     def images(self) -> str:
@@ -76,19 +52,9 @@ class Store:
         """Directory of layers."""
         return os.path.join(self.root, "layers")
 
-    @property
-    def uses(self) -> str:
-        """Directory with a directory for each image, of the marks of processes that use it."""
-        return os.path.join(self.root, "uses")
-
     def contents(self, image_id: str) -> str:
         """File about what an image holds, measured once. Not in the image's directory, which nobody changes."""
         return os.path.join(self.root, "contents", f"{image_id}.json")
-
-    @property
-    def booting(self) -> str:
-        """Directory of the marks of processes that load an image just now (see `pyjl_autoimage.startup.guard`)."""
-        return os.path.join(self.root, "booting")
 
     @property
     def condemnations(self) -> str:
@@ -114,14 +80,6 @@ class Store:
     def environments(self) -> str:
         """Directory with a directory for each environment."""
         return os.path.join(self.root, "environments")
-
-    def environment(self, environment_id: str) -> str:
-        """The directory of one environment."""
-        return os.path.join(self.environments, environment_id)
-
-    def recordings(self, environment_id: str) -> str:
-        """Directory of an environment's recordings."""
-        return os.path.join(self.environment(environment_id), "recordings")
 
     def profile(self, environment_id: str) -> str:
         """File of an environment's profile."""
@@ -251,29 +209,12 @@ class Store:
 
     # -- who could have written it ---------------------------------------------------------------------
 
-    def distrust(self, *paths: str) -> str | None:
-        """Why files of the store must not be loaded: somebody else can write one, or a directory on its way.
-
-        Loading an image runs its code. Root is trusted; so is a directory with the sticky bit, in which nobody
-        can replace what is ours.
-        """
-        return next(filter(None, map(self._distrust, paths)), None)
-
-    def _distrust(self, path: str) -> str | None:
-        if not hasattr(os, "getuid"):
-            return None
-        home, real = os.path.realpath(self.home), os.path.realpath(path)
-        # Nobody else gets at what is below a store of ours alone, whatever its modes are (umask 002).
-        sheltered = real.startswith(os.path.join(home, "")) and _is_private(home)
-        # A link in a directory that others can write may lead elsewhere a moment later.
-        return _against_chain(home if sheltered else real) or (None if path == real else _against_chain(path))
-
     def distrust_of_itself(self) -> str | None:
         """Why nothing may be read or written in this store; None where nothing is against it."""
         place = self.home
         while not os.path.lexists(place) and os.path.dirname(place) != place:
             place = os.path.dirname(place)
-        return self._distrust(place)
+        return self.distrust(place)
 
     def aside(self, *, make: bool = False) -> Store | None:
         """Where marks and verdicts are kept that cannot be written here: a place of this user's own, for a while.
@@ -342,16 +283,6 @@ class Store:
 
     # -- who uses an image -----------------------------------------------------------------------------
 
-    def mark_use(self, image_id: str) -> str | None:
-        """Note that this process uses an image, so that nobody removes it; None if that cannot be noted."""
-        directory = os.path.join(self.uses, image_id)
-        mark = os.path.join(directory, mark_name())
-        try:
-            hold(mark)
-        except OSError:
-            return None
-        return mark
-
     def users(self, image_id: str) -> list[str]:
         """The living processes that use an image; marks of the dead are removed."""
         directory = os.path.join(self.uses, image_id)
@@ -363,32 +294,6 @@ class Store:
             else:
                 living.append(name)
         return living
-
-
-def _is_private(directory: str) -> bool:
-    try:
-        status = os.stat(directory)
-    except OSError:
-        return False
-    return status.st_uid == os.getuid() and not status.st_mode & 0o077
-
-
-def _against_chain(path: str) -> str | None:
-    """Who else could write a path, or a directory on its way."""
-    current = path
-    while True:
-        try:
-            status = os.lstat(current)
-        except OSError as error:
-            return f"{current} cannot be read: {error.strerror}"
-        if not belongs_to_us(status):
-            return f"{current} belongs to another user"
-        if others_can_write(status) and not status.st_mode & stat.S_ISVTX and not stat.S_ISLNK(status.st_mode):
-            return f"{current} can be written by other users"
-        parent = os.path.dirname(current)
-        if parent == current:
-            return None
-        current = parent
 
 
 def library_name() -> str:

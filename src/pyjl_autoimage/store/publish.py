@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..base.files import discard, file_sha256, names_in, read_json, remove_tree, tree_size, write_json
-from ..base.liveness import DAY, hold, is_dead, mark_name, remove
-from ..base.reads import identity
+from ..base.files import file_sha256, names_in, read_json, remove_tree, tree_size, write_json
+from ..base.liveness import DAY, discard, hold, is_dead, mark_name, remove
+from ..base.unchanged import identity
 from ..errors import StoreError
 from .places import Store
 

@@ -6,8 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from ..base.files import discard
-from ..base.liveness import DAY, is_dead
+from ..base.liveness import DAY, discard, is_dead
 from .places import Store
 
 __all__ = ["PLANS_KEPT", "RECORDINGS_KEPT", "RECORDING_BYTES_KEPT", "prune_plans", "sweep"]

@@ -14,7 +14,8 @@ from importlib.metadata import version
 from typing import Any
 
 from ..base.files import read_json, write_json
-from ..base.reads import Reads, active, difference, version_said
+from ..base.reads import Reads, active
+from ..base.unchanged import difference, version_said
 from ..julia.environment import Environment, juliaup_configuration, what_julia_goes_by
 from ..julia.facts import JuliaFacts, cpu_identity, named_environments, probe
 from ..julia.manifest import Manifest, ManifestError, Package, load_manifest, manifest_file, workspace_root

@@ -34,6 +34,9 @@ function note_compiled()
     write_line(string("compiled ", seconds, "\n"))
     path = unsafe_load(trace_option())
     (seconds < WORTHWHILE || path == C_NULL) && return nothing
+    # To collect is to wait for every other thread, of which one may sleep in Python for ever: a program ends no later
+    # for what is noted here. That takes a few megabytes, and the process ends.
+    GC.enable(false)
     trace = unsafe_string(path)
     untrace() # Julia writes where it last was, so over anything that others add meanwhile
     try
