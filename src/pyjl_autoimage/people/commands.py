@@ -174,10 +174,10 @@ def doctor_command(options: argparse.Namespace) -> int:
 
 def _write_report(path: str, checks: list[Any]) -> None:
     from ..base.files import write_atomically
-    from . import issue
+    from . import privacy
 
-    found = issue.gather(checks)
-    content = f"{json.dumps(found, indent=2)}\n" if path.endswith(".json") else issue.text(found)
+    found = privacy.gather(checks)
+    content = f"{json.dumps(found, indent=2)}\n" if path.endswith(".json") else privacy.text(found)
     if path == "-":
         sys.stdout.write(content)
         return
