@@ -237,6 +237,38 @@ def test_clean_removes_what_no_start_will_choose(world):
     assert list(world.store.all_images()) == []
 
 
+@pytest.mark.parametrize("program", ["/home/me/[old]/a.py", "/home/me/[/old]/a.py", "/home/me/:smile:/a.py"])
+def test_what_is_printed_is_no_markup(world, program):
+    world.publish_layer(program=program)
+    result = cli(world.environ, "clean", "--dry-run", cwd=world.root)
+    assert result.returncode == 0 and program in result.stdout, result.stdout + result.stderr
+
+
+def test_nobody_but_the_one_console_prints(capsys):
+    """What rich takes for markup unless it is told otherwise: a line, a cell, a title, and what a spinner says."""
+    from rich.table import Table
+
+    from pyjl_autoimage.people import terminal
+
+    package = Path(terminal.__file__).parent
+    makers = [
+        path.name
+        for path in package.rglob("*.py")
+        if re.search(r"Console\(|\.status\([\"'f]|markup", path.read_text())
+    ]
+    assert makers == ["terminal.py"]
+    console, text = terminal.console(), "[bold]a[/] [/b] :smile:"
+    console._force_terminal = True
+    table = Table(text, title=text)
+    table.add_row(text)
+    console.print(text)
+    console.print(table)
+    terminal.say(console, (text, "bold"))
+    with terminal.working(console, text) as tell:
+        tell(text)
+    assert capsys.readouterr().out.count(text) >= 5
+
+
 def test_clean_never_removes_an_image_in_use(world):
     image = world.publish(juliacall="0.9.35")
     mark = world.store.mark_use(image.id)

@@ -75,6 +75,7 @@ def disable_command(options: argparse.Namespace) -> int:
 def clean_command(options: argparse.Namespace) -> int:
     from ..base.words import bytes_text
     from ..build.clean import clean
+    from .terminal import say
 
     removed, kept = clean(everything=options.all, dry_run=options.dry_run)
     if options.json:
@@ -85,10 +86,8 @@ def clean_command(options: argparse.Namespace) -> int:
     for item in removed:
         console.print(f"{verb} {item['name']} ({bytes_text(item['bytes'])}): {item['reason']}")
     for item in kept:
-        console.print(f"[dim]kept {item['name']}: {item['reason']}[/]")
-    console.print(
-        f"[bold]{bytes_text(sum(r['bytes'] for r in removed))}[/] {'to free' if options.dry_run else 'freed'}"
-    )
+        console.print(f"kept {item['name']}: {item['reason']}", style="dim")
+    say(console, (bytes_text(sum(r["bytes"] for r in removed)), "bold"), " to free" if options.dry_run else " freed")
     return 0
 
 
@@ -209,11 +208,12 @@ def explain_command(options: argparse.Namespace) -> int:
     from ..explain.explain import explain
     from .explanation import advice, show
     from .status import stdout_to_stderr
+    from .terminal import working
 
-    console, progress = terminal(), terminal(stderr=True)
+    console = terminal()
     ways = ["plain"] if options.plain_only else ["image"] if options.image_only else ["plain", "image"]
-    with stdout_to_stderr(), progress.status("looking at the project") as doing:
-        found = explain(options.of_program, ways, doing.update)
+    with stdout_to_stderr(), working(terminal(stderr=True), "looking at the project") as tell:
+        found = explain(options.of_program, ways, tell)
     if options.svg:
         _write(options.svg, timeline.draw(found))
     status = FAILED if any(timeline.status for timeline in found.timelines) else 0
@@ -222,17 +222,17 @@ def explain_command(options: argparse.Namespace) -> int:
         return status
     show(found, console)
     if options.svg:
-        console.print(f"The timeline is in {options.svg}", markup=False)
+        console.print(f"The timeline is in {options.svg}")
     return status
 
 
 def report_command(options: argparse.Namespace) -> int:
     from .page import page
     from .status import stdout_to_stderr
+    from .terminal import working
 
-    progress = terminal(stderr=True)
-    with stdout_to_stderr(), progress.status("looking at the project") as status:
-        content = page(measure=options.measure, tell=status.update)
+    with stdout_to_stderr(), working(terminal(stderr=True), "looking at the project") as tell:
+        content = page(measure=options.measure, tell=tell)
     _write(options.file, content)
     print(f"The report is in {options.file}")
     return 0
