@@ -103,7 +103,6 @@ def _environment_and_store() -> tuple[str, Any]:
 
 
 def export_command(options: argparse.Namespace) -> int:
-    from ..base.files import write_atomically
     from ..base.words import count_text
     from ..profile import exchange, recordings
 
@@ -113,10 +112,7 @@ def export_command(options: argparse.Namespace) -> int:
     if options.file == "-":
         sys.stdout.write(content)
         return 0
-    try:
-        write_atomically(options.file, content.encode())
-    except OSError as error:
-        raise AutoimageError(f"{options.file} cannot be written: {error.strerror or error}") from None
+    _write(options.file, content)
     count, programs = len(recorded.statements), count_text(len(recorded.programs), "program")
     are = "is" if count == 1 else "are"
     print(f"{count_text(count, 'statement')} of {programs} {are} in {options.file}")
@@ -172,18 +168,14 @@ def doctor_command(options: argparse.Namespace) -> int:
 
 
 def _write_report(path: str, checks: list[Any]) -> None:
-    from ..base.files import write_atomically
     from . import privacy
 
     found = privacy.gather(checks)
     content = f"{json.dumps(found, indent=2)}\n" if path.endswith(".json") else privacy.text(found)
     if path == "-":
         sys.stdout.write(content)
-        return
-    try:
-        write_atomically(path, content.encode("utf-8", "backslashreplace"), mode=0o600)
-    except OSError as error:
-        raise AutoimageError(f"{path} cannot be written: {error.strerror or error}") from None
+    else:
+        _write(path, content, mode=0o600)
 
 
 def restore_command(options: argparse.Namespace) -> int:
@@ -238,11 +230,11 @@ def report_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, text: str, mode: int = 0o666) -> None:
     from ..base.files import write_atomically
 
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode("utf-8", "backslashreplace"), mode=mode)
     except OSError as error:
         raise AutoimageError(f"{path} cannot be written: {error.strerror or error}") from None
 
