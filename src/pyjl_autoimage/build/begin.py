@@ -99,6 +99,13 @@ def begin_here(keywords: Mapping[str, Any], to_run: Sequence[Task], caller: Call
     return begin(environment, settled, code_flags(options), to_run, caller, quick=quick)
 
 
+class _Detached(subprocess.Popen[bytes]):
+    """A process that goes on when nobody holds its handle any more: nothing to be warned of."""
+
+    def __del__(self) -> None:
+        super().__del__(_warn=lambda *_, **__: None)  # type: ignore[call-arg]
+
+
 def begin(
     environment: Environment,
     settled: Settings,
@@ -157,7 +164,7 @@ def begin(
         flags_of_process = subprocess.DETACHED_PROCESS | subprocess.BELOW_NORMAL_PRIORITY_CLASS
         detached = {"creationflags": flags_of_process | subprocess.CREATE_NEW_PROCESS_GROUP}
     with create_text(f"{log}.err") as errors:
-        process = subprocess.Popen(
+        process = _Detached(
             [interpreter, "-m", "pyjl_autoimage", "_build"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -37,10 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from ..build.automatic import main as automatic_process
 
         return automatic_process(arguments[1])
-    if arguments[:1] == ["_workload"]:
-        from ..build.perform import main as workload_process
-
-        return workload_process(arguments[1])
     if arguments[:1] == ["run"]:
         from ..hook.run import run
 
