@@ -482,6 +482,12 @@ def test_a_python_that_no_julia_can_host_gets_an_image_without_pythoncall(builda
 # -- watching builds -------------------------------------------------------------------------------------
 
 
+def test_a_build_in_the_background_that_never_begins_says_so(world):
+    (world.site / "sitecustomize.py").write_text("import os, sys\nif '_build' in sys.orig_argv: os._exit(9)\n")
+    result = cli(environ_of(world), "build", "--no-wait")
+    assert result.returncode == 1 and "ended with status 9 before it began" in result.stderr
+
+
 def test_log_of_a_build_in_the_background_is_followed_to_its_end(buildable):
     none = cli(environ_of(buildable), "log")
     assert none.returncode == 1 and "no build of this environment has begun yet" in none.stderr

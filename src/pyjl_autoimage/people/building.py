@@ -42,6 +42,8 @@ def build_command(options: argparse.Namespace) -> int:
         handle = begin_here(keywords, to_run, Caller.here(with_path=False), quick=options.quick)
     if options.no_wait:
         _wait_until_it_begins(handle)
+        if handle.state().state == "failed":
+            handle.wait()
         if options.json:
             print(json.dumps({"state": "running", "log": handle.log}))
         else:

@@ -38,7 +38,7 @@ def gather(checks: Iterable[Check], environ: Mapping[str, str] | None = None) ->
     try:
         stands: dict[str, Any] = status()
         del stands["session"]  # of this process, which starts nothing
-    except AutoimageError as error:
+    except (AutoimageError, OSError) as error:
         stands = {"error": str(error)}
     options = sorted(sys._xoptions.items())
     found = {
