@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,6 +44,7 @@ HOME = {"HOME": "/home/somebody"}
             "***, glibc-2.36-9 and glob-pattern-matching",
         ),
         ("xoxb-123456-abc", "***"),
+        ('token=\'a b\', "secret": "c d" e', 'token=\'***\', "secret": "***" e'),
         ("AKIAIOSFODNN7EXAMPLE", "***"),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N", "***"),
         (f"key={'0a' * 20}, commit {'0a' * 20}", f"key=***, commit {'0a' * 20}"),
@@ -82,6 +84,13 @@ def test_a_name_that_is_nobody_s_does_not_make_the_rest_unreadable(name, monkeyp
     monkeypatch.setattr("pyjl_autoimage.people.privacy._login", lambda: name)
     assert without_secrets(f"a {name}", {"USER": name, "HOME": f"/{name}"}) == f"a {name}"
     assert without_secrets({"image": "image"}, {"USER": "image"}) == {"image": "***"}
+
+
+@pytest.mark.parametrize("part", ["a.", "-", "a@", "://", "a://", "%2F", "/home/", "token", "eyJ.", "?"])
+def test_no_text_takes_long(part):
+    began = time.process_time()
+    without_secrets(part * 10_000, {"HOME": "/home/jdoe", "USER": "jdoe"})
+    assert time.process_time() - began < 5
 
 
 def test_plain_data_is_gone_through_with_its_keys():

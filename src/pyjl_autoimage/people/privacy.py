@@ -180,23 +180,23 @@ _WORD = (
     r"(?:token|secret|passw(?:or)?d|passphrase|pwd|(?:api|access|account|private)[_-]?key|auth(?:orization)?|cookie"
     r"|credentials?|sig(?:nature)?(?==))"
 )
-_VALUE = r"(?:(?:bearer|basic)\s+)?['\"]?)[^\s'\"&,;]+"
+_VALUE = r"(?:(?:bearer|basic)\s+)?['\"]?)(?:(?<=')[^']+|(?<=\")[^\"]+|[^\s'\"&,;]+)"
 _SECRETS = [
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), shown)
     for pattern, shown in {
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)": "***",
         # What stands before the host of an address, and what is asked of it
-        r"(\b[a-z][a-z0-9+.-]*://)[^/\s'\"]+@": r"\1***@",
-        r"(\b[a-z][a-z0-9+.-]*://[^\s'\"<>?]*\?)[^\s'\"<>]+": r"\1***",
+        r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)[^/\s'\"]+@": r"\1***@",
+        r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s'\"<>?]*\?)[^\s'\"<>]+": r"\1***",
         r"(?<![\w.+-])[\w.+-]+(?=@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b)": "***",
         # What is said to be secret
         rf"({_WORD}['\"]?\s*[=:]\s*{_VALUE}": r"\1***",
         rf"((?<![\w-])--?[\w-]*{_WORD}\s+{_VALUE}": r"\1***",
         r"(\bbearer\s+)[\w.~+/=-]{8,}": r"\1***",
-        # What looks like what is: of GitHub, GitLab, Slack, AWS, Google, OpenAI, Hugging Face, PyPI; JWT; digests
+        # What looks like it: of GitHub, GitLab, Slack, AWS, Google, OpenAI, Hugging Face, npm, PyPI; JWT; digests
         r"\b(?:gh[pousr]_\w{6,}|github_pat_\w{6,}|gl(?:pat|ptt|dt|rt|cbt|ft|soat|imt|agent|oas)-[\w-]{6,}"
         r"|xox[a-z]-[\w-]{6,}|(?:AKIA|ASIA)[A-Z0-9]{12,}"
-        r"|AIza[\w-]{30,}|(?:sk|pypi)-[\w-]{16,}|hf_[a-z0-9]{16,}|eyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]*)?)": "***",
+        r"|AIza[\w-]{30,}|(?:sk|pypi)-[\w-]{16,}|(?:hf|npm)_[a-z0-9]{16,}|eyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]*)?)": "***",
         r"(=['\"]?)[0-9a-f]{32,}\b": r"\1***",
     }.items()
 ]
