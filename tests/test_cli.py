@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.errors import JuliaNotFoundError
 from pyjl_autoimage.julia.environment import locate
+from pyjl_autoimage.people import building, commands
+from pyjl_autoimage.people import cli as cli_module
 from pyjl_autoimage.people.cli import main
 
 from standin import (
@@ -132,6 +135,8 @@ def test_usage(arguments):
         (["build", "sales.py"], ["to run it first: build --train sales.py"]),
         (["biuld"], ["usage: pyjl-autoimage ", "there is no command biuld: did you mean build?"]),
         (["qqqqqqq"], ["there is no command qqqqqqq\n"]),
+        (["explain", "--sv", "FILE", "prog.py"], ["usage: pyjl-autoimage explain ", "unrecognized arguments: --sv"]),
+        (["clean", "--dry"], ["unrecognized arguments: --dry"]),
     ],
 )
 def test_what_is_wrong_is_said_with_the_usage_of_the_command(capsys, arguments, said):
@@ -154,8 +159,6 @@ def test_usage_fits_80_columns(capsys, monkeypatch, arguments):
 
 
 def test_errors_fit_a_terminal_and_are_as_they_are_in_a_pipe(monkeypatch):
-    from pyjl_autoimage.people import cli as cli_module
-
     text = f"{'word ' * 30}/a/path/{'x' * 100}\nThe next line"
     assert cli_module._fitted(text) == text
     monkeypatch.setenv("COLUMNS", "80")
@@ -186,8 +189,6 @@ def test_a_wrong_value_is_told_by_the_name_of_its_option(world):
     ],
 )
 def test_options_that_a_joined_build_does_not_have_are_named(is_quick, quick, keywords, said):
-    from pyjl_autoimage.people import building
-
     assert building._about_the_other(is_quick, quick, keywords) == said
 
 
@@ -235,6 +236,88 @@ def test_clean_removes_what_no_start_will_choose(world):
     everything = cli(world.environ, "clean", "--all")
     assert everything.returncode == 0
     assert list(world.store.all_images()) == []
+
+
+@pytest.mark.parametrize("program", ["/home/me/[old]/a.py", "/home/me/[/old]/a.py", "/home/me/:smile:/a.py"])
+def test_what_is_printed_is_no_markup(world, program):
+    world.publish_layer(program=program)
+    result = cli(world.environ, "clean", "--dry-run", cwd=world.root)
+    assert result.returncode == 0 and program in result.stdout, result.stdout + result.stderr
+
+
+def test_nobody_but_the_one_console_prints(capsys):
+    """What rich takes for markup unless it is told otherwise: a line, a cell, a title, and what a spinner says."""
+    from rich.table import Table
+
+    from pyjl_autoimage.people import terminal
+
+    package = Path(terminal.__file__).parent
+    makers = [
+        path.name
+        for path in package.rglob("*.py")
+        if re.search(r"Console\(|\.status\([\"'f]|markup", path.read_text())
+    ]
+    assert makers == ["terminal.py"]
+    console, text = terminal.console(), "[bold]a[/] [/b] :smile:"
+    console._force_terminal = True
+    table = Table(text, title=text)
+    table.add_row(text)
+    console.print(text)
+    console.print(table)
+    terminal.say(console, (text, "bold"))
+    with terminal.working(console, text) as tell:
+        tell(text)
+    assert capsys.readouterr().out.count(text) >= 5
+
+
+COMMANDS = [
+    *(["build"], ["build", "--no-wait"], ["status"], ["log"], ["enable"], ["disable"], ["clean"], ["explain"]),
+    *(["profile", "export", "f"], ["profile", "import", "f"], ["report"], ["doctor"], ["restore", "i"], ["demo"]),
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/a/[b]"), 1, "pyjl-autoimage: Permission denied: /a/[b]\n"),
+        (OSError(28, "No space left on device"), 1, "pyjl-autoimage: No space left on device\n"),
+        (FileNotFoundError(2, "None such", "a", None, "b"), 1, "pyjl-autoimage: None such: a -> b\n"),
+        (OSError(), 1, "pyjl-autoimage: OSError\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence_whatever_the_command(
+    monkeypatch, capsys, arguments, error, status, said
+):
+    def refuse(*_: object) -> None:
+        raise error
+
+    for name in filter(lambda name: name.endswith("_command"), dir(commands)):
+        monkeypatch.setattr(commands, name, refuse)
+    monkeypatch.setattr(cli_module, "build_command", refuse)
+    assert main(arguments) == status
+    assert capsys.readouterr().err == said
+
+
+def test_clean_says_what_cannot_be_removed(world):
+    world.publish_layer()
+    (world.root / "sitecustomize.py").write_text(
+        "import sys\nif 'clean' in getattr(sys, 'orig_argv', []):\n    import os\n"
+        "    def rename(*a): raise PermissionError(13, 'Permission denied', a[0])\n    os.rename = rename\n"
+    )
+    environ = dict(world.environ)
+    environ["PYTHONPATH"] += os.pathsep + str(world.root)
+    result = cli(environ, "clean", "--all", "--json", cwd=world.root)
+    if result.returncode:  # or it goes on with the rest
+        assert result.returncode == 1 and json.loads(result.stdout)["status"] == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_what_no_encoding_has_can_be_printed(world):
+    world.publish_layer(program="/home/me/\udce9.py")
+    result = cli({**world.environ, "PYTHONIOENCODING": "utf-8"}, "clean", "--dry-run", cwd=world.root)
+    assert result.returncode == 0 and "\\udce9.py" in result.stdout, result.stderr
 
 
 def test_clean_never_removes_an_image_in_use(world):
@@ -397,6 +480,12 @@ def test_a_python_that_no_julia_can_host_gets_an_image_without_pythoncall(builda
 
 
 # -- watching builds -------------------------------------------------------------------------------------
+
+
+def test_a_build_in_the_background_that_never_begins_says_so(world):
+    (world.site / "sitecustomize.py").write_text("import os, sys\nif '_build' in sys.orig_argv: os._exit(9)\n")
+    result = cli(environ_of(world), "build", "--no-wait")
+    assert result.returncode == 1 and "ended with status 9 before it began" in result.stderr
 
 
 def test_log_of_a_build_in_the_background_is_followed_to_its_end(buildable):

@@ -329,6 +329,15 @@ def test_the_report_where_there_is_no_julia(no_julia_environ, tmp_path):
     assert '\nerror: "' in result.stdout and "Traceback" not in result.stderr
 
 
+def test_what_the_system_refuses_is_one_of_its_lines(world, monkeypatch):
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied", "/here")
+
+    monkeypatch.setattr(doctor_module, "_python", refuse)
+    last = list(doctor_module.examine(start=False))[-1]
+    assert not last.ok and last.found.startswith("Permission denied: /here")
+
+
 def test_a_report_that_cannot_be_written(world, tmp_path):
     result = doctor(environ_of(world), "--no-start", "--report", str(tmp_path / "nowhere" / "report.txt"))
     assert result.returncode == 1 and "cannot be written" in result.stderr

@@ -21,7 +21,7 @@ from pyjl_autoimage.build.state import PHASES, State
 from pyjl_autoimage.errors import AutoimageError, BuildError
 from pyjl_autoimage.julia.versions import usual_seconds
 
-from standin import building
+from standin import buildable_world, building, ended, environ_of, julia_that_builds, python, wait_for
 
 
 def test_a_build_whose_process_died_has_failed(store):
@@ -58,6 +58,15 @@ def test_a_handle_of_a_build_that_never_began(store):
     assert handle.done
     with pytest.raises(BuildError, match="ended with status 9"):
         handle.wait()
+
+
+def test_a_handle_can_be_dropped(tmp_path):
+    world = buildable_world(tmp_path)
+    julia_that_builds(world, meanwhile="sleep 1")
+    code = "import gc, pyjl_autoimage as a\nh = a.rebuild(wait=False)\ndel h\ngc.collect()\n"
+    result = python(environ_of(world), "-W", "always::ResourceWarning", "-c", code, cwd=world.root)
+    wait_for(lambda: ended(world))
+    assert result.returncode == 0 and result.stderr == ""
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -75,6 +75,11 @@ def test_words_it_does_not_know_are_one_line(world):
     assert shown == "UsageError: %autoimage [status | rebuild [--wait]], not 'burn'\n"
 
 
+def test_so_is_what_is_mistyped(world):
+    shown = ipython(world, "%load_ext pyjl_autoimage\n%autoimage it's\n", status=1)
+    assert shown.startswith("UsageError: %autoimage: No closing quotation") and "Traceback" not in shown
+
+
 def test_so_are_errors(world):
     world.executable.unlink()
     shown = ipython(world, "%load_ext pyjl_autoimage\n%autoimage\n", status=1)

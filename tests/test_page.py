@@ -64,7 +64,7 @@ def explanation() -> Explanation:
 def composed(world: World, **changes: object) -> str:
     facts = {
         "julia_version": "1.10.4",
-        "project": "/home/$someone/<b>",
+        "project": "/opt/$some/<b>",
         "image": world.image(bytes=300_000_000, build_seconds=240.0),
         "why": "",
         "explanation": explanation(),
@@ -79,7 +79,7 @@ def composed(world: World, **changes: object) -> str:
 
 def test_it_says_everything(world):
     text = words(composed(world))
-    for said in ("Fast.", "/home/$someone/<b>", "built", "compilation", "A", "DataFrames", "20 MB", "230 MB are data",
+    for said in ("Fast.", "Project /opt/$some/<b>", "built", "compilation", "A", "DataFrames", "20 MB", "230 MB are data",
                  "failed: no <compiler>", "4 min 00 s", "<script>alert(1)</script>"):  # fmt: skip
         assert said in text, said
 
@@ -126,6 +126,7 @@ def test_no_text_of_a_drawing_is_made_smaller_than_it_is_drawn(world):
 def test_builds_say_what_came_of_them_and_not_where_somebody_lives(world, monkeypatch):
     monkeypatch.setenv("HOME", "/home/jo")
     monkeypatch.setenv("USERPROFILE", "/home/jo")
+    assert "/scratch/***/<b>" in words(composed(world, project="/scratch/jo/<b>", explanation=None))
     builds = [
         PastBuild("a", 1e9, 1e9 + 2, "failed", "no Foo in /home/jo/p/Manifest.toml"),
         PastBuild("b", 1e9, 1e9 + 2, "cancelled", "the build was cancelled"),

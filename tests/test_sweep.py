@@ -15,6 +15,7 @@ import pytest
 from pyjl_autoimage.base import liveness
 from pyjl_autoimage.base.liveness import DAY, boot_id, hold, hostname
 from pyjl_autoimage.base.reads import Reads
+from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.startup import ending, guard, plan, recording, start
 from pyjl_autoimage.store import sweep as sweeping
 from pyjl_autoimage.store.publish import remove_image
@@ -163,6 +164,22 @@ def test_the_oldest_recordings_go_where_nobody_builds(store, count, size, left):
     kept = {path.stem for path in directory.glob("*.jl")}
     assert kept == {dead(number) for number in range(count - left, count)}
     assert living.exists(), "that process writes it still"
+
+
+def test_what_status_reads_is_bounded_where_nobody_builds(store, monkeypatch):
+    directory = Path(store.ensure(store.recordings("e")))
+    for number in range(RECORDINGS_KEPT + 300):
+        (directory / f"{dead(number)}.log").write_text('{"program": "p"}\n')
+        (directory / f"{dead(number)}.jl").write_text("precompile(Tuple{typeof(Base.f), Int64})\n")
+    sweep(store)
+    assert recordings.peek(store, "e").runs == RECORDINGS_KEPT
+    living = directory / f"{dead(RECORDINGS_KEPT + 300)}x.log"
+    hold(str(living))
+    recordings.merge(store, "e")
+    read = []
+    monkeypatch.setattr(recordings, "_new_lines", lambda path, offset: (read.append(path) or [], offset))
+    recordings.peek(store, "e")
+    assert {Path(path).stem for path in read} == {living.stem}, "what has been counted is not read again"
 
 
 def test_a_sweep_ends_in_time_and_the_next_ones_go_on(store):

@@ -284,6 +284,111 @@ def test_what_a_hanging_workload_started_ends_with_it(world):
     wait_for(lambda: not runs(int(output)))
 
 
+def test_what_a_workload_leaves_running_ends_with_it(world):
+    code = """
+    import subprocess, sys
+    print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
+    """
+    outcome, output = perform(world, tasks(write(world.root / "prog.py", code))[0])
+    assert not outcome.problem
+    wait_for(lambda: not runs(int(output)))
+
+
+ASYNC = """
+    import asyncio
+    from pyjl_autoimage import workload
+
+    @workload
+    async def f():
+        await asyncio.sleep(0)
+        print("ran")
+
+    @workload
+    async def fails():
+        raise ValueError("oh")
+
+    @workload
+    def generator():
+        print("ran")
+        yield
+
+    @workload
+    async def async_generator():
+        print("ran")
+        yield
+
+    @workload
+    def gives_one():
+        return f()
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "problem", "printed"),
+    [
+        ("f", "", "ran\n"),
+        ("gives_one", "", "ran\n"),
+        ("fails", "it ended with status 1: ValueError: oh", None),
+        ("generator", "it ended with status 1: generator is a generator, which runs nothing", None),
+        ("async_generator", "it ended with status 1: async_generator is a generator, which runs nothing", None),
+    ],
+)
+def test_async_workloads_run_and_generators_are_refused(world, function, problem, printed):
+    script = write(world.root / "prog.py", ASYNC)
+    assert len(tasks(script)) == 5
+    (task,) = (task for task in tasks(script) if task.function == function)
+    outcome, output = perform(world, task)
+    assert outcome.problem == problem if not problem else outcome.problem.startswith(problem)
+    assert output == printed if printed is not None else "ran\n" not in output
+
+
+def test_functions_may_be_async_and_are_no_generators(world):
+    async def f():
+        print("ran")
+
+    def generator():
+        yield
+
+    async def async_generator():
+        yield
+
+    assert perform(world, tasks(f)[0])[1] == "ran\n"
+    for refused in (generator, async_generator):
+        with pytest.raises(WorkloadError, match=f"{refused.__name__} is a generator"):
+            tasks(refused)
+
+
+IN_THE_WAY = "raise SystemExit('not the one that was meant')\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import signal; print(signal.SIGINT)", "from pyjl_autoimage import workload\n@workload\ndef f(): print(2)"],
+)
+def test_what_lies_in_the_current_directory_is_not_in_the_way_of_a_script_elsewhere(world, source):
+    for name in ("signal", "types", "json", "base64", "asyncio"):
+        write(world.root / f"{name}.py", IN_THE_WAY)
+    (world.root / "sub").mkdir()
+    script = write(
+        world.root / "sub" / "prog.py", f"import sys\n{source}\nassert {str(world.root)!r} not in sys.path"
+    )
+    outcome, output = perform(world, tasks(script)[0])
+    assert outcome.problem == "" and output.strip() == "2"
+
+
+def test_a_module_is_found_where_python_m_finds_it(world, monkeypatch):
+    monkeypatch.chdir(world.root)
+    write(world.root / "mine.py", "import helper\nprint(__name__, helper.WORD)\ndef f(): print('called')")
+    write(world.root / "helper.py", "WORD = 'here'")
+    write(world.site / "helper.py", "WORD = 'there'")
+    plain = python(world.environ, "-m", "mine", cwd=world.root).stdout
+    assert perform(world, tasks("mine")[0])[1] == plain == "__main__ here\n"
+    assert perform(world, tasks("mine:f")[0])[1] == "mine here\ncalled\n"
+    write(world.root / "json.py", IN_THE_WAY)
+    write(world.site / "library.py", "import json\ndef f(): print(json.dumps(1))")
+    assert perform(world, Task("t", "module", "library", "f"))[1] == "1\n", "one that is installed"
+
+
 def test_options_that_would_keep_it_from_recording_are_not_taken_over(world, monkeypatch):
     script = write(
         world.root / "prog.py", "import juliacall as j\nprint(j.CONFIG['trace_compile'], j.CONFIG['sysimage'])"

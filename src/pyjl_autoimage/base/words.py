@@ -13,6 +13,7 @@ __all__ = [
     "clock_text",
     "count_text",
     "error_line",
+    "os_error_text",
     "path_text",
     "program_text",
     "seconds_text",
@@ -69,6 +70,14 @@ def error_line(error: str | None) -> str:
     """The one line of a build's error that says most."""
     lines = (error or "").strip().splitlines() or ["no reason was left"]
     return next((line for line in lines if line.startswith("ERROR")), lines[0])
+
+
+def os_error_text(error: OSError) -> str:
+    """What the system could not do, and with what: ``Permission denied: /a/path``."""
+    places = [str(place) for place in (error.filename, error.filename2) if place is not None]
+    return ": ".join(
+        [error.strerror or str(error) or type(error).__name__, *([" -> ".join(places)] if places else [])]
+    )
 
 
 def path_text(text: str, home: str | None = None) -> str:

@@ -20,8 +20,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..base import settings
-from ..base.files import create_text, discard
-from ..base.liveness import mark_name
+from ..base.files import create_text
+from ..base.liveness import discard, mark_name
 from ..base.locks import lock
 from ..base.program import python_itself, python_path
 from ..base.settings import Settings
@@ -101,6 +101,13 @@ def begin_here(keywords: Mapping[str, Any], to_run: Sequence[Task], caller: Call
     return begin(environment, settled, code_flags(options), to_run, caller, quick=quick)
 
 
+class _Detached(subprocess.Popen[bytes]):
+    """A process that goes on when nobody holds its handle any more: nothing to be warned of."""
+
+    def __del__(self) -> None:
+        super().__del__(_warn=lambda *_, **__: None)  # type: ignore[call-arg]
+
+
 def begin(
     environment: Environment,
     settled: Settings,
@@ -159,7 +166,7 @@ def begin(
         flags_of_process = subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS
         detached = {"creationflags": flags_of_process | subprocess.CREATE_NEW_PROCESS_GROUP}
     with create_text(f"{log}.err") as errors:
-        process = subprocess.Popen(
+        process = _Detached(
             [interpreter, "-m", "pyjl_autoimage", "_build"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

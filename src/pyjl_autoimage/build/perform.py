@@ -10,17 +10,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
-from typing import IO, TYPE_CHECKING, Any
+from types import AsyncGeneratorType, GeneratorType
+from typing import IO, Any
 
 from ..julia.call import evaluate, julia_string
+from ..profile.workloads import GENERATOR, Caller, Task, Workload, tasks
 from ..startup.recording import WORKLOAD_VARIABLE
-
-if TYPE_CHECKING:
-    pass
-from ..profile.workloads import Caller, Task, Workload, tasks
 from .runner import Running, TooLong, ending, within
 
 __all__ = ["Outcome", "main", "run"]
@@ -76,7 +74,7 @@ def run(
     environ = {**{k: v for k, v in os.environ.items() if k not in dropped}, **environ, WORKLOAD_VARIABLE: token}
     began = time.monotonic()
     before = os.fstat(log.fileno()).st_size
-    command = [sys.executable, *options, "-m", "pyjl_autoimage", "_workload", request]
+    command = [sys.executable, *options, "-c", _CHILD, request]
     outcome = Outcome(task)
     with Running(command, environ=environ, log=log, directory=caller.directory) as process:
         try:
@@ -89,6 +87,12 @@ def run(
     _read_answer(answer, outcome)
     return outcome
 
+
+# By -m, modules in the caller's directory would be imported in place of Python's own; by -c, it is the empty entry.
+_CHILD = (
+    "import sys; sys.path[:1] = filter(None, sys.path[:1]); "
+    "from pyjl_autoimage.build.perform import main; sys.exit(main(sys.argv[1]))"
+)
 
 _NOT_TAKEN_OVER = frozenset({"juliacall-sysimage", "juliacall-trace-compile", "juliacall-init"})
 """Options of juliacall with which a process would not start on the newest image, or record nothing."""
@@ -151,16 +155,16 @@ class _Process:
 
 
 def main(request: str) -> int:
-    """What ``python -m pyjl_autoimage _workload REQUEST`` does; its exit status."""
+    """What the fresh process does; its exit status."""
     from .. import hook
 
     with open(request, encoding="utf-8") as file:
         asked = json.load(file)
     packages = None if asked["packages"] is None else frozenset(asked["packages"])
     process = _Process(Caller.from_json(asked["caller"]), packages, asked["answer"])
+    hook.install()
     if process.caller.path is not None:
         sys.path[:] = process.caller.path
-    hook.install()
     try:
         status = _perform(Task.from_json(asked["task"]), process)
     except _Missing as error:
@@ -182,11 +186,13 @@ def _perform(task: Task, process: _Process) -> int:
         import pickle
 
         _become(caller.main_file, caller.main_module, task.arguments)
-        pickle.loads(base64.b64decode(task.what))()
+        _call(pickle.loads(base64.b64decode(task.what)), task.name)
     elif task.kind == "julia":
+        sys.path.append(os.getcwd())  # where juliapkg.json may be
         _become(caller.main_file, caller.main_module, task.arguments)
         _evaluate(f'Base.include_string(Main, {julia_string(task.what)}, "workload")', task.arguments)
     elif task.kind == "julia script":
+        sys.path.append(os.getcwd())
         _become(task.what, None, task.arguments)
         _evaluate(f"Base.include(Main, {julia_string(task.what)})", task.arguments)
     elif task.function:
@@ -222,29 +228,46 @@ def _become(file: str | None, module: str | None, arguments: Sequence[str]) -> N
     sys.argv = [file or "", *arguments]
 
 
+def _call(function: Callable[[], object], name: str) -> None:
+    """Call a function; where there is something to await, that is done, too."""
+    result = function()
+    if isinstance(result, (GeneratorType, AsyncGeneratorType)):
+        raise SystemExit(f"{name} {GENERATOR}")
+    if isinstance(result, Awaitable):
+        import asyncio
+
+        async def finish() -> None:
+            await result
+
+        asyncio.run(finish())
+
+
 def _perform_function(task: Task, process: _Process) -> int:
     """Call a function of a script or module, or do what an attribute of a module declares."""
     import importlib
+    from importlib.machinery import PathFinder
 
     if task.kind == "script":
         _become(task.what, None, task.arguments)
         module = _import_file(task.what)
     else:
         _become(None, task.what, task.arguments)
+        here = PathFinder.find_spec(task.what.partition(".")[0], [os.getcwd()])
+        sys.path.insert(0 if here and here.origin else len(sys.path), os.getcwd())  # as -m does for its own
         module = importlib.import_module(task.what)
     value: Any = module
     for name in task.function.split("."):
         value = getattr(value, name)
     if not isinstance(value, Workload):
         _require(getattr(value, "__pyjl_autoimage_packages__", ()), process)
-        value()
+        _call(value, task.function)
         return 0
     _require(value.packages, process)
     directory = os.path.dirname(os.path.abspath(module.__file__ or ""))
     if value.statements is not None:
         process.statements.append(os.path.join(directory, value.statements))
     if callable(value.run):
-        value.run()
+        _call(value.run, task.function)
     elif value.run is not None:
         beside = os.path.join(directory, value.run)
         program = beside if os.path.isfile(beside) else value.run

@@ -28,6 +28,7 @@ def build_command(options: argparse.Namespace) -> int:
     from ..profile.workloads import Caller, tasks
     from ..store.places import Store
     from .status import stdout_to_stderr
+    from .terminal import say
     from .watching import watcher
 
     names = ("include", "exclude", "all_direct", "dev_packages", "cpu_target", "time_limit", "libraries")
@@ -41,6 +42,8 @@ def build_command(options: argparse.Namespace) -> int:
         handle = begin_here(keywords, to_run, Caller.here(with_path=False), quick=options.quick)
     if options.no_wait:
         _wait_until_it_begins(handle)
+        if handle.state().state == "failed":
+            handle.wait()
         if options.json:
             print(json.dumps({"state": "running", "log": handle.log}))
         else:
@@ -82,7 +85,8 @@ def build_command(options: argparse.Namespace) -> int:
         return status
     _tell_what_was_built(state, image, console, told)
     if untrained:
-        console.print("[red]Every program to train on failed[/], see above: what they recorded until then is used.")
+        failed = ("Every program to train on failed", "red")
+        say(console, failed, ", see above: what they recorded until then is used.")
     return status
 
 
@@ -113,20 +117,18 @@ def _about_the_other(is_quick: bool, quick: bool, keywords: dict[str, Any]) -> s
 
 
 def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[dict[str, Any]]) -> None:
-    from rich.markup import escape
-
     from ..base.words import bytes_text, count_text, seconds_text
+    from .terminal import say
 
-    took = seconds_text(state.finished - state.started)
+    built, took = ("Built", "bold green"), seconds_text(state.finished - state.started)
     if image is not None:
         packages, statements = count_text(len(image.packages), "package"), count_text(image.statements, "statement")
         held = f"{packages}, {statements}, {bytes_text(image.bytes)}"
-        console.print(f"[bold green]Built[/] image [bold]{image.id}[/] in {took}: {held}.")
+        say(console, built, " image ", (image.id, "bold"), f" in {took}: {held}.")
         console.print("The next Python process starts on it.")
     elif state.layers:
-        built = f"{len(state.layers)} layers" if len(state.layers) > 1 else "a layer"
-        starts = _programs_of(state.layers)
-        console.print(f"[bold green]Built[/] {built} in {took}. {escape(starts)} from now on.")
+        layers = f"{len(state.layers)} layers" if len(state.layers) > 1 else "a layer"
+        say(console, built, f" {layers} in {took}. {_programs_of(state.layers)} from now on.")
     else:
         console.print("Nothing new was recorded: no layer is missing.")
     for ran in state.workloads:
@@ -136,7 +138,7 @@ def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[di
     complaints = {f"workload {ran['name']}: {ran['problem']}" for ran in state.workloads}
     for note in state.notes:
         if note not in complaints:
-            console.print(f"[dim]note:[/] {escape(note)}")
+            say(console, ("note:", "dim"), f" {note}")
 
 
 def _programs_of(layers: Sequence[str]) -> str:
@@ -155,17 +157,16 @@ def _programs_of(layers: Sequence[str]) -> str:
 
 
 def _tell_of_workload(ran: dict[str, Any], console: Any) -> None:
-    from rich.markup import escape
-
     from ..base.words import count_text, seconds_text
+    from .terminal import say
 
     problem = ran["problem"]
     statements = f"{count_text(ran['statements'], 'statement')}, {ran['new']} of them new"
-    did = "[dim]ran[/]"
+    did = ("ran", "dim")
     if problem:
-        did = "[yellow]left out[/]" if problem.startswith("not run: ") else "[red]failed[/]"
+        did = ("left out", "yellow") if problem.startswith("not run: ") else ("failed", "red")
         problem = f"{problem.removeprefix('not run: ')}; "
-    console.print(f"{did} {escape(ran['name'])}: {escape(problem)}{statements}, {seconds_text(ran['seconds'])}")
+    say(console, did, f" {ran['name']}: {problem}{statements}, {seconds_text(ran['seconds'])}")
 
 
 def _wait_until_it_begins(handle: Any) -> None:
@@ -194,9 +195,9 @@ def _cancel(handle: Any, console: Any) -> int:
 
 
 def _print_left_out(console: Any, left_out: dict[str, str]) -> None:
-    from rich.markup import escape
+    from .terminal import say
 
     for name, why in left_out.items():
-        console.print(f"[yellow]left out[/] {escape(name)}: {escape(why)}")
+        say(console, ("left out", "yellow"), f" {name}: {why}")
     if any("tracks it by path" in why for why in left_out.values()):
-        console.print("[dim]PYJL_AUTOIMAGE_DEV_PACKAGES=bake bakes packages that are tracked by path.[/]")
+        console.print("PYJL_AUTOIMAGE_DEV_PACKAGES=bake bakes packages that are tracked by path.", style="dim")

@@ -6,13 +6,16 @@ Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
 from .._version import __version__
+from ..base.words import os_error_text
 from ..errors import AutoimageError, JuliaNotFoundError, SettingsError, WorkloadError
 from . import commands as do
 from .building import build_command
@@ -34,10 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from ..build.automatic import main as automatic_process
 
         return automatic_process(arguments[1])
-    if arguments[:1] == ["_workload"]:
-        from ..build.perform import main as workload_process
-
-        return workload_process(arguments[1])
     if arguments[:1] == ["run"]:
         from ..hook.run import run
 
@@ -51,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments, of_program = arguments[:split], arguments[split:]
     options = _parsed(arguments)
     options.of_program = of_program
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold what no encoding has
     try:
         return int(options.command(options))
     except JuliaNotFoundError as error:
@@ -64,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
+    except OSError as error:
+        return _complain(os_error_text(error), FAILED, options)
 
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:
@@ -97,7 +101,7 @@ def _where_program_begins(arguments: Sequence[str]) -> int:
     return min(index, len(arguments))
 
 
-def _complain(error: Exception, status: int, options: argparse.Namespace) -> int:
+def _complain(error: Exception | str, status: int, options: argparse.Namespace) -> int:
     if getattr(options, "json", False):
         print(json.dumps({"error": str(error), "status": status}))
     print(_fitted(f"pyjl-autoimage: {error}"), file=sys.stderr)
@@ -116,8 +120,15 @@ def _fitted(text: str) -> str:
     return "\n".join(line for lines in fit for line in lines or [""])
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no abbreviations: where the program begins that `explain` runs is read off the options' names."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(allow_abbrev=False, **keywords)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="pyjl-autoimage",
         description="Fast starts for Python programs that embed Julia.",
         epilog="Exit status: 0 done, 1 failed, 2 usage, 3 no usable Julia, 130 interrupted.",

@@ -75,6 +75,7 @@ def disable_command(options: argparse.Namespace) -> int:
 def clean_command(options: argparse.Namespace) -> int:
     from ..base.words import bytes_text
     from ..build.clean import clean
+    from .terminal import say
 
     removed, kept = clean(everything=options.all, dry_run=options.dry_run)
     if options.json:
@@ -85,10 +86,8 @@ def clean_command(options: argparse.Namespace) -> int:
     for item in removed:
         console.print(f"{verb} {item['name']} ({bytes_text(item['bytes'])}): {item['reason']}")
     for item in kept:
-        console.print(f"[dim]kept {item['name']}: {item['reason']}[/]")
-    console.print(
-        f"[bold]{bytes_text(sum(r['bytes'] for r in removed))}[/] {'to free' if options.dry_run else 'freed'}"
-    )
+        console.print(f"kept {item['name']}: {item['reason']}", style="dim")
+    say(console, (bytes_text(sum(r["bytes"] for r in removed)), "bold"), " to free" if options.dry_run else " freed")
     return 0
 
 
@@ -104,7 +103,6 @@ def _environment_and_store() -> tuple[str, Any]:
 
 
 def export_command(options: argparse.Namespace) -> int:
-    from ..base.files import write_atomically
     from ..base.words import count_text
     from ..profile import exchange, recordings
 
@@ -114,10 +112,7 @@ def export_command(options: argparse.Namespace) -> int:
     if options.file == "-":
         sys.stdout.write(content)
         return 0
-    try:
-        write_atomically(options.file, content.encode())
-    except OSError as error:
-        raise AutoimageError(f"{options.file} cannot be written: {error.strerror or error}") from None
+    _write(options.file, content)
     count, programs = len(recorded.statements), count_text(len(recorded.programs), "program")
     are = "is" if count == 1 else "are"
     print(f"{count_text(count, 'statement')} of {programs} {are} in {options.file}")
@@ -173,18 +168,14 @@ def doctor_command(options: argparse.Namespace) -> int:
 
 
 def _write_report(path: str, checks: list[Any]) -> None:
-    from ..base.files import write_atomically
-    from . import issue
+    from . import privacy
 
-    found = issue.gather(checks)
-    content = f"{json.dumps(found, indent=2)}\n" if path.endswith(".json") else issue.text(found)
+    found = privacy.gather(checks)
+    content = f"{json.dumps(found, indent=2)}\n" if path.endswith(".json") else privacy.text(found)
     if path == "-":
         sys.stdout.write(content)
-        return
-    try:
-        write_atomically(path, content.encode("utf-8", "backslashreplace"), mode=0o600)
-    except OSError as error:
-        raise AutoimageError(f"{path} cannot be written: {error.strerror or error}") from None
+    else:
+        _write(path, content, mode=0o600)
 
 
 def restore_command(options: argparse.Namespace) -> int:
@@ -209,11 +200,12 @@ def explain_command(options: argparse.Namespace) -> int:
     from ..explain.explain import explain
     from .explanation import advice, show
     from .status import stdout_to_stderr
+    from .terminal import working
 
-    console, progress = terminal(), terminal(stderr=True)
+    console = terminal()
     ways = ["plain"] if options.plain_only else ["image"] if options.image_only else ["plain", "image"]
-    with stdout_to_stderr(), progress.status("looking at the project") as doing:
-        found = explain(options.of_program, ways, doing.update)
+    with stdout_to_stderr(), working(terminal(stderr=True), "looking at the project") as tell:
+        found = explain(options.of_program, ways, tell)
     if options.svg:
         _write(options.svg, timeline.draw(found))
     status = FAILED if any(timeline.status for timeline in found.timelines) else 0
@@ -222,27 +214,27 @@ def explain_command(options: argparse.Namespace) -> int:
         return status
     show(found, console)
     if options.svg:
-        console.print(f"The timeline is in {options.svg}", markup=False)
+        console.print(f"The timeline is in {options.svg}")
     return status
 
 
 def report_command(options: argparse.Namespace) -> int:
     from .page import page
     from .status import stdout_to_stderr
+    from .terminal import working
 
-    progress = terminal(stderr=True)
-    with stdout_to_stderr(), progress.status("looking at the project") as status:
-        content = page(measure=options.measure, tell=status.update)
+    with stdout_to_stderr(), working(terminal(stderr=True), "looking at the project") as tell:
+        content = page(measure=options.measure, tell=tell)
     _write(options.file, content)
     print(f"The report is in {options.file}")
     return 0
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, text: str, mode: int = 0o666) -> None:
     from ..base.files import write_atomically
 
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, text.encode("utf-8", "backslashreplace"), mode=mode)
     except OSError as error:
         raise AutoimageError(f"{path} cannot be written: {error.strerror or error}") from None
 

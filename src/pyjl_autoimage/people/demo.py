@@ -23,6 +23,7 @@ from ..julia.environment import Environment, locate
 from ..julia.manifest import ManifestError, load_manifest, manifest_file
 from ..store.places import Store
 from .status import stdout_to_stderr
+from .terminal import say, working
 from .watching import watcher
 
 __all__ = ["demo"]
@@ -67,9 +68,9 @@ def demo(console: Any, *, keep: bool = False, as_json: bool = False) -> int:
 
 def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as_json: bool) -> int:
     console.print(f"The program: {VARIANTS[stage.variant]}.")
-    with console.status("running it once, recorded"):
+    with working(console, "running it once, recorded"):
         _run(stage, home, plain=False)
-    with console.status("running it on plain juliacall"):
+    with working(console, "running it on plain juliacall"):
         stock = _run(stage, home, plain=True)
     console.print(f"Plain juliacall: first result after {seconds_text(stock['first_result'])}.")
     console.print("Building an image: 5 to 10 minutes, 6 to 9 GB of memory. Ctrl-C stops it.")
@@ -86,7 +87,7 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
             time.sleep(0.1)
         raise
     took = time.monotonic() - began
-    with console.status("running it on the image"):
+    with working(console, "running it on the image"):
         # The first start on an image reads it from disk, and remembers what it found: nothing that has just changed.
         time.sleep(CLOCK_GRAIN_NS / 1e9)
         _run(stage, home, plain=False)
@@ -98,9 +99,9 @@ def _play(stage: _Stage, home: str, settled: settings.Settings, console: Any, as
     else:
         _show(stock, fast, took, console)
         for name, why in state.left_out.items():
-            console.print(f"[yellow]left out[/] {name}: {why}")
+            say(console, ("left out", "yellow"), f" {name}: {why}")
     if stock["answer"] != fast["answer"]:
-        console.print("[bold red]The answers differ.[/]")
+        console.print("The answers differ.", style="bold red")
         return 1
     return 0
 
@@ -118,7 +119,7 @@ def _set_up(home: str, settled: settings.Settings, console: Any) -> _Stage:
         with open(os.path.join(project, "pyjuliapkg", "juliapkg.json"), "w", encoding="utf-8") as file:
             json.dump(JULIAPKG_JSON, file)
         environ = {**os.environ, "PYTHON_JULIAPKG_PROJECT": project}
-        with console.status("setting up a Julia project with DataFrames and CSV (the first time takes minutes)"):
+        with working(console, "setting up a Julia project with DataFrames and CSV (the first time takes minutes)"):
             found, problem = _locate_in(environ)
         if found is not None:
             return _Stage(environ, "with-csv", found)
@@ -127,9 +128,9 @@ def _set_up(home: str, settled: settings.Settings, console: Any) -> _Stage:
         environment = locate()
     _check(environment)
     variant, left_out = _what_the_project_has(environment)
-    console.print(f"[yellow]No Julia project of its own:[/] {reason}; using {environment.project}.")
+    say(console, ("No Julia project of its own:", "yellow"), f" {reason}; using {environment.project}.")
     if left_out:
-        console.print(f"[yellow]Left out:[/] {', '.join(left_out)}: not in that project.")
+        say(console, ("Left out:", "yellow"), f" {', '.join(left_out)}: not in that project.")
     return _Stage(dict(os.environ), variant, environment)
 
 
@@ -210,6 +211,7 @@ def _run(stage: _Stage, home: str, *, plain: bool) -> dict[str, Any]:
 
 def _show(stock: dict[str, Any], fast: dict[str, Any], took: float, console: Any) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=None, header_style="bold")
     for heading, justify in (
@@ -229,11 +231,11 @@ def _show(stock: dict[str, Any], fast: dict[str, Any], took: float, console: Any
     }
     for label, key in rows.items():
         ratio = stock[key] / fast[key] if fast[key] else 0.0
-        strong = "bold " if key == "first_result" else ""
+        strong = "bold" if key == "first_result" else ""
         table.add_row(
-            f"[{strong}default]{label}",
+            Text(label, strong),
             seconds_text(stock[key]),
-            f"[{strong}green]{seconds_text(fast[key])}",
+            Text(seconds_text(fast[key]), f"{strong} green"),
             "over 100x" if ratio > 100 else f"{ratio:.1f}x" if ratio >= 1.05 else "",
         )
     console.print(table)

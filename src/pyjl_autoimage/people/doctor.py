@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from .._version import __version__
 from ..base import settings
 from ..base.settings import Settings
-from ..base.words import ago_text, bytes_text, count_text, error_line, seconds_text
+from ..base.words import ago_text, bytes_text, count_text, error_line, os_error_text, seconds_text
 from ..build import linking
 from ..build.machine import GIGABYTES_FIRST_THREAD, available_gigabytes, check_compiler, find_libpython
 from ..build.packagecompiler import own_builder_project, packagecompiler_problem, packagecompiler_version
@@ -64,7 +64,13 @@ def examine(*, start: bool = True) -> Iterator[Check]:
         SettingsError: a setting has an unknown name or a bad value.
     """
     settled = settings.settle()
-    store = Store(settled.home)
+    try:
+        yield from _examine(settled, Store(settled.home), start=start)
+    except OSError as error:
+        yield Check("doctor", False, f"{os_error_text(error)}: what comes behind this was not checked")
+
+
+def _examine(settled: Settings, store: Store, *, start: bool) -> Iterator[Check]:
     yield from _store(store)
     yield _python()
     yield from _versions()

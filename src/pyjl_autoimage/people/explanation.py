@@ -16,16 +16,14 @@ ROWS = 8
 
 def show(explanation: Explanation, console: Any) -> None:
     """Print it for a person."""
-    from rich.markup import escape
-
     named = ways(explanation)
-    console.print(f"[bold]{escape(shortened(explanation.program, 78))}[/]")
+    console.print(shortened(explanation.program, 78), style="bold")
     _steps(named, console)
     _loaded(named, console)
     _by_package(named, console)
     _by_statement(named, console)
     for line in advice(explanation):
-        console.print(f"[dim]{escape(line)}[/]")
+        console.print(line, style="dim")
 
 
 def advice(explanation: Explanation) -> list[str]:
@@ -82,12 +80,15 @@ def _table(title: str, first: str, named: Mapping[str, Timeline]) -> Any:
 
 
 def _steps(named: Mapping[str, Timeline], console: Any) -> None:
+    from rich.text import Text
+
     table = _table("", "what the time is spent on", named)
     by_way = [timeline.by_kind() for timeline in named.values()]
     for kind, name in KINDS.items():
         if any(of[kind] >= 0.0005 for of in by_way):
             table.add_row(name, *(_seconds(of[kind]) for of in by_way))
-    table.add_row("[bold default]in all", *(f"[bold]{_seconds(timeline.total)}[/]" for timeline in named.values()))
+    total = (Text(_seconds(timeline.total), "bold") for timeline in named.values())
+    table.add_row(Text("in all", "not dim bold"), *total)
     ready = (_seconds(timeline.ready) if timeline.ready else "never" for timeline in named.values())
     table.add_row("until juliacall is imported", *ready)
     console.print(table)
@@ -98,8 +99,6 @@ def _seconds(seconds: float) -> str:
 
 
 def _loaded(named: Mapping[str, Timeline], console: Any) -> None:
-    from rich.markup import escape
-
     roots = list(dict.fromkeys(root for timeline in named.values() for root in timeline.by_root()))
     if not roots:
         return
@@ -110,13 +109,11 @@ def _loaded(named: Mapping[str, Timeline], console: Any) -> None:
             packages = timeline.by_root().get(root, [])
             spent = sum(package.end - package.start for package in packages)
             cells.append(f"{seconds_text(spent)} ({len(packages)})" if packages else "-")
-        table.add_row(escape(root), *cells)
+        table.add_row(root, *cells)
     console.print(table)
 
 
 def _by_package(named: Mapping[str, Timeline], console: Any) -> None:
-    from rich.markup import escape
-
     by_way = [timeline.by_package() for timeline in named.values()]
     costs = {package: max(of.get(package, (0, 0.0))[1] for of in by_way) for of in by_way for package in of}
     if not costs:
@@ -128,7 +125,7 @@ def _by_package(named: Mapping[str, Timeline], console: Any) -> None:
             count, seconds = of.get(package, (0, 0.0))
             about = "~" if timeline.estimated and count else ""
             cells.append(f"{about}{seconds_text(seconds)} ({count})" if seconds >= 0.0005 or count else "-")
-        table.add_row(escape(package), *cells)
+        table.add_row(package, *cells)
     if len(costs) > ROWS:
         rest = sorted(costs, key=lambda package: -costs[package])[ROWS:]
         sums = [sum(of.get(package, (0, 0.0))[1] for package in rest) for of in by_way]
@@ -138,7 +135,7 @@ def _by_package(named: Mapping[str, Timeline], console: Any) -> None:
 
 
 def _by_statement(named: Mapping[str, Timeline], console: Any) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     room = max(20, console.width - 28)
     for name, timeline in named.items():
@@ -146,9 +143,10 @@ def _by_statement(named: Mapping[str, Timeline], console: Any) -> None:
         costly = [compiled for compiled in costly if compiled.seconds >= 0.0005]
         if not costly:
             continue
-        console.print(f"\n[bold]the costliest of {len(timeline.statements)} methods compiled, {escape(name)}[/]")
+        console.print(f"\nthe costliest of {len(timeline.statements)} methods compiled, {name}", style="bold")
         for compiled in costly:
             seconds = f"{'~' if timeline.estimated else ''}{seconds_text(compiled.seconds)}"
             statement = shortened(compiled.statement.removeprefix("precompile(Tuple{").removesuffix("})"), room)
             package = shortened(compiled.package, 14)
-            console.print(f"{seconds:>10}  [dim]{escape(package):<14}[/]  {escape(statement)}", no_wrap=True)
+            parts = (f"{seconds:>10}  ", (f"{package:<14}", "dim"), f"  {statement}")
+            console.print(Text.assemble(*parts), no_wrap=True)

@@ -42,7 +42,10 @@ def autoimage(line: str) -> None:
     """
     from IPython.core.error import UsageError
 
-    words = shlex.split(line)
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"%autoimage: {error} in {line!r}") from None
     try:
         if words in ([], ["status"]):
             _status()
@@ -50,21 +53,16 @@ def autoimage(line: str) -> None:
             _rebuild(wait="--wait" in words)
         else:
             raise UsageError(f"%autoimage [status | rebuild [--wait]], not {line!r}")
-    except AutoimageError as error:
+    except (AutoimageError, OSError) as error:
         raise UsageError(f"pyjl_autoimage: {error}") from None
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False)
 
 
 def _status() -> None:
     from .status import status
+    from .terminal import console as console_of
     from .terminal import show_status
 
-    console = _console()
+    console = console_of()
     show_status(status(), console)
     if running() is not None:
         what = "on the image" if session.on_image else "without an image"
@@ -73,12 +71,13 @@ def _status() -> None:
 
 def _rebuild(*, wait: bool) -> None:
     from ..build.begin import rebuild
+    from .terminal import console as console_of
     from .watching import watcher
 
-    console = _console()
+    console = console_of()
     build = rebuild(wait=False)
     if not wait:
-        console.print(f"Building in the background; %autoimage shows how it stands. Log: {build.log}", markup=False)
+        console.print(f"Building in the background; %autoimage shows how it stands. Log: {build.log}")
         return
     with watcher(console) as watch:
         image = build.wait(watch=watch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from string import Template
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ..base import settings
 from ..base.program import PACKAGE
 from ..base.settings import Settings
-from ..base.words import bytes_text, count_text, path_text, seconds_text
+from ..base.words import bytes_text, count_text, seconds_text
 from ..build import history
 from ..build.contents import Contents, contents
 from ..build.history import PastBuild
@@ -30,6 +31,7 @@ from ..store import validity
 from ..store.built import Image
 from ..store.places import Store
 from .explanation import advice
+from .privacy import without_secrets
 
 __all__ = ["page"]
 
@@ -43,6 +45,9 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
     Args:
         measure: run a start, plain and on the image (see `explain`); False shows the one that was measured last.
         tell: called with a line about what is being done.
+
+    Returns:
+        HTML. It can be given to others: no secrets, and no name of whoever it is about, are in it.
 
     Raises:
         JuliaNotFoundError: there is no usable Julia, or its project has not been set up.
@@ -103,6 +108,9 @@ def compose(
     builds: Sequence[PastBuild],
 ) -> str:
     """The page of what is known."""
+    project, why, held = (without_secrets(known, os.environ) for known in (project, why, held))
+    explanation = explanation and Explanation.from_json(without_secrets(explanation.to_json(), os.environ))
+    builds = [replace(build, error=without_secrets(build.error, os.environ)) for build in builds]
     with open(TEMPLATE, encoding="utf-8") as file:
         template = Template(file.read())
     return template.substitute(
@@ -118,7 +126,7 @@ def compose(
 
 
 def _summary(julia_version: str, project: str, image: Image | None, why: str, recorded: Profile) -> str:
-    facts = {"Julia": julia_version, "Project": path_text(project)}
+    facts = {"Julia": julia_version, "Project": project}
     if image:
         facts["Image"] = (
             f"{image.id}, built {_moment(image.built_at)} in {seconds_text(image.build_seconds)}, "
@@ -190,7 +198,7 @@ def _profile(recorded: Profile, explanation: Explanation | None) -> str:
     rows = []
     for package in order[:ROWS]:
         count, seconds, known, statements = found[package]
-        costly = sorted(statements, reverse=True)[:8]
+        costly = without_secrets(sorted(statements, reverse=True)[:8], os.environ)
         inner = "".join(
             f"<li><code>{escape(timeline.shortened(text, 400))}</code> <b>{_cell(spent) if spent else ''}</b></li>"
             for spent, text in costly
@@ -243,7 +251,7 @@ def _builds(builds: Sequence[PastBuild]) -> str:
     for build in reversed(builds):
         layers = count_text(build.layers, "layer") if build.layers else "-"
         made = f"image {build.image[:8]}" if build.image else layers
-        result = f"failed: {path_text(build.error)}" if build.result == "failed" and build.error else build.result
+        result = f"failed: {build.error}" if build.result == "failed" and build.error else build.result
         size = bytes_text(build.bytes) if build.bytes else "-"
         rows.append([_moment(build.started), seconds_text(build.finished - build.started), made, size, result])
     drawing = timeline.draw_builds(builds[-20:], PHASES)

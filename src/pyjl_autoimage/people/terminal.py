@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..base.words import (
@@ -21,7 +22,7 @@ from ..build.measured import TIERS
 if TYPE_CHECKING:
     from .doctor import Check
 
-__all__ = ["console", "show_check", "show_rows", "show_status"]
+__all__ = ["console", "say", "show_check", "show_rows", "show_status", "working"]
 
 PROGRAMS_SHOWN = 3
 IMAGES_SHOWN = 3
@@ -39,12 +40,28 @@ _TIER_TEXTS = {"plain": "plain", "layer": "with a layer", "image": "on an image"
 
 
 def console(*, stderr: bool = False) -> Any:
-    """Where to print: as wide as the terminal. Lines in a pipe are as long as they are."""
+    """Where to print: as wide as the terminal. Lines in a pipe are as long as they are. No text is markup."""
     from rich.console import Console
 
-    found = Console(stderr=stderr, highlight=False)
-    found.soft_wrap = not found.is_terminal
+    found = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    found.soft_wrap = not (found.is_terminal or found.is_jupyter)
     return found
+
+
+def say(console: Any, *parts: str | tuple[str, str]) -> None:
+    """Print a line of parts: texts, and texts with their style."""
+    from rich.text import Text
+
+    console.print(Text.assemble(*parts))
+
+
+@contextmanager
+def working(console: Any, doing: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done until it is; to what this gives, a further text can be told."""
+    from rich.text import Text
+
+    with console.status(Text(doing)) as shown:
+        yield lambda text: shown.update(Text(text))
 
 
 def show_rows(rows: Iterable[tuple[str, Any]], console: Any) -> None:
@@ -135,13 +152,11 @@ def _show_verdict(data: dict[str, Any], console: Any) -> None:
         _say(console, "Off.", "yellow", f"{why[0]}.")
     if state in ("stale", "layer"):
         for reason in _first(why):
-            console.print(f"  {reason}", markup=False)
+            console.print(f"  {reason}")
 
 
 def _say(console: Any, word: str, colour: str, rest: str) -> None:
-    from rich.text import Text
-
-    console.print(Text.assemble((word, f"bold {colour}"), " ", rest))
+    say(console, (word, f"bold {colour}"), f" {rest}")
 
 
 def _first(reasons: list[str], shown: int = REASONS_SHOWN) -> list[str]:
@@ -152,13 +167,11 @@ def _first(reasons: list[str], shown: int = REASONS_SHOWN) -> list[str]:
 def _show_build(build: dict[str, Any], console: Any) -> None:
     progress = build["progress"]
     if progress:
-        from rich.text import Text
-
         at = f"{progress['phase']} {progress['detail']}".strip()
         left = f"{about_text(progress['left_seconds'])} left" if progress["left_seconds"] >= 1 else "almost done"
         memory = f", {bytes_text(progress['memory_bytes'])} of memory" if progress["memory_bytes"] else ""
         said = f" {at}, {100 * progress['fraction']:.0f} %, {left}{memory}"
-        console.print(Text.assemble(("Building:", "bold cyan"), said))
+        say(console, ("Building:", "bold cyan"), said)
         _hint(console, "pyjl-autoimage log --follow", "shows what it does")
     elif build["state"] == "failed":
         when = ago_text(build["finished"] or build["started"])
@@ -177,7 +190,7 @@ def _show_prospect(data: dict[str, Any], console: Any) -> None:
     elif estimate is None:
         if state == "image":
             of = f" of {_short_name(data['times'][0]['program'])}" if data["times"] else ""
-            console.print(f"No recorded run{of} on it has ended yet.", style="dim", markup=False)
+            console.print(f"No recorded run{of} on it has ended yet.", style="dim")
         else:
             _hint(console, "pyjl-autoimage build", "makes the next start fast")
     else:
@@ -196,9 +209,7 @@ def _short_name(program: str) -> str:
 
 
 def _hint(console: Any, command: str, does: str) -> None:
-    from rich.text import Text
-
-    console.print(Text.assemble((command, "bold"), " ", does))
+    say(console, (command, "bold"), f" {does}")
 
 
 # -- measured ------------------------------------------------------------------------------------------
@@ -206,7 +217,6 @@ def _hint(console: Any, command: str, does: str) -> None:
 
 def _show_times(data: dict[str, Any], console: Any) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     width = max(len(_TABLE_HEADING), min(MOST_FOR_PROGRAM, console.width - FOR_TIMES))
@@ -214,7 +224,7 @@ def _show_times(data: dict[str, Any], console: Any) -> None:
     for heading in ("runs", "start", "compiling", "together"):
         table.add_column(heading, justify="right", no_wrap=True)
     for entry in data["times"][:PROGRAMS_SHOWN]:
-        table.add_row(Text(_shortened(program_text(entry["program"]), width)))
+        table.add_row(_shortened(program_text(entry["program"]), width))
         for tier in TIERS:
             if entry[tier]:
                 table.add_row(f"  {_TIER_TEXTS[tier]}", *_cells(entry[tier]), style=_style(tier))
@@ -333,6 +343,6 @@ def _show_rejected(data: dict[str, Any], console: Any) -> None:
     for entry in rest[:IMAGES_SHOWN]:
         console.print(f"\nImage {entry['id']} is not used:", style="dim")
         for reason in _first(entry["reasons"]):
-            console.print(f"  {reason}", markup=False, style="dim")
+            console.print(f"  {reason}", style="dim")
     if len(rest) > IMAGES_SHOWN:
         console.print(f"\nand {count_text(len(rest) - IMAGES_SHOWN, 'more image')}", style="dim")

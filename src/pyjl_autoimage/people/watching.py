@@ -52,10 +52,10 @@ class _Lines:
 
     def __call__(self, progress: Progress) -> None:
         if self.log and progress.state == "running" and progress.phase != "prepare":  # which asks Julia what it is
-            self.console.print(f"a build takes {about_text(progress.expected)}; log: {self.log}", markup=False)
+            self.console.print(f"a build takes {about_text(progress.expected)}; log: {self.log}")
             self.log = ""
         for name, seconds in progress.ended[self.printed :]:
-            self.console.print(f"{name:<12} {seconds_text(seconds):>10}", markup=False)
+            self.console.print(f"{name:<12} {seconds_text(seconds):>10}")
         self.printed = len(progress.ended)
 
 

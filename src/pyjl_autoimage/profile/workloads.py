@@ -1,8 +1,8 @@
 """Workloads: what is run, in a fresh recorded process, so that the next image holds what it compiles.
 
 `tasks` turns what somebody gave us (a function, a script, a module, Julia code) into plain data, in that
-somebody's process. `run` starts a fresh process for one of them, within the build. `main` is what that
-process does. Nothing of a workload is ever imported or called anywhere else.
+somebody's process. `pyjl_autoimage.build.perform` performs it; nothing of a workload is ever imported or called
+anywhere else.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..errors import WorkloadError
@@ -21,7 +22,7 @@ from ..errors import WorkloadError
 if TYPE_CHECKING:
     from ast import Module
 
-__all__ = ["Caller", "Task", "Workload", "tasks", "workload"]
+__all__ = ["GENERATOR", "Caller", "Task", "Workload", "tasks", "workload"]
 
 
 # -- what people write -----------------------------------------------------------------------------------
@@ -35,8 +36,8 @@ class Workload:
     """
 
     run: Callable[[], object] | str | os.PathLike[str] | None = None
-    """A function without arguments, the path of a Python or Julia script, the name of a module, a function in
-    a module (``package.module:function``), or Julia code."""
+    """A function without arguments (an async one is run by ``asyncio.run``), the path of a Python or Julia script,
+    the name of a module, a function in a module (``package.module:function``), or Julia code."""
     arguments: Sequence[str] = ()
     """What follows the program's name in ``sys.argv`` (in Julia: ``ARGS``)."""
     statements: str | os.PathLike[str] | None = None
@@ -56,7 +57,7 @@ def workload(function: Any = None, /, *, packages: Sequence[str] = ()) -> Any:
     """Mark a function of a program, or of a library, as one of its workloads.
 
     ``python -m pyjl_autoimage build --train PROGRAM`` runs the marked functions at the top level of PROGRAM,
-    each in a fresh process, instead of the program itself. They are called without arguments.
+    each in a fresh process, instead of the program itself. They are called without arguments, and may be async.
 
     Args:
         function: the function; it is returned as it is.
@@ -140,7 +141,7 @@ def tasks(given: object, arguments: Sequence[str] = ()) -> list[Task]:
         arguments: what follows the program's name in ``sys.argv``.
 
     Raises:
-        WorkloadError: there is no such script or module, or the function cannot be pickled.
+        WorkloadError: there is no such script or module, or the function cannot be pickled, or is a generator.
     """
     if isinstance(given, Task):
         return [given]
@@ -153,6 +154,8 @@ def tasks(given: object, arguments: Sequence[str] = ()) -> list[Task]:
             found += tasks(given.run, given.arguments)
         return [replace(task, packages=(*task.packages, *given.packages)) for task in found]
     if callable(given):
+        if isgeneratorfunction(given) or isasyncgenfunction(given):
+            raise WorkloadError(f"{_name_of(given)} {GENERATOR}")
         packages = getattr(given, "__pyjl_autoimage_packages__", ())
         return [Task(_name_of(given), "function", _pickled(given), "", tuple(arguments), packages)]
     if isinstance(given, (str, os.PathLike)):
@@ -162,6 +165,8 @@ def tasks(given: object, arguments: Sequence[str] = ()) -> list[Task]:
         return [task for item in given for task in tasks(item, arguments)]
     raise WorkloadError(f"{given!r} is no workload: expected a function, a script, a module or Julia code")
 
+
+GENERATOR = "is a generator, which runs nothing when it is called: give a function that goes through it"
 
 REFERENCE = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*)(?::(?P<function>[^\W\d]\w*(?:\.[^\W\d]\w*)*))?")
 
@@ -223,7 +228,7 @@ def _marked_functions(path: str) -> list[str]:
             decorators.update(alias.asname or alias.name for alias in node.names if alias.name == "workload")
     found = []
     for node in body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             plain = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
             if any(ast.unparse(decorator) in decorators for decorator in plain):
                 found.append(node.name)
@@ -325,9 +330,3 @@ def _julia_module(*names: str) -> Any:
     if names[0] not in ("Main", "Base", "Core"):
         juliacall.Main.seval(f"import {names[0]}")
     return juliacall.Main.seval(".".join(names))
-
-
-# -- within the build: a fresh process for a task --------------------------------------------------------
-
-
-# -- the fresh process -----------------------------------------------------------------------------------
