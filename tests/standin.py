@@ -441,7 +441,7 @@ def julia_that(world: World, does: str) -> None:
 
 def julia_that_builds(
     world: World, *, meanwhile: str = "", content: str = "a new image", unresolved: tuple[int, ...] = (),
-    made: tuple[tuple[str, ...], ...] = (),
+    inferred: tuple[int, ...] = (), made: tuple[tuple[str, ...], ...] = (),
 ) -> None:  # fmt: skip
     """The stand-in Julia writes a library, and reports what the manifest says (and does something else besides).
 
@@ -449,12 +449,14 @@ def julia_that_builds(
         meanwhile: what else it does, in the language of the shell.
         content: of the library.
         unresolved: numbers of statements that it could not resolve.
+        inferred: numbers of those that it could not compile, but infer.
         made: lines of what it says that packages are made of.
     """
     packages = [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
     packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", pythoncall(world)))
     lines = "".join(f"loaded\\t{uuid}\\t{name}\\t{version}\\t{source}\\n" for name, uuid, version, source in packages)
     lines += "".join(f"unresolved\\t{number}\\n" for number in unresolved)
+    lines += "".join(f"inferred\\t{number}\\n" for number in inferred)
     said = "".join("\\t".join(line) + "\\n" for line in made)
     julia_that(
         world,

@@ -18,6 +18,8 @@ from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import begin
 from pyjl_autoimage.build.build import NOTHING_RECORDED, _project_lock
 from pyjl_autoimage.errors import BuildError
+from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile.profile import INFERRED
 from pyjl_autoimage.store.built import Image
 from pyjl_autoimage.store.publish import damage, remove_image
 
@@ -284,6 +286,19 @@ def julia_that_precompiles_layers(world: World, *, meanwhile: str) -> None:
     text = world.executable.read_text()
     does = f'case "$*" in *precompile_layer.jl*) {meanwhile}; {report}; exit 0;; esac\n'
     world.executable.write_text(text.replace("case ", f"{does}case ", 1))
+
+
+def test_what_could_only_be_inferred_is_in_the_image_but_still_has_to_be_compiled(world):
+    """Where a run compiled it, that is said; of what runs only inferred, no code is missed."""
+    start_in(world)
+    (trace,) = Path(world.store.recordings(world.environment.id)).glob("*.jl")
+    a, b, c, d = (f"precompile(Tuple{{typeof(Base.{name}), Float64}})" for name in "abcd")
+    trace.write_text("".join(f"{line}\n" for line in (a, b, f"{INFERRED}{c}", d)))
+    julia_that_builds(world, inferred=(2, 3), unresolved=(4,))
+    told = build(world)
+    assert "2 of 3 statements cannot be compiled ahead, but when they are called" in told["notes"]
+    assert only_image(world).statements == 3
+    assert profile.load(world.store, world.environment.id).refused == {d}
 
 
 def test_the_layer_is_built_beside_the_image(world):

@@ -197,10 +197,10 @@ def test_what_the_image_really_holds(situation, tmp_path):
         "\t".join(("loaded", b.uuid, b.name, b.version or "", b.source or "/stdlib"))
         for b in chosen.expected.values()
     ]
-    report = write_report(tmp_path, "unresolved\t3", *lines, "loaded\t0-0\tSomeExt\t\t", "end")
-    packages, unresolved = recipe.held(report, chosen)
+    report = write_report(tmp_path, "unresolved\t3", "inferred\t4", *lines, "loaded\t0-0\tSomeExt\t\t", "end")
+    packages, unresolved, inferred = recipe.held(report, chosen)
     assert {package.uuid for package in packages} == set(chosen.closure)
-    assert unresolved == [3]
+    assert (unresolved, inferred) == ([3], [4])
 
 
 def test_an_image_never_claims_what_it_does_not_hold(situation, tmp_path):

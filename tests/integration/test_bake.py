@@ -57,6 +57,30 @@ def test_statements_are_compiled(place, tmp_path):
     assert bake(place, tmp_path, ACCEPTED) == []
 
 
+INFERRED = [
+    "Tuple{typeof(Base.foldl), typeof(Base.max), AbstractArray{UInt16, 3}}",
+    "Tuple{typeof(Base.getindex), AbstractDict{K, V} where V where K, Any}",
+]
+
+
+def test_of_what_cannot_be_compiled_ahead_the_image_gets_what_inference_found(place):
+    """Whoever calls it has to know: without, its inference would be most of a first call of a function in Main."""
+    lines = "[" + ", ".join(julia_string(f"precompile({line})") for line in INFERRED) + "]"
+    code = f"""
+        include({julia_string(os.path.join(JULIA_SOURCES, "bake.jl"))})
+        kept(type) = any(Base.specializations(which(type))) do instance
+            instance isa Core.MethodInstance && instance.specTypes == type && isdefined(instance, :cache)
+        end
+        for line in {lines}
+            type = Bake.named(line, Module())
+            println(Bake.compile(type), ' ', kept(type), ' ', Bake.infer(type), ' ', kept(type))
+        end
+        """
+    command = [place.environment.executable, "--startup-file=no", "-e", code]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed == "false false true true\n" * len(INFERRED)
+
+
 def test_nothing_else_is_evaluated(place, tmp_path):
     trap = tmp_path / "trap"
     lines = [line.replace("{trap}", str(trap)) for line in REFUSED]

@@ -96,7 +96,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         _tell(work, chosen, statements)
         builder = builder_project(work, facts)
         library = make_library(work, facts, builder, chosen, statements, flags, threads)
-    as_stated, unresolved = recipe.held(work.place("report"), chosen)
+    as_stated, unresolved, inferred = recipe.held(work.place("report"), chosen)
     made = read_made(work.place("made"))
     packages = completed(as_stated, made, situation.manifest, situation.preferences)
     refused = {statements[number - 1] for number in unresolved if number <= len(statements)}
@@ -106,7 +106,8 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
     compiled = [text for text in statements if not recorded.statements[text].inferred]
-    late = len(refused.intersection(compiled))  # of what was only inferred nobody would miss one
+    # Of what was only inferred nobody would miss the code.
+    late = len(refused.union(statements[number - 1] for number in inferred).intersection(compiled))
     if late:
         note = f"{late} of {len(compiled)} statements cannot be compiled ahead, but when they are called"
         work.state.notes.append(note)

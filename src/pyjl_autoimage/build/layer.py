@@ -111,7 +111,9 @@ def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> 
                 'include("bake.jl")',
                 "Bake.unspecialize_callers()",
                 "const COMPILED = ccall(:jl_generating_output, Cint, ()) == 0 ? 0 :",
-                '    count(line -> Bake.compile(line, Staging), eachline(joinpath(@__DIR__, "statements.jl")))',
+                '    count(eachline(joinpath(@__DIR__, "statements.jl"))) do line',
+                "        Bake.compile(Bake.named(line, Staging))",
+                "    end",
                 "end",
                 "",
             ]

@@ -206,11 +206,12 @@ def identity(recipe: Recipe, facts: JuliaFacts, code: Iterable[OwnCode]) -> str:
     return hashlib.sha256("\n".join([facts.commit, *packages, *own]).encode()).hexdigest()[:16]
 
 
-def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[int]]:
+def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[int], list[int]]:
     """Read what the building Julia reports to hold, and compare it with the snapshot.
 
     Returns:
-        The packages of the image, and the numbers (from 1) of the statements that could not be resolved.
+        The packages of the image, and the numbers (from 1) of the statements that could not be resolved, and of
+        those of which it holds no code, but what inference found.
 
     Raises:
         BuildError: the report is incomplete, or a package's version or source is not what the manifest said.
@@ -222,11 +223,12 @@ def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[in
         lines = []
     if not lines or lines[-1] != "end":
         raise BuildError("the building Julia did not say what the image holds")
-    packages, unresolved = [], []
+    packages: list[BakedPackage] = []
+    numbers: dict[str, list[int]] = {"unresolved": [], "inferred": []}
     for line in lines[:-1]:
         kind, *fields = line.split("\t")
-        if kind == "unresolved":
-            unresolved.append(int(fields[0]))
+        if kind in numbers:
+            numbers[kind].append(int(fields[0]))
             continue
         uuid, name, version, source = (*fields, "", "", "")[:4]
         wanted = recipe.expected.get(uuid)
@@ -234,7 +236,8 @@ def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[in
             continue  # an extension (part of its package), a standard library's extension, or our recorder
         _compare(wanted, name, version, source)
         packages.append(wanted)
-    return tuple(sorted(packages, key=lambda package: package.name)), unresolved
+    packages.sort(key=lambda package: package.name)
+    return tuple(packages), numbers["unresolved"], numbers["inferred"]
 
 
 def _compare(wanted: BakedPackage, name: str, version: str, source: str) -> None:

@@ -52,16 +52,34 @@ function evaluate(staging, type)
     end
 end
 
-function compile(line, staging)
+# The type that a line names: nothing if it is anything else, or names what is not there.
+function named(line, staging)
     type = parse_statement(line)
-    type === nothing && return false
+    type === nothing && return nothing
     tuple = Base.invokelatest(evaluate, staging, type)
-    return tuple isa Type && tuple <: Tuple && try
+    return tuple isa Type && tuple <: Tuple ? tuple : nothing
+end
+
+compile(::Nothing) = false
+compile(@nospecialize(tuple::Type)) =
+    try
         precompile(tuple)::Bool
     catch
         false
     end
-end
+
+# Code is compiled for what a call brings along. Where little is known of that ahead (a column is an AbstractVector), the
+# callee is inferred all the same, with all that it may reach; there is nothing to compile, and `precompile` refuses it. If
+# the image lacks the result, whoever makes such a call next infers it anew.
+infer(::Nothing) = false
+infer(@nospecialize(tuple::Type)) =
+    try
+        method = which(tuple)
+        type, parameters = ccall(:jl_type_intersection_with_env, Any, (Any, Any), tuple, method.sig)::Core.SimpleVector
+        Core.Compiler.typeinf_type(Core.Compiler.NativeInterpreter(), method, type, parameters) !== nothing
+    catch
+        false
+    end
 
 # No recording has what our own recorder needs; every start on the image calls it.
 function compile_recorder(recorder)
@@ -87,7 +105,8 @@ function bake(statements, report)
     flush(stdout)
     open(report, "w") do io
         for (number, line) in enumerate(lines)
-            compile(line, staging) || println(io, "unresolved\t", number)
+            tuple = named(line, staging)
+            compile(tuple) || println(io, infer(tuple) ? "inferred\t" : "unresolved\t", number)
             if number % 200 == 0
                 println("[autoimage] statements ", number, '/', length(lines))
                 flush(stdout)

@@ -27,6 +27,8 @@ const TABLE = [
     ("MethodInstance.cache", "what a run only inferred; slim images; contents", "none of the three",
         :(field(Core.MethodInstance, :cache) && has(Base, :specializations, :visit))),
     ("_jl_taggedvalue_bits.in_image", "what a run only inferred", "it is not noted", :(knows_images())),
+    ("Core.Compiler.typeinf_type", "baking what has no code, but a result that is asked for", "each process infers it anew",
+        :(hasmethod(Core.Compiler.typeinf_type, Tuple{Core.Compiler.NativeInterpreter,Method,Any,Core.SimpleVector}))),
     ("jl_static_show", "printing it as Julia's trace does", "it is not noted", :(cglobal(:jl_static_show) != C_NULL)),
     ("Base._tryrequire_from_serialized", "loading layers without waiting for a precompilation", "no layer is used",
         :(hasmethod(Base._tryrequire_from_serialized, Tuple{Base.PkgId,String,String}) &&
