@@ -18,7 +18,7 @@ from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import begin
 from pyjl_autoimage.build.build import NOTHING_RECORDED, _project_lock
 from pyjl_autoimage.errors import BuildError
-from pyjl_autoimage.profile import profile
+from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.profile.profile import INFERRED
 from pyjl_autoimage.store.built import Image
 from pyjl_autoimage.store.publish import damage, remove_image
@@ -33,6 +33,7 @@ from standin import (
     environ_of,
     julia_that_builds,
     python,
+    reported,
     runs,
     start_in,
     until,
@@ -282,7 +283,8 @@ def record_a_statement(world: World) -> None:
 
 
 def julia_that_precompiles_layers(world: World, *, meanwhile: str) -> None:
-    report = 'for a; do case "$a" in */report) printf "statements\\t1\\nend\\n" > "$a";; esac; done'
+    whole = reported("statements", 1) + reported("end", "")
+    report = f'for a; do case "$a" in */report) printf "{whole}" > "$a";; esac; done'
     text = world.executable.read_text()
     does = f'case "$*" in *precompile_layer.jl*) {meanwhile}; {report}; exit 0;; esac\n'
     world.executable.write_text(text.replace("case ", f"{does}case ", 1))
@@ -298,7 +300,7 @@ def test_what_could_only_be_inferred_is_in_the_image_but_still_has_to_be_compile
     told = build(world)
     assert "2 of 3 statements cannot be compiled ahead, but when they are called" in told["notes"]
     assert only_image(world).statements == 3
-    assert profile.load(world.store, world.environment.id).refused == {d}
+    assert recordings.load(world.store, world.environment.id).refused == {d}
 
 
 def test_the_layer_is_built_beside_the_image(world):
