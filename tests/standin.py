@@ -27,7 +27,16 @@ from pyjl_autoimage.build.state import State
 from pyjl_autoimage.julia import manifest, sources
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, cpu_identity
-from pyjl_autoimage.store.built import BakedPackage, Image, Layer, Requirements, baked_package, content_of, heap_of
+from pyjl_autoimage.store.built import (
+    BakedPackage,
+    Image,
+    Layer,
+    Requirements,
+    baked_package,
+    content_of,
+    heap_of,
+    recorder_digest,
+)
 from pyjl_autoimage.store.places import Store, depot_of, library_name
 from pyjl_autoimage.store.publish import new_layer, publish_image, publish_layer
 
@@ -312,6 +321,7 @@ class World:
             juliacall="0.9.37",
             packages=(package,),
             statements=7,
+            recorder=recorder_digest(),
         )
         return replace(image, **changes)  # type: ignore[arg-type]
 

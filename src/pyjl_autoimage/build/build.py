@@ -13,13 +13,14 @@ from dataclasses import replace
 
 from ..base.files import file_sha256
 from ..errors import BuildError, StoreError
+from ..julia.call import RECORDER
 from ..julia.environment import Environment
 from ..julia.versions import usual_seconds
 from ..profile import recordings
 from ..profile.profile import Profile
 from ..startup.code import module_uuid, unchanged
 from ..store import validity
-from ..store.built import Image, OwnCode, heap_of
+from ..store.built import Image, OwnCode, heap_of, recorder_digest
 from ..store.places import depot_of
 from ..store.publish import publish_image
 from ..store.validity import Situation
@@ -58,6 +59,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     began = time.time()
     work.enter("prepare")
     facts = validity.julia_facts(work.environment, work.store, fresh=True)
+    recorder = recorder_digest()
     work.state.expect(usual_seconds(facts.version))
     for lack in facts.lacks:
         work.note(f"this Julia lacks {lack}")
@@ -103,6 +105,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     changed = recipe.changed_sources(chosen, situation, facts.depots)
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     changed += changed_since(made, packages, began)
+    changed += [RECORDER] * (recorder != recorder_digest())
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
     compiled = [text for text in statements if not recorded.statements[text].inferred]
@@ -135,6 +138,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         statements=len(statements) - len(unresolved),
         build_seconds=round(time.time() - began, 1),
         heap_bytes=sum(sizes[1:]),
+        recorder=recorder,
         **situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
     publish_image(work.store, os.path.dirname(library), image)
@@ -157,6 +161,8 @@ def _situation(work: Work, flags: Mapping[str, str], recorded: Profile) -> Situa
 def _recorded(work: Work, *, quick: bool) -> Profile:
     """The merged profile. Where no program was ever recorded, a bare start is: the import gets fast."""
     recorded = recordings.merge(work.store, work.environment.id)
+    for path in recordings.aside(work.store, work.environment.id):
+        work.note(f"{path} is a profile that could not be read: what it holds counts no more")
     if not recorded.programs and not work.tasks:
         work.note(NOTHING_FOR_LAYERS if quick else NOTHING_RECORDED)
     if recorded.runs or quick:

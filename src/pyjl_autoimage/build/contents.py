@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.data import typed
 from ..base.files import read_json, write_json
 from ..errors import AutoimageError
 from ..julia.call import JULIA_SOURCES
@@ -117,6 +118,6 @@ def _from_json(value: Mapping[str, Any] | None, image: Image) -> Contents | None
     if not value or value.get("schema") != SCHEMA or value.get("bytes") != image.bytes:
         return None
     try:
-        return Contents(image.id, image.bytes, tuple(Held(**held) for held in value["held"]))
-    except (KeyError, TypeError):
+        return Contents(image.id, image.bytes, typed(tuple[Held, ...], value["held"]))
+    except (KeyError, ValueError):
         return None
