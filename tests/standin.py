@@ -321,7 +321,7 @@ class World:
             juliacall="0.9.37",
             packages=(package,),
             statements=7,
-            recorder=recorder_digest(),
+            pyjl_autoimage=recorder_digest(),
         )
         return replace(image, **changes)  # type: ignore[arg-type]
 

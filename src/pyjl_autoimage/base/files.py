@@ -77,7 +77,7 @@ def parsed_json(text: str | bytes) -> Any:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 19:
+    if len(text.lstrip("-")) > 19:
         raise ValueError(f"{text[:20]}... is too large")
     return int(text)
 

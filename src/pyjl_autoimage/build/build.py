@@ -138,7 +138,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
         statements=len(statements) - len(unresolved),
         build_seconds=round(time.time() - began, 1),
         heap_bytes=sum(sizes[1:]),
-        recorder=recorder,
+        pyjl_autoimage=recorder,
         **situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
     publish_image(work.store, os.path.dirname(library), image)

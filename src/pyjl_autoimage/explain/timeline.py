@@ -213,7 +213,7 @@ def _ticks(total: float) -> list[float]:
     if total <= 0:
         return [0.0]
     step = next(
-        factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 5) if total / (factor * 10.0**power) <= 8
+        factor * 10.0**power for power in range(-6, 20) for factor in (1, 2, 5) if total / (factor * 10.0**power) <= 8
     )
     return [round(number * step, 9) for number in range(int(total / step) + 1)]
 

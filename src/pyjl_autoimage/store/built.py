@@ -120,7 +120,7 @@ class Image(Requirements):
     statements: int = 0
     """How many precompile statements it holds."""
     build_seconds: float = 0.0
-    recorder: str = ""
+    pyjl_autoimage: str = ""
     """Digest of our Julia code in it (see `recorder_digest`)."""
     heap_bytes: int = 0
     """Of the file beside the library that holds Julia's heap (see `heap_of`); 0: the library holds it."""

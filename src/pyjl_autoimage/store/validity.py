@@ -295,7 +295,7 @@ def reasons_against(
     reasons = [f"condemned: {condemned}"] if condemned else []
     reasons += [f"not trusted: {distrusted}"] if distrusted else []
     reasons += [*damage(store, image, thorough=thorough), *mismatches(image, situation)]
-    return reasons if image.recorder == recorder_digest() else [*reasons, OTHER_RECORDER]
+    return reasons if image.pyjl_autoimage == recorder_digest() else [*reasons, OTHER_RECORDER]
 
 
 def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:
