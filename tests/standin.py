@@ -16,7 +16,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,16 @@ from pyjl_autoimage.build.state import State
 from pyjl_autoimage.julia import manifest, sources
 from pyjl_autoimage.julia.environment import Environment
 from pyjl_autoimage.julia.facts import JuliaFacts, cpu_identity
-from pyjl_autoimage.store.built import BakedPackage, Image, Layer, Requirements, baked_package, content_of, heap_of
+from pyjl_autoimage.store.built import (
+    BakedPackage,
+    Image,
+    Layer,
+    Requirements,
+    baked_package,
+    content_of,
+    heap_of,
+    recorder_digest,
+)
 from pyjl_autoimage.store.places import Store, depot_of, library_name
 from pyjl_autoimage.store.publish import new_layer, publish_image, publish_layer
 
@@ -238,6 +247,17 @@ def told_by_julia(facts: JuliaFacts) -> bytes:
     return b"".join(item.encode() + b"\0" for item in items)
 
 
+def reported(kind: str, *values: object, end: str = "\\000") -> str:
+    """An item of what a Julia process reports (``items.jl``); for the ``printf`` of a shell, as it stands."""
+    return kind + "".join(f"={value}{end}" for value in values)
+
+
+def write_report(path: Path, *items: Sequence[object]) -> str:
+    """Write what a Julia process reports."""
+    path.write_bytes("".join(reported(*map(str, item), end="\0") for item in items).encode())
+    return str(path)
+
+
 def made_of(package: BakedPackage, *named: Path) -> BakedPackage:
     """The same package, with the files that its precompile cache names as they are now."""
     return replace(package, files={str(path): content_of(str(path)) for path in named})
@@ -375,6 +395,7 @@ class World:
             juliacall="0.9.37",
             packages=(package,),
             statements=7,
+            pyjl_autoimage=recorder_digest(),
         )
         return replace(image, **changes)  # type: ignore[arg-type]
 
@@ -524,17 +545,17 @@ def julia_that_builds(
         content: of the library.
         unresolved: numbers of statements that it could not resolve.
         inferred: numbers of those that it could not compile, but infer.
-        made: lines of what it says that packages are made of.
+        made: items of what it says that packages are made of.
     """
     packages = [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
     packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", pythoncall(world)))
-    lines = "".join(f"loaded\\t{uuid}\\t{name}\\t{version}\\t{source}\\n" for name, uuid, version, source in packages)
-    lines += "".join(f"unresolved\\t{number}\\n" for number in unresolved)
-    lines += "".join(f"inferred\\t{number}\\n" for number in inferred)
-    said = "".join("\\t".join(line) + "\\n" for line in made)
+    report = "".join(reported("loaded", uuid, name, version, source) for name, uuid, version, source in packages)
+    report += "".join(reported("unresolved", number) for number in unresolved)
+    report += "".join(reported("inferred", number) for number in inferred)
+    said = "".join(reported(*item) for item in made)
     julia_that(
         world,
-        f'for a; do case "$a" in *bake.jl) printf "{lines}end\\n" > "$(dirname "$a")/report"; '
+        f'for a; do case "$a" in *bake.jl) printf "{report}{reported("end", "")}" > "$(dirname "$a")/report"; '
         f'printf "{said}" > "$(dirname "$a")/made";; '
         f'*sys.so) printf "half" > "$a"; {meanwhile or ":"}; printf "{content}" > "$a";; esac; done',
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage.profile import ageing, recordings
+from pyjl_autoimage.base.files import write_json
+from pyjl_autoimage.profile import ageing, exchange, recordings
 from pyjl_autoimage.profile.ageing import AGE, AGE_UNBAKED, DAY, compact
-from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile, Program, Statement
+from pyjl_autoimage.profile.profile import Code, LoadedPackage, Origin, Profile, Program, Statement
 from pyjl_autoimage.store.places import Store
 
 NOW = 2_000_000_000.0
@@ -83,6 +88,50 @@ def test_what_was_only_inferred_never_takes_the_place_of_what_was_compiled(monke
     assert kept(statements, {}) == {"compiled", "too"}
 
 
+def test_what_was_recorded_here_makes_no_room_for_what_was_given(monkeypatch):
+    monkeypatch.setattr(ageing, "STATEMENTS_KEPT", 8)
+    of = {"own": (Origin.RECORDED, 5), "import": (Origin.IMPORTED, 9), "library": (Origin.LIBRARY, 9)}
+    statements = {
+        f"{name} {n}": Statement(1, NOW - DAY * (name == "own"), origin=origin)
+        for name, (origin, count) in of.items()
+        for n in range(count)
+    }
+    left = [name.split()[0] for name in kept(statements, {})]
+    assert [left.count(name) for name in of] == [5, 3, 0]
+    for n in range(4):
+        del statements[f"own {n}"]
+    left = [name.split()[0] for name in kept(statements, {})]
+    assert [left.count(name) for name in of] == [1, 4, 2], "nor does the one kind for the other"
+
+
+def full_of_own(store: Store) -> set[str]:
+    """What a team's programs need, last recorded some days ago: on an image nothing records it again."""
+    own = {statement(f"f{n}"): Statement(3, time.time() - 3 * DAY, 0.0, {"/prog.py"}) for n in range(5000)}
+    store.ensure(store.environment(ENVIRONMENT))
+    write_json(store.profile(ENVIRONMENT), Profile(own, programs={"/prog.py": Program(3, time.time())}).to_json())
+    return set(own)
+
+
+@pytest.mark.parametrize("origin", [Origin.IMPORTED, Origin.LIBRARY])
+def test_an_import_pushes_out_nothing_that_was_recorded_here(store: Store, origin):
+    own = full_of_own(store)
+    given = "".join(f"{statement(f'g{n}')}\n" for n in range(25_000))
+    recordings.add(store, ENVIRONMENT, exchange.read(given, "trace.jl"), origin)
+    left = recordings.merge(store, ENVIRONMENT).statements
+    assert own <= set(left) and 5000 < len(left) <= ageing.STATEMENTS_KEPT
+    assert set(recordings.load(store, ENVIRONMENT).statements) == set(left)
+
+
+def test_what_was_given_and_is_recorded_here_counts_as_recorded(store: Store):
+    recordings.add(store, ENVIRONMENT, Profile({statement(n): Statement() for n in "ab"}), Origin.LIBRARY)
+    recordings.add(store, ENVIRONMENT, Profile({statement(n): Statement() for n in "bc"}), Origin.IMPORTED)
+    directory = Path(store.ensure(store.recordings(ENVIRONMENT)))
+    (directory / "host-1-1.jl").write_text(f"{statement('c')}\n")
+    (directory / "host-1-1.log").write_text("{}\n")
+    found = recordings.merge(store, ENVIRONMENT).statements
+    assert [found[statement(n)].origin for n in "abc"] == [Origin.LIBRARY, Origin.IMPORTED, Origin.RECORDED]
+
+
 def test_programs_packages_and_code_age_as_well():
     whole = Profile(
         {statement("f"): Statement(1, NOW, 0, {"new.py", "old.py"})},
@@ -101,6 +150,17 @@ def test_programs_in_temporary_directories_do_not_pile_up(monkeypatch):
     whole = Profile(programs={f"/tmp/{number}.py": program(number * DAY) for number in range(9)})
     compact(whole, NOW)
     assert list(whole.programs) == ["/tmp/0.py", "/tmp/1.py", "/tmp/2.py"]
+
+
+def test_programs_of_temporary_directories_and_those_that_never_ran_here_go_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(ageing, "PROGRAMS_KEPT", 3)
+    monkeypatch.setattr(ageing, "gettempdir", lambda: str(tmp_path))
+    own = {f"/home/me/{number}.py": program(9 * DAY) for number in range(2)}
+    passing = {name: program(DAY) for name in (f"{tmp_path}/a.py", "/tmp/b.py", "/var/tmp/c.py")}
+    given = {f"-m given{number}": Program(0, NOW) for number in range(9)}
+    whole = Profile(programs={**given, **passing, **own, "/tmpx/d.py": program(99 * DAY)})
+    compact(whole, NOW)
+    assert set(whole.programs) == {*own, "/tmpx/d.py"}
 
 
 @given(

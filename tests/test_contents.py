@@ -6,20 +6,22 @@ import os
 
 import pytest
 
-from pyjl_autoimage.build.contents import Held, contents, read
+from pyjl_autoimage.build.contents import Held, contents
 from pyjl_autoimage.errors import AutoimageError
 from pyjl_autoimage.store.publish import remove_image
 
-from standin import EXAMPLE_UUID, World
+from standin import EXAMPLE_UUID, World, reported
 
-REPORT = f"\\tCore\\t10\\t1\\n\\tBase\\t20\\t4\\n{EXAMPLE_UUID}\\tExample\\t3\\t2\\n"
+HELD = (("", "Core", 10, 1), ("", "Base", 20, 4), (EXAMPLE_UUID, "Example", 3, 2))
+END = reported("end", "")
+REPORT = "".join(reported("held", *one) for one in HELD)
 
 
 @pytest.fixture
 def world(tmp_path):
     world = World(tmp_path)
     text = world.executable.read_text()
-    report = f'for a; do :; done; printf "{REPORT}end\\n" > "$a"; exit 0'
+    report = f'for a; do :; done; printf "{REPORT}{END}" > "$a"; exit 0'
     world.executable.write_text(text.replace("case ", f'case "$*" in *contents.jl*) {report};; esac\ncase ', 1))
     return world
 
@@ -68,10 +70,6 @@ def test_an_image_that_cannot_be_looked_into(world):
 
 def test_half_a_report_is_none(world):
     text = world.executable.read_text()
-    world.executable.write_text(text.replace("end\\n", ""))
-    with pytest.raises(AutoimageError, match="not whole"):
+    world.executable.write_text(text.replace(END, ""))
+    with pytest.raises(AutoimageError, match="Julia ended with status 0"):
         contents(world.store, world.publish(), world.environment, world.facts)
-
-
-def test_lines_that_are_none():
-    assert read(["", "end", "u\tName\tx\t1", "u\tName\t1\t-1", "u\tA\\\\B\t1\t2"]) == [Held("A\\B", "u", 1, 2)]

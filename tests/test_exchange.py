@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyjl_autoimage.base.files import parsed_json
 from pyjl_autoimage.errors import StoreError
+from pyjl_autoimage.people import page
 from pyjl_autoimage.profile import exchange, recordings
 from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile, Program, Run, Statement
 
@@ -89,21 +92,86 @@ def test_interactive_use_is_a_program_everywhere():
     assert list(read.programs) == [""] and read.statements[A].programs == {""}
 
 
-@given(
-    st.sampled_from(["packages", "programs", "statements"]),
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-        max_leaves=12,
+def with_statements(*statements: list[object]) -> str:
+    return json.dumps({**json.loads(exchange.text(whole("a.py"))), "statements": list(statements)})
+
+
+def test_a_statement_is_one_line():
+    """A newline in a string of JSON would make several of it, and another one would be refused for what is wrong with it."""
+    text = with_statements([f"{A}\nprecompile(Tuple{{NoSuch.f}})\n{B}", 1, 0.0, [], 0], [B, 1, 0.0, [], 0])
+    assert set(exchange.read(text, "FILE").statements) == {B}
+
+
+@pytest.mark.parametrize("number", ["1e999", "9" * 400, "NaN", "-1", "1e18", '"inf"', "true", "null"])
+@pytest.mark.parametrize("field", [1, 2])
+def test_a_number_that_cannot_be(number, field):
+    given: list[object] = [A, 1, 0.0, [], 0]
+    given[field] = "NUMBER"
+    with pytest.raises(StoreError, match="FILE is no profile"):
+        exchange.read(with_statements(given).replace('"NUMBER"', number), "FILE")
+
+
+def test_a_time_in_a_trace_that_cannot_be():
+    read = exchange.read(f"#= {'9' * 400} ms =# {A}\n#= 1.2.3 ms =# {B}\n", "trace.jl")
+    assert {text: s.milliseconds for text, s in read.statements.items()} == {A: 0.0, B: 0.0}
+
+
+def test_it_is_written_in_a_time_that_grows_with_it_alone():
+    programs = {f"/p{n}.py": Program(1, 1.0) for n in range(200)}
+    statements = {A.replace("a)", f"a{n})"): Statement(1, 1.0, 0.0, set(programs)) for n in range(2000)}
+    full = Profile(statements, programs=programs)
+
+    def seconds(write) -> float:
+        began = time.process_time()
+        write()
+        return time.process_time() - began
+
+    plain = min(seconds(lambda: json.dumps(full.to_json(), indent=0)) for _ in range(3))
+    assert min(seconds(lambda: exchange.text(full)) for _ in range(3)) < 3 * plain
+
+
+NAMES = st.text(st.characters(exclude_characters='"'), max_size=8)
+TYPES = st.recursive(
+    st.sampled_from(["Int64", "Base.Dict{K, V} where V where K", ":a", "-1", "'x'"])
+    | st.builds('Base.var"{}"'.format, NAMES)
+    | st.builds("Base.Val{{{}}}".format, st.floats() | st.integers()),
+    lambda inner: (
+        st.builds("Tuple{{{}}}".format, st.lists(inner, max_size=4).map(", ".join))
+        | st.builds(
+            lambda deep, kind: "(" * deep + kind + ")" * deep, st.sampled_from([1, 10, 45, 60, 10_000]), inner
+        )
     ),
+    max_leaves=12,
 )
-def test_anything_is_a_profile_or_an_error(key, noise):
-    value = json.loads(exchange.text(whole("a.py"))) | {key: noise}
+STATEMENTS = st.builds("precompile(Tuple{{typeof(Base.f), {}}})".format, TYPES)
+NUMBERS = st.floats() | st.integers() | st.sampled_from([2**63, -(2**63), 10**400, 1e9, 0, True])
+NOISE = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+GIVEN = st.lists(st.tuples(STATEMENTS, NUMBERS, NUMBERS, st.lists(st.integers(0, 3), max_size=2), NOISE), max_size=3)
+
+
+@given(
+    st.fixed_dictionaries({}, optional={"packages": NOISE, "programs": NOISE, "statements": NOISE | GIVEN}),
+)
+def test_anything_is_a_profile_that_can_be_kept_or_an_error(changed):
+    value = json.loads(exchange.text(whole("a.py"))) | changed
     try:
         read = exchange.read(json.dumps(value), "FILE")
     except StoreError:
         return
-    assert Profile.from_json(read.to_json()) == read
+    assert all(text.isprintable() for text in read.statements)
+    assert Profile.from_json(parsed_json(json.dumps(read.to_json()))) == read
+    page._profile(read, None)
+
+
+@given(st.lists(STATEMENTS, max_size=4))
+def test_what_is_given_as_lines_is_what_is_given_as_a_profile(lines):
+    (given,) = [with_statements(*([line, 1, 0.0, [], 0] for line in [A, *lines]))]
+    kept = {text for text in exchange.read(given, "FILE").statements if len(text.splitlines()) == 1}
+    assert set(exchange.read("\n".join([A, *lines]), "FILE").statements) >= kept
 
 
 def run(world: World, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:

@@ -57,7 +57,9 @@ def test_the_phase_in_which_it_ended_counts(store, noted):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("line", ['{"token": "x"', "", "[]", "null", '{"token": 1}', "\0", "[" * 5000])
+@pytest.mark.parametrize(
+    "line", ['{"token": "x"', "", "[]", "null", '{"token": 1}', "\0", "[" * 5000, '{"started": NaN}']
+)
 def test_a_line_that_cannot_be_read_costs_no_other(store, noted, line):
     noted("a")
     path = Path(store.build_history("e"))
@@ -68,7 +70,19 @@ def test_a_line_that_cannot_be_read_costs_no_other(store, noted, line):
     assert [build.token for build in history.read(store, "e")] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("change", [{"seconds": {"load": "x"}}, {"seconds": []}, {"started": None}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": {"load": "x"}},
+        {"seconds": []},
+        {"seconds": {"load": float("inf")}},
+        {"started": None},
+        {"started": 1e300},
+        {"finished": float("nan")},
+        {"bytes": 10**30},
+        {"more": 1},
+    ],
+)
 def test_a_line_of_strangers(store, noted, change):
     noted("a")
     path = Path(store.build_history("e"))

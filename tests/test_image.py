@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from pyjl_autoimage.julia.facts import cpu_identity
 from pyjl_autoimage.julia.manifest import ManifestError
+from pyjl_autoimage.store import built
 from pyjl_autoimage.store.built import Image, preference_digest
-from pyjl_autoimage.store.validity import Situation, mismatches
+from pyjl_autoimage.store.validity import OTHER_RECORDER, Situation, mismatches, reasons_against
 
 from standin import EXAMPLE_UUID, World, made_of
 
@@ -188,17 +190,38 @@ def test_what_is_written_is_read_back(world):
     image = world.image(path="/x/sys.so", packages=(package,))
     assert Image.from_json(json.dumps(image.to_json()), "/x/sys.so") == image
     broken = json.dumps(image.to_json()).replace('{"/x/deps.jl": "a"}', '["/x/deps.jl"]')
-    with pytest.raises(ValueError, match="files of a package"):
+    with pytest.raises(ValueError, match="is no "):
         Image.from_json(broken, "/x/sys.so")
 
 
-def test_what_was_written_before_some_fields_came_is_read(world):
-    image = world.image(path="/x/sys.so")
-    before = image.to_json()
-    del before["heap_bytes"]
-    for package in before["packages"]:
-        del package["syntax"], package["files"], package["others"]
-    assert Image.from_json(json.dumps(before), "/x/sys.so") == image
+@pytest.mark.parametrize("number", ["1e999", "NaN", "9" * 30])
+def test_a_number_that_cannot_be(world, number):
+    text = json.dumps({**world.image().to_json(), "built_at": "NUMBER"}).replace('"NUMBER"', number)
+    with pytest.raises(ValueError, match="large"):
+        Image.from_json(text, "/x/sys.so")
+
+
+@pytest.mark.parametrize("left_out", ["packages", "pyjl_autoimage", "digest"])
+def test_facts_that_are_not_all_there(world, left_out):
+    facts = world.image().to_json()
+    del (facts if left_out in facts else facts["packages"][0])[left_out]
+    with pytest.raises(ValueError, match="is no "):
+        Image.from_json(json.dumps(facts), "/x/sys.so")
+
+
+def test_our_own_code_in_an_image_is_that_of_now(world, tmp_path, monkeypatch):
+    """An upgrade that changes none of it costs no image, wherever it lies."""
+    image = world.publish()
+    assert reasons_against(image, situation(world), world.store) == []
+    sources = shutil.copytree(built.JULIA_SOURCES, tmp_path / "another")
+    monkeypatch.setattr(built, "JULIA_SOURCES", str(sources))
+    assert reasons_against(image, situation(world), world.store) == []
+    for changed in ("callers.jl", f"{built.RECORDER}/src/layer.jl"):
+        path = sources / changed
+        text = path.read_text()
+        path.write_text(text + "\n# another version\n")
+        assert reasons_against(image, situation(world), world.store) == [OTHER_RECORDER]
+        path.write_text(text)
 
 
 JSON = st.recursive(

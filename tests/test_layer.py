@@ -24,7 +24,7 @@ from pyjl_autoimage.store.places import depot_of
 from pyjl_autoimage.store.publish import new_layer, remove_debris
 from pyjl_autoimage.store.validity import reasons_against_layer, situation_of
 
-from standin import EXAMPLE_UUID, age, cli, python, start_in
+from standin import EXAMPLE_UUID, age, cli, python, start_in, write_report
 
 
 def told_of(told: dict) -> list[str]:
@@ -266,23 +266,21 @@ def test_the_same_parts_have_the_same_digest_whatever_their_order(tmp_path):
 
 
 def test_a_report_is_read_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "report"
-    path.write_text(
-        "code\tm\t\t/p/a b.jl\t/p/\\\\x.jl\nfailed\tn\tat its top\\tlevel\nstatements\t7\ncache\t/d/M/a.ji\nend\n"
-    )
-    report = layer.read_report(str(path))
+    path, end = tmp_path / "report", ("end", "")
+    code = ("code", "m", "", "/p/a b.jl", "/p/\\x.jl")
+    items = [code, ("failed", "n", "at its top\tlevel"), ("statements", 7), ("cache", "/d/M/a.ji")]
+    report = layer.read_report(write_report(path, *items, end))
     assert report.files == {"m": ("/p/a b.jl", "/p/\\x.jl")}
     assert report.failed == {"n": "at its top\tlevel"}
     assert (report.statements, report.not_for_images, report.caches) == (7, {}, ("/d/M/a.ji",))
     assert report.made == ()
-    path.write_text("made\tu\tA\t/d/A.ji\t/p/A.jl\nread\tu\tA\tv\tsize\nmade\tv\tB\t/d/B.ji\nend\n")
-    assert layer.read_report(str(path)).made == (
+    made = [("made", "u", "A", "/d/A.ji", "/p/A.jl"), ("read", "u", "A", "v", "size"), ("made", "v", "B", "/d/B.ji")]
+    assert layer.read_report(write_report(path, *made, end)).made == (
         Made("u", "A", "/d/A.ji", ("/p/A.jl",), (("v", "size"),)),
         Made("v", "B", "/d/B.ji", (), ()),
     )
-    path.write_text("code\tm\t\t/p/a.jl\nstatements\t7\n")
     with pytest.raises(BuildError):
-        layer.read_report(str(path))
+        layer.read_report(write_report(path, code, ("statements", 7)))
 
 
 # -- own code --------------------------------------------------------------------------------------------

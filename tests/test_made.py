@@ -13,6 +13,8 @@ from pyjl_autoimage.build.made import Made, changed_since, completed, made_in, r
 from pyjl_autoimage.julia.manifest import Manifest, Package
 from pyjl_autoimage.store.built import BakedPackage, content_of
 
+from standin import write_report
+
 A, B, EXTENSION = (f"00000000-0000-0000-0000-00000000000{digit}" for digit in "abe")
 
 
@@ -99,8 +101,7 @@ def test_what_was_written_since_is_told_from_what_the_package_wrote_as_it_was_co
     assert len(changed_since([made(files=tuple(files), cache=str(cache))], [package], began)) == 2
 
 
-def test_paths_are_read_as_julia_writes_them(tmp_path):
-    report = tmp_path / "made"
-    report.write_text(f"made\t{A}\tA\t/d/A.ji\t/p/a b.jl\t/p/\\\\x\\ty.jl\nother\tline\n")
-    assert read_made(str(report)) == (made(files=("/p/a b.jl", "/p/\\x\ty.jl")),)
+def test_what_was_loaded_without_a_cache_is_not_reported(tmp_path):
+    report = write_report(tmp_path / "made", ("made", A, "A", "/d/A.ji", "/p/a b.jl"), ("other", "item"))
+    assert read_made(report) == (made(files=("/p/a b.jl",)),)
     assert read_made(str(tmp_path / "none")) == made_in([]) == ()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
-from pyjl_autoimage.base.files import write_json
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyjl_autoimage.base.files import parsed_json, write_json
 from pyjl_autoimage.build.contents import Contents, Held
 from pyjl_autoimage.build.history import PastBuild
 from pyjl_autoimage.explain.canvas import STYLE, WIDTH
-from pyjl_autoimage.explain.measurement import Compiled, Explanation, Phase, Timeline
+from pyjl_autoimage.explain.measurement import KINDS, Call, Compiled, Explanation, Loaded, Phase, Timeline
 from pyjl_autoimage.people import page
 from pyjl_autoimage.profile.profile import Profile, Statement
 from pyjl_autoimage.profile.recordings import parse_statement
@@ -182,3 +186,37 @@ def test_an_image_that_is_not_valid_is_told_with_its_reason(world):
     world.publish(juliacall="0.9.35")
     assert cli(world.environ, "report", "--no-measure", "r.html", cwd=world.root).returncode == 0
     assert "juliacall 0.9.35 in the image, 0.9.37 installed" in words((world.root / "r.html").read_text())
+
+
+TIMES = st.floats(-9e18, 9e18) | st.sampled_from([0.0, 1e18, 1e-300])
+COUNTS = st.integers(-(10**18), 10**18)
+STRETCHES = st.builds(Phase, st.sampled_from(sorted(KINDS)), TIMES, TIMES, TIMES)
+TIMELINES = st.builds(
+    Timeline,
+    st.sampled_from(["plain", "image", "?"]),
+    *(TIMES, TIMES, TIMES, st.booleans()),
+    beyond_layer=COUNTS,
+    phases=st.lists(STRETCHES, max_size=3).map(tuple),
+    packages=st.lists(st.builds(Loaded, st.text(), TIMES, TIMES, TIMES, st.text()), max_size=2).map(tuple),
+    statements=st.lists(st.builds(Compiled, st.text(), st.text(), TIMES, TIMES), max_size=2).map(tuple),
+    calls=st.lists(st.builds(Call, st.text(), TIMES, TIMES, TIMES), max_size=2).map(tuple),
+)
+BUILDS = st.builds(
+    PastBuild,
+    *(st.text(), TIMES, TIMES, st.sampled_from(["done", "failed", "?"]), st.text(), st.none() | st.text()),
+    *(COUNTS, COUNTS, COUNTS, COUNTS, st.dictionaries(st.sampled_from(["load", "link", "?"]), TIMES, max_size=3)),
+)
+
+
+@given(
+    st.builds(Explanation, st.text(), st.text(), TIMES, st.lists(TIMELINES, max_size=2).map(tuple)),
+    st.lists(BUILDS, max_size=3),
+    st.lists(st.builds(Statement, COUNTS, TIMES, TIMES), max_size=3),
+)
+def test_whatever_files_hold_there_is_a_page(tmp_path_factory, measured, builds, statements):
+    """What can be read of a file is typed and finite, and may be any nonsense beside."""
+    read = Explanation.from_json(parsed_json(json.dumps(measured.to_json())))
+    assert read == measured
+    recorded = Profile({f"precompile(Tuple{{typeof(Base.f{n})}})": one for n, one in enumerate(statements)})
+    world = World(tmp_path_factory.mktemp("world"))
+    words(composed(world, explanation=read, builds=builds, recorded=recorded))

@@ -11,14 +11,16 @@ import pytest
 from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import recipe
+from pyjl_autoimage.build.recipe import Recipe
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.julia.facts import JuliaFacts
 from pyjl_autoimage.julia.manifest import load_manifest
 from pyjl_autoimage.julia.preferences import preferences
 from pyjl_autoimage.profile.profile import Code, LoadedPackage, Profile
+from pyjl_autoimage.store.built import BakedPackage
 from pyjl_autoimage.store.validity import Situation
 
-from standin import slug
+from standin import EXAMPLE_UUID, slug, write_report
 
 DATAFRAMES = "a93c6f00-e57d-5684-b7b6-d8193f3e46c0"
 CSV = "336ed68f-0bac-5ca0-87d4-7b16caf5d00b"
@@ -185,33 +187,38 @@ def test_every_package_is_parsed_at_the_version_of_the_syntax_that_the_manifest_
     assert chosen.expected[tables].syntax == "1.14"
 
 
-def write_report(tmp_path, *lines):
-    path = tmp_path / "report"
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return str(path)
+END = ("end", "")
 
 
 def test_what_the_image_really_holds(situation, tmp_path):
     chosen = recipe.choose(situation, Profile(), BAKE)
-    lines = [
-        "\t".join(("loaded", b.uuid, b.name, b.version or "", b.source or "/stdlib"))
-        for b in chosen.expected.values()
-    ]
-    report = write_report(tmp_path, "unresolved\t3", "inferred\t4", *lines, "loaded\t0-0\tSomeExt\t\t", "end")
-    packages, unresolved, inferred = recipe.held(report, chosen)
+    items = [("loaded", b.uuid, b.name, b.version or "", b.source or "/stdlib") for b in chosen.expected.values()]
+    items = [("unresolved", 3), ("inferred", 4), *items, ("loaded", "0-0", "SomeExt", "", ""), END]
+    packages, unresolved, inferred = recipe.held(write_report(tmp_path / "report", *items), chosen)
     assert {package.uuid for package in packages} == set(chosen.closure)
     assert (unresolved, inferred) == ([3], [4])
 
 
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "na\u00adme", "a\tb\nc=", "family \U0001f468\u200d\U0001f469"])
+def test_a_depot_may_be_called_anything(tmp_path, name):
+    source = tmp_path / name / "packages" / "Example" / "aqsx3"
+    source.mkdir(parents=True)
+    baked = BakedPackage("Example", EXAMPLE_UUID, "0.5.3", source=str(source))
+    report = write_report(tmp_path / "report", ("loaded", baked.uuid, "Example", "0.5.3", source), END)
+    packages, *_ = recipe.held(report, Recipe((), frozenset(), {}, {baked.uuid: baked}))
+    assert packages == (baked,)
+
+
 def test_an_image_never_claims_what_it_does_not_hold(situation, tmp_path):
     chosen = recipe.choose(situation, Profile(), BAKE)
+    path = tmp_path / "report"
     (tables,) = (b for b in chosen.expected.values() if b.name == "Tables")
     for version, source in (("0.0.1", tables.source), (tables.version, "/elsewhere")):
-        report = write_report(tmp_path, f"loaded\t{tables.uuid}\tTables\t{version}\t{source}", "end")
+        report = write_report(path, ("loaded", tables.uuid, "Tables", version, source), END)
         with pytest.raises(BuildError, match="the manifest says"):
             recipe.held(report, chosen)
     with pytest.raises(BuildError, match="did not say"):
-        recipe.held(write_report(tmp_path, "unresolved\t1"), chosen)
+        recipe.held(write_report(path, ("unresolved", 1)), chosen)
     with pytest.raises(BuildError, match="did not say"):
         recipe.held(str(tmp_path / "none"), chosen)
 

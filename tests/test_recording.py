@@ -57,11 +57,3 @@ def test_nothing_can_end_a_literal_of_julia_or_interpolate(text):
     inner = re.fullmatch(r'"((?:[A-Za-z0-9/._ -]|\\U[0-9a-f]{8})*)"', literal)
     assert inner
     assert re.sub(r"\\U(.{8})", lambda match: chr(int(match[1], 16)), inner[1]) == text
-
-
-@given(st.text(alphabet='ab\\\n\t\r"n'))
-def test_what_julia_escaped_is_read_again(text):
-    escaped = text
-    for character, name in (("\\", "\\"), ("\n", "n"), ("\t", "t"), ("\r", "r"), ('"', '"')):
-        escaped = escaped.replace(character, f"\\{name}")
-    assert call.unescaped(escaped) == text

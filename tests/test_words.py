@@ -16,6 +16,12 @@ def test_times(seconds, text):
     assert words.seconds_text(seconds) == text
 
 
+@pytest.mark.parametrize("number", [1e18, -1e18, float("inf"), float("-inf"), float("nan"), 2**63])
+def test_no_number_is_too_large_for_words(number):
+    for words_for in (words.seconds_text, words.moment_text):
+        assert words_for(number)
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.0042, "0 s"), (12.3, "12 s"), (245, "4 min 05 s")])
 def test_a_clock(seconds, text):
     assert words.clock_text(seconds) == text

@@ -13,6 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any
 
+_NUMBER = 1e19
+"""All sizes, counts and times are smaller: they can be added up, rounded and shown."""
+
 
 def write_atomically(path: str, content: bytes, *, durable: bool = False, mode: int = 0o666) -> None:
     """Replace a file so that every reader sees the old or the new one, whole.
@@ -58,14 +61,39 @@ def make_private(directory: str) -> None:
             raise
 
 
-def read_json(path: str) -> dict[str, Any] | None:
-    """The object in a JSON file; None when it is missing, unreadable or not an object."""
+def parsed_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is none; or it is nested too deeply, or holds a number that is none, or too large.
+    """
     import json
 
     try:
+        return json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=_float)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _integer(text: str) -> int:
+    if len(text.lstrip("-")) > 19:
+        raise ValueError(f"{text[:20]}... is too large")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not abs(value) < _NUMBER:
+        raise ValueError(f"{text[:20]} is too large")
+    return value
+
+
+def read_json(path: str) -> dict[str, Any] | None:
+    """The object in a JSON file; None when it is missing, unreadable or not an object."""
+    try:
         with open(path, "rb") as file:
-            value = json.loads(file.read())
-    except (OSError, ValueError, RecursionError):
+            value = parsed_json(file.read())
+    except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from math import inf
 
 __all__ = [
     "about_text",
@@ -13,6 +14,7 @@ __all__ = [
     "clock_text",
     "count_text",
     "error_line",
+    "moment_text",
     "os_error_text",
     "path_text",
     "program_text",
@@ -29,8 +31,18 @@ def bytes_text(number: float) -> str:
     return f"{number:.1f} GB"
 
 
+def moment_text(moment: float) -> str:
+    """A moment, by the clock here: ``2026-11-27 09:05``; what no calendar has as seconds since the epoch."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    except (ValueError, OverflowError, OSError):
+        return f"{moment:.0f}"
+
+
 def seconds_text(seconds: float) -> str:
     """A time in words: ``2 h 05 min``, ``4 min 05 s``, ``12 s``, ``0.31 s``, ``4.2 ms``."""
+    if not abs(seconds) < inf:
+        return "no time that is known"
     if 0 < seconds < 0.1:
         return f"{1000 * seconds:.1f} ms"
     if seconds >= 3600:

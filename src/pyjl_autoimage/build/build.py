@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ..base.files import file_sha256
 from ..errors import AutoimageError, BuildError
+from ..julia.call import RECORDER
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..julia.versions import usual_seconds
@@ -20,7 +21,7 @@ from ..profile import recordings
 from ..profile.profile import Profile
 from ..startup.code import module_uuid, unchanged
 from ..store import validity
-from ..store.built import Image, OwnCode, heap_of
+from ..store.built import Image, OwnCode, heap_of, recorder_digest
 from ..store.places import depot_of
 from ..store.publish import publish_image
 from ..store.validity import Situation
@@ -56,6 +57,8 @@ class Snapshot:
     began: float
     situation: Situation
     recorded: Profile
+    recorder: str
+    """Of its files (`recorder_digest`): the recorder goes into the image, too."""
     hosts_python: bool
 
     @property
@@ -117,7 +120,7 @@ def _look(work: Work, *, quick: bool) -> Snapshot:
     situation = replace(found, facts=facts, manifest=manifest)
     recipe.choose(situation, recorded, work.settings)
     hosts_python = can_host_python(manifest.packages[recipe.PYTHONCALL_UUID], facts.depots)
-    return Snapshot(began, situation, recorded, hosts_python)
+    return Snapshot(began, situation, recorded, recorder_digest(), hosts_python)
 
 
 def _make(work: Work, now: Snapshot, own: Mapping[str, OwnCode], builder: str) -> tuple[Recipe, list[str], str]:
@@ -164,6 +167,7 @@ def _prove(
     changed = recipe.changed_sources(chosen, now.situation, now.facts.depots)
     changed += [own[name].path for name in chosen.code if not unchanged(own[name].files)]
     changed += changed_since(made, packages, now.began)
+    changed += [RECORDER] * (now.recorder != recorder_digest())
     if changed:
         raise BuildError(f"the sources of {', '.join(changed)} changed while the image was built; build again")
     compiled = [text for text in statements if not now.recorded.statements[text].inferred]
@@ -194,6 +198,7 @@ def _prove(
         statements=len(statements) - len(unresolved),
         build_seconds=round(time.time() - now.began, 1),
         heap_bytes=sum(sizes[1:]),
+        pyjl_autoimage=now.recorder,
         **now.situation.requirements(work.environment, packages, cpu_target=work.settings.cpu_target),
     )
     return image, refused
@@ -214,6 +219,8 @@ def _keep_house(work: Work, image: Image, statements: list[str], refused: set[st
 def _recorded(work: Work, *, quick: bool) -> Profile:
     """The merged profile. Where no program was ever recorded, a bare start is: the import gets fast."""
     recorded = recordings.merge(work.store, work.environment.id)
+    for path in recordings.aside(work.store, work.environment.id):
+        work.note(f"{path} is a profile that could not be read: what it holds counts no more")
     if not recorded.programs and not work.tasks:
         work.note(NOTHING_FOR_LAYERS if quick else NOTHING_RECORDED)
     if recorded.runs or quick:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.data import typed
 from ..base.files import read_json, write_json
 from ..errors import AutoimageError
-from ..julia.call import JULIA_SOURCES, unescaped
+from ..julia.call import JULIA_SOURCES
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
+from ..julia.items import report_at
 from ..store.built import Image
 from ..store.places import Store
 from .work import executable_itself, julia_environment
@@ -83,16 +85,15 @@ def contents(store: Store, image: Image, environment: Environment, facts: JuliaF
                 timeout=TIMEOUT,
                 check=False,
             )
-            with open(report, encoding="utf-8") as file:
-                lines = file.read().splitlines()
+            items = report_at(report)
         except subprocess.TimeoutExpired:
             raise AutoimageError(f"image {image.id} could not be looked into: Julia hung") from None
-        except OSError:
-            said = (result.stderr.strip().splitlines() or [f"Julia ended with status {result.returncode}"])[0]
-            raise AutoimageError(f"image {image.id} could not be looked into: {said}") from None
-    if lines[-1:] != ["end"]:
-        raise AutoimageError(f"image {image.id} could not be looked into: its report is not whole")
-    found = Contents(image.id, image.bytes, tuple(read(lines)))
+        except OSError as error:
+            raise AutoimageError(f"image {image.id} could not be looked into: {error}") from None
+    if items is None:
+        said = (result.stderr.strip().splitlines() or [f"Julia ended with status {result.returncode}"])[0]
+        raise AutoimageError(f"image {image.id} could not be looked into: {said}")
+    found = Contents(image.id, image.bytes, tuple(read(items)))
     try:
         path = store.contents(image.id)
         store.ensure(os.path.dirname(path))
@@ -102,16 +103,13 @@ def contents(store: Store, image: Image, environment: Environment, facts: JuliaF
     return found
 
 
-def read(lines: Iterable[str]) -> list[Held]:
+def read(items: Iterable[Sequence[str]]) -> list[Held]:
     """Read what ``julia/contents.jl`` reports, the largest first. Core is put down to Base: both are Julia's own."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
-    for line in lines:
-        parts = line.split("\t")
-        if len(parts) == 4 and parts[2].isdigit() and parts[3].isdigit():
-            own = not parts[0] and parts[1] in ("Core", "Base")
-            key = ("Base", "") if own else (unescaped(parts[1]), parts[0])
-            methods, size = found.get(key, (0, 0))
-            found[key] = (methods + int(parts[2]), size + int(parts[3]))
+    for _, uuid, name, *numbers in items:
+        key = ("Base", "") if not uuid and name == "Core" else (name, uuid)
+        methods, size = found.get(key, (0, 0))
+        found[key] = (methods + int(numbers[0]), size + int(numbers[1]))
     held = [Held(name, uuid, methods, size) for (name, uuid), (methods, size) in found.items()]
     return sorted(held, key=lambda one: -one.bytes)
 
@@ -120,6 +118,6 @@ def _from_json(value: Mapping[str, Any] | None, image: Image) -> Contents | None
     if not value or value.get("schema") != SCHEMA or value.get("bytes") != image.bytes:
         return None
     try:
-        return Contents(image.id, image.bytes, tuple(Held(**held) for held in value["held"]))
-    except (KeyError, TypeError):
+        return Contents(image.id, image.bytes, typed(tuple[Held, ...], value["held"]))
+    except (KeyError, ValueError):
         return None

@@ -6,9 +6,10 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..base.files import write_atomically
+from ..base.data import typed
+from ..base.files import parsed_json, write_atomically
 from ..base.words import error_line
 from ..store.places import Store
 
@@ -98,20 +99,7 @@ def read(store: Store, environment_id: str) -> list[PastBuild]:
     found = []
     for line in lines:
         try:
-            found.append(_checked(json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
+            found.append(typed(PastBuild, parsed_json(line)))
+        except ValueError:
             continue
     return found
-
-
-def _checked(data: Any) -> PastBuild:
-    if not isinstance(data, dict):
-        raise TypeError("not a build")
-    build = PastBuild(**data)
-    texts = (build.token, build.result, build.error, build.image or "")
-    numbers = (build.started, build.finished, build.bytes, build.packages, build.statements, build.layers)
-    if not isinstance(build.seconds, dict) or not all(isinstance(text, str) for text in (*texts, *build.seconds)):
-        raise TypeError("not a build")
-    if not all(isinstance(number, (int, float)) for number in (*numbers, *build.seconds.values())):
-        raise TypeError("not a build")
-    return build

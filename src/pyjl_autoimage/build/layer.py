@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BuildError
-from ..julia.call import JULIA_SOURCES, julia_string, unescaped
+from ..julia.call import JULIA_SOURCES, julia_string
+from ..julia.items import report_at
 from ..julia.manifest import Manifest
 from ..profile.profile import Code
 from ..startup.code import module_uuid
@@ -101,18 +102,17 @@ def write_code_package(directory: str, name: str, uuid: str, code: Code) -> dict
 def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> dict[str, Any]:
     files = {
         "statements.jl": "".join(f"{statement}\n" for statement in parts.statements),
-        "code.jl": "",  # written when it is known which code could be precompiled
+        "code.jl": "",  # written when it is known which code could be precompiled: it is what the statements mean
         f"{parts.package}.jl": "\n".join(
             [
                 f"module {parts.package}",
                 *(f"import {name}" for name in parts.roots),
-                "module Staging end",
                 'include("code.jl")',
                 'include("bake.jl")',
                 "Bake.unspecialize_callers()",
                 "const COMPILED = ccall(:jl_generating_output, Cint, ()) == 0 ? 0 :",
                 '    count(eachline(joinpath(@__DIR__, "statements.jl"))) do line',
-                "        Bake.compile(Bake.named(line, Staging))",
+                "        Bake.compile(Bake.named(line, OWN))",
                 "    end",
                 "end",
                 "",
@@ -122,7 +122,7 @@ def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> 
     # What it is compatible with says at which version of Julia's syntax it is parsed, too: always the oldest.
     compat = {"compat": {"julia": "1.10"}}
     entry = _write_package(directory, parts.package, parts.uuid(parts.package), used, files, compat)
-    for name in ("bake.jl", "callers.jl"):
+    for name in ("bake.jl", "callers.jl", "items.jl"):
         shutil.copyfile(os.path.join(JULIA_SOURCES, name), os.path.join(directory, "src", name))
     return entry
 
@@ -187,19 +187,15 @@ def read_report(path: str) -> Report:
     Raises:
         BuildError: it is incomplete: the statements could not be compiled.
     """
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = [[unescaped(item) for item in line.rstrip("\n").split("\t")] for line in file]
-    except OSError:
-        lines = []
-    if not lines or lines[-1] != ["end"]:
+    items = report_at(path)
+    if items is None:
         raise BuildError("the layer could not be precompiled")
-    code = {line[1]: line[2:] for line in lines if line[0] == "code"}
+    code = {name: of for kind, name, *of in items if kind == "code"}
     return Report(
-        statements=next((int(line[1]) for line in lines if line[0] == "statements"), 0),
+        statements=next((int(number) for kind, number, *_ in items if kind == "statements"), 0),
         files={name: tuple(files) for name, (_, *files) in code.items()},
         not_for_images={name: against for name, (against, *_) in code.items() if against},
-        failed={line[1]: line[2] for line in lines if line[0] == "failed"},
-        caches=tuple(line[1] for line in lines if line[0] == "cache"),
-        made=made_in(lines),
+        failed={name: why for kind, name, *of in items if kind == "failed" for why in of},
+        caches=tuple(path for kind, path, *_ in items if kind == "cache"),
+        made=made_in(items),
     )

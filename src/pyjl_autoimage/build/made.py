@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..julia.call import unescaped
+from ..julia.items import items_of
 from ..julia.manifest import Manifest
 from ..store.built import BakedPackage, content_of, preference_digest
 
@@ -35,21 +35,21 @@ class Made:
 def read_made(path: str) -> tuple[Made, ...]:
     """What `julia/made.jl` wrote into a file; nothing if there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return made_in([unescaped(item) for item in line.rstrip("\n").split("\t")] for line in file)
+        with open(path, "rb") as file:
+            return made_in(items_of(file.read()))
     except OSError:
         return ()
 
 
-def made_in(lines: Iterable[Sequence[str]]) -> tuple[Made, ...]:
-    """The same from the items of its lines; other lines are passed over."""
+def made_in(items: Iterable[Sequence[str]]) -> tuple[Made, ...]:
+    """The same from its items; other ones are passed over."""
     found: dict[str, Made] = {}
-    for kind, *items in lines:
+    for kind, uuid, *of in items:
         if kind == "made":
-            uuid, name, cache, *files = items
+            name, cache, *files = of
             found[uuid] = Made(uuid, name, cache, tuple(files), ())
         elif kind == "read":
-            uuid, _, about, preference = items
+            _, about, preference = of
             one = found[uuid]
             found[uuid] = replace(one, preferences=(*one.preferences, (about, preference)))
     return tuple(found.values())

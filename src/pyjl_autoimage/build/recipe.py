@@ -19,6 +19,7 @@ from ..base.settings import Settings
 from ..errors import BuildError
 from ..julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
 from ..julia.facts import JuliaFacts
+from ..julia.items import report_at
 from ..julia.manifest import Manifest, Package, project_file
 from ..profile.profile import Code, Profile
 from ..startup.code import module_uuid
@@ -217,25 +218,19 @@ def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[in
     Raises:
         BuildError: the report is incomplete, or a package's version or source is not what the manifest said.
     """
-    try:
-        with open(report, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        lines = []
-    if not lines or lines[-1] != "end":
+    items = report_at(report)
+    if items is None:
         raise BuildError("the building Julia did not say what the image holds")
     packages: list[BakedPackage] = []
     numbers: dict[str, list[int]] = {"unresolved": [], "inferred": []}
-    for line in lines[:-1]:
-        kind, *fields = line.split("\t")
+    for kind, value, *of in items:
         if kind in numbers:
-            numbers[kind].append(int(fields[0]))
+            numbers[kind].append(int(value))
             continue
-        uuid, name, version, source = (*fields, "", "", "")[:4]
-        wanted = recipe.expected.get(uuid)
+        wanted = recipe.expected.get(value)
         if wanted is None:
             continue  # an extension (part of its package), a standard library's extension, or our recorder
-        _compare(wanted, name, version, source)
+        _compare(wanted, *of)
         packages.append(wanted)
     packages.sort(key=lambda package: package.name)
     return tuple(packages), numbers["unresolved"], numbers["inferred"]

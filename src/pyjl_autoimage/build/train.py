@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..errors import AutoimageError
 from ..julia.manifest import load_manifest, manifest_file
 from ..profile import libraries, profile, recordings
-from ..profile.profile import Profile, Statement
+from ..profile.profile import Origin, Profile, Statement
 from ..profile.workloads import Task
 from . import perform
 from .perform import Outcome
@@ -103,7 +103,8 @@ def record(work: Work, generation: int = 1) -> Profile:
         outcome, recorded = _run(work, task)
         given = set(_statements_in(outcome.statements))
         if given:
-            recordings.add(work.store, work.environment.id, Profile(dict.fromkeys(given, Statement())))
+            origin = Origin.IMPORTED if is_own else Origin.LIBRARY
+            recordings.add(work.store, work.environment.id, Profile(dict.fromkeys(given, Statement())), origin)
         compiled = given.union(text for text in recorded.bakeable() if not recorded.statements[text].inferred)
         _report(work, outcome, len(compiled), len(compiled - known), generation)
         known |= compiled

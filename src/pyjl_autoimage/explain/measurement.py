@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.data import typed
+
 __all__ = ["KINDS", "OTHER", "Call", "Compiled", "Explanation", "Loaded", "Phase", "Timeline"]
 
 
@@ -159,15 +161,8 @@ class Explanation:
         if not value or value.get("schema") != SCHEMA:
             return None
         try:
-            timelines = tuple(_timeline_from(timeline) for timeline in value["timelines"])
-            if any(phase.kind not in KINDS for timeline in timelines for phase in timeline.phases):
-                return None
-            return cls(str(value["program"]), str(value["julia_version"]), float(value["measured_at"]), timelines)
-        except (KeyError, TypeError, ValueError, AttributeError):
+            said = typed(cls, {name: of for name, of in value.items() if name != "schema"})
+            known = all(phase.kind in KINDS for timeline in said.timelines for phase in timeline.phases)
+            return said if known else None
+        except ValueError:
             return None
-
-
-def _timeline_from(value: Mapping[str, Any]) -> Timeline:
-    kinds: dict[str, Any] = {"phases": Phase, "packages": Loaded, "statements": Compiled, "calls": Call}
-    parts: dict[str, Any] = {name: tuple(kind(**one) for one in value[name]) for name, kind in kinds.items()}
-    return Timeline(**{**value, **parts})

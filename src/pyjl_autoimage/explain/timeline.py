@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..base.words import seconds_text
+from ..base.words import moment_text, seconds_text
 from ..build.history import PastBuild
 from .canvas import MARGIN, WIDTH, Canvas, text_width
 from .measurement import KINDS, Explanation, Timeline
@@ -213,7 +213,7 @@ def _ticks(total: float) -> list[float]:
     if total <= 0:
         return [0.0]
     step = next(
-        factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 5) if total / (factor * 10.0**power) <= 8
+        factor * 10.0**power for power in range(-6, 20) for factor in (1, 2, 5) if total / (factor * 10.0**power) <= 8
     )
     return [round(number * step, 9) for number in range(int(total / step) + 1)]
 
@@ -292,8 +292,6 @@ def draw_builds(builds: Sequence[PastBuild], phases: Iterable[str]) -> str:
         builds: the oldest first.
         phases: their names, in their order.
     """
-    from time import localtime, strftime
-
     canvas = Canvas()
     colours = dict(zip(phases, _OF_PHASES, strict=False))
     x = float(MARGIN)
@@ -309,7 +307,7 @@ def draw_builds(builds: Sequence[PastBuild], phases: Iterable[str]) -> str:
     room = WIDTH - MARGIN - left - 190
     longest = max((sum(build.seconds.values()) for build in builds), default=0) or 1
     for build in builds:
-        canvas.text(MARGIN, canvas.y + 14, strftime("%Y-%m-%d %H:%M", localtime(build.started)), "dim")
+        canvas.text(MARGIN, canvas.y + 14, moment_text(build.started), "dim")
         at = float(left)
         for phase in sorted(build.seconds, key=lambda phase: [*colours, phase].index(phase)):
             seconds = build.seconds[phase]

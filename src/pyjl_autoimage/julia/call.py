@@ -20,7 +20,6 @@ __all__ = [
     "evaluate",
     "julia_string",
     "load_from_layer",
-    "unescaped",
     "use_layer",
 ]
 
@@ -38,18 +37,6 @@ def julia_string(text: str) -> str:
     return (
         '"' + "".join(c if (c.isascii() and c.isalnum()) or c in "/._- " else f"\\U{ord(c):08x}" for c in text) + '"'
     )
-
-
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
-
-
-def unescaped(text: str) -> str:
-    """What Julia's ``escape_string`` was given: backslashes, tabs and newlines; nothing else is told apart."""
-    head, *rest = text.split("\\\\")
-    if rest:
-        return "\\".join(map(unescaped, (head, *rest)))
-    head, *rest = text.split("\\")
-    return head + "".join(_ESCAPES.get(part[:1], part[:1]) + part[1:] for part in rest)
 
 
 def call_latest(module: str, function: str, *arguments: str) -> str:

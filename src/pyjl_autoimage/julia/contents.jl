@@ -3,6 +3,7 @@
 module Contents
 
 include("versions.jl")
+include("items.jl")
 
 struct Symbolized # Dl_info of dladdr(3)
     file::Ptr{UInt8}
@@ -79,9 +80,9 @@ function main(report)
     end
     open(report, "w") do io
         for (of, size) in bytes
-            println(io, of[1], '\t', escape_string(of[2]), '\t', get(methods, of, 0), '\t', size)
+            item(io, "held", of..., get(methods, of, 0), size)
         end
-        println(io, "end")
+        item(io, "end", "")
     end
 end
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import JuliaNotFoundError
 from ..julia.call import JULIA_SOURCES
 from .environment import Environment
+from .items import items_of
 from .manifest import PROJECT_NAMES
 
 
@@ -101,9 +102,9 @@ def probe(environment: Environment) -> JuliaFacts:
         os.path.join(JULIA_SOURCES, "probe.jl"),
     ]
     try:
-        result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=120)
-        items = [item.partition("=") for item in result.stdout.split("\0") if item]
-        values = {key: value for key, _, value in items}
+        result = subprocess.run(command, capture_output=True, check=True, timeout=120)
+        items = items_of(result.stdout)
+        values = {key: value for key, value, *_ in items}
         return JuliaFacts(
             version=values["version"],
             commit=values["commit"],
@@ -113,14 +114,13 @@ def probe(environment: Environment) -> JuliaFacts:
             bindir=values["bindir"],
             base_sysimage=values["base_sysimage"],
             libjulia=values["libjulia"],
-            depots=tuple(value for key, _, value in items if key == "depot"),
-            load_path=tuple(value for key, _, value in items if key == "load_path"),
-            lacks=tuple(value for key, _, value in items if key == "lacks"),
+            depots=tuple(value for key, value, *_ in items if key == "depot"),
+            load_path=tuple(value for key, value, *_ in items if key == "load_path"),
+            lacks=tuple(value for key, value, *_ in items if key == "lacks"),
         )
     except subprocess.CalledProcessError as error:
-        raise JuliaNotFoundError(
-            f"{environment.julia} ended with status {error.returncode}: {error.stderr.strip()[-500:]}"
-        ) from None
+        said = error.stderr.decode(errors="replace").strip()[-500:]
+        raise JuliaNotFoundError(f"{environment.julia} ended with status {error.returncode}: {said}") from None
     except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
         raise JuliaNotFoundError(f"{environment.julia} is not a usable Julia: {error}") from None
 

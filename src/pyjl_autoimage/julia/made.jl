@@ -1,11 +1,10 @@
-# Says what the loaded packages are made of, as Julia's own precompile caches say it: lines "made", uuid, name, cache and
+# Says what the loaded packages are made of, as Julia's own precompile caches say it: items "made", uuid, name, cache and
 # its files, and "read", uuid, name, and uuid and name of a preference. Of a package that was loaded from source, and of
 # what a system image holds, nothing is said.
 module Made
 
 include("versions.jl")
-
-line(io, items...) = println(io, join(map(item -> escape_string(string(item)), items), '\t'))
+include("items.jl")
 
 function report(io::IO)
     for (id, loaded) in Base.loaded_modules
@@ -18,9 +17,9 @@ function report(io::IO)
         end
         # Another process may have put another one there since.
         ((id, Base.module_build_id(loaded) % UInt64) in made.modules) || continue
-        line(io, "made", id.uuid, id.name, cache, made.files...)
+        item(io, "made", id.uuid, id.name, cache, made.files...)
         for (uuid, name) in made.preferences
-            line(io, "read", id.uuid, id.name, uuid, name)
+            item(io, "read", id.uuid, id.name, uuid, name)
         end
     end
 end

@@ -6,9 +6,7 @@
 module AutoimageLayer
 
 include("made.jl")
-
-field(x) = escape_string(string(x))
-line(io, items...) = println(io, join(map(field, items), '\t'))
+using .Made: item
 
 parse_id(item) = (parts = split(item, '='); Base.PkgId(Base.UUID(parts[2]), String(parts[1])))
 
@@ -156,13 +154,13 @@ function code(io, id, project)
         within = alike(project)
         for path in sources
             found = first_effect_in(path, within)
-            found === nothing || return (line(io, "failed", id.name, "at its top level it does more than define: $found"); false)
+            found === nothing || return (item(io, "failed", id.name, "at its top level it does more than define: $found"); false)
         end
         against = Base.invokelatest(reason_against_image, load_cached(id), sources) # which sees what is loaded now
-        line(io, "code", id.name, against, files...)
+        item(io, "code", id.name, against, files...)
         return true
     catch error
-        line(io, "failed", id.name, first(split(sprint(showerror, error), '\n')))
+        item(io, "failed", id.name, first(split(sprint(showerror, error), '\n')))
         return false
     end
 end
@@ -174,18 +172,17 @@ function main(layer, report, statements, modules...)
         usable = [id for id in map(parse_id, modules) if code(io, id, joinpath(place(id), "Project.toml"))]
         id = parse_id(statements)
         open(joinpath(place(id), "src", "code.jl"), "w") do file
-            for used in usable # the statements are about these, whatever else of that name an image has
-                println(file, "import ", used.name, "\nCore.eval(Staging, :(const ", used.name, " = \$", used.name, "))")
-            end
+            foreach(used -> println(file, "import ", used.name), usable)
+            println(file, "const OWN = Module[", join((used.name for used in usable), ", "), "]")
         end
         precompiled(id)
         loaded = load_cached(id)
-        line(io, "statements", Base.invokelatest(getfield, loaded, :COMPILED))
+        item(io, "statements", Base.invokelatest(getfield, loaded, :COMPILED))
         for origin in values(Base.pkgorigins) # the layer's own, and all that they were built upon
-            origin.cachepath === nothing || line(io, "cache", origin.cachepath)
+            origin.cachepath === nothing || item(io, "cache", origin.cachepath)
         end
         Made.report(io)
-        line(io, "end")
+        item(io, "end", "")
     end
 end
 

@@ -1,7 +1,7 @@
-# What an image depends on of Julia itself, printed as NUL-terminated "key=value" items (a path may hold
-# anything but NUL). Runs with --compile=min: keep it simple.
+# What an image depends on of Julia itself, printed as items. Runs with --compile=min: keep it simple.
 include("internals.jl")
-let item(key, value) = print(stdout, key, '=', value, '\0')
+include("items.jl")
+let item(key, value) = Main.item(stdout, key, value)
     item("version", VERSION)
     item("commit", Base.GIT_VERSION_INFO.commit)
     item("word_size", Sys.WORD_SIZE)

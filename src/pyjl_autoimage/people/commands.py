@@ -125,7 +125,7 @@ def import_command(options: argparse.Namespace) -> int:
 
     try:
         if options.file == "-":
-            content = sys.stdin.read()
+            content = sys.stdin.buffer.read(exchange.LARGEST + 1).decode("utf-8", "replace")
         else:
             with open(options.file, encoding="utf-8", errors="replace") as file:
                 content = file.read(exchange.LARGEST + 1)

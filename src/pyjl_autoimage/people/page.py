@@ -13,7 +13,7 @@ from typing import Any
 from ..base import settings
 from ..base.program import PACKAGE
 from ..base.settings import Settings
-from ..base.words import bytes_text, count_text, seconds_text
+from ..base.words import bytes_text, count_text, moment_text, seconds_text
 from ..build import history
 from ..build.contents import Contents, contents
 from ..build.history import PastBuild
@@ -129,7 +129,7 @@ def _summary(julia_version: str, project: str, image: Image | None, why: str, re
     facts = {"Julia": julia_version, "Project": project}
     if image:
         facts["Image"] = (
-            f"{image.id}, built {_moment(image.built_at)} in {seconds_text(image.build_seconds)}, "
+            f"{image.id}, built {moment_text(image.built_at)} in {seconds_text(image.build_seconds)}, "
             f"{bytes_text(image.bytes)}, {count_text(len(image.packages), 'package')}, "
             f"{count_text(image.statements, 'statement')}"
         )
@@ -139,10 +139,6 @@ def _summary(julia_version: str, project: str, image: Image | None, why: str, re
     facts["Profile"] = f"{count_text(len(recorded.statements), 'statement')} of {runs}"
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
     return f"<dl>{rows}</dl>"
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def _start(explanation: Explanation | None) -> str:
@@ -157,7 +153,7 @@ def _start(explanation: Explanation | None) -> str:
     ]
     rows.append(["in all", *(_cell(one.total) for one in named.values())])
     parts = [
-        f"<p>{escape(explanation.program)}; measured {escape(_moment(explanation.measured_at))}.</p>",
+        f"<p>{escape(explanation.program)}; measured {escape(moment_text(explanation.measured_at))}.</p>",
         f'<div class="wide">{"".join(timeline.pieces(explanation))}</div>',
         _table(["What the time is spent on", *named], rows, last_is_total=True),
     ]
@@ -253,7 +249,7 @@ def _builds(builds: Sequence[PastBuild]) -> str:
         made = f"image {build.image[:8]}" if build.image else layers
         result = f"failed: {build.error}" if build.result == "failed" and build.error else build.result
         size = bytes_text(build.bytes) if build.bytes else "-"
-        rows.append([_moment(build.started), seconds_text(build.finished - build.started), made, size, result])
+        rows.append([moment_text(build.started), seconds_text(build.finished - build.started), made, size, result])
     drawing = timeline.draw_builds(builds[-20:], PHASES)
     table = _table(["Began", "Took", "Made", "Size", "Result"], rows, kind="builds")
     return f'<div class="wide">{drawing}</div>{table}'

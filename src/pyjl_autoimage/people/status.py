@@ -61,7 +61,8 @@ def status(**keywords: Any) -> dict[str, Any]:
           ``superseded`` by a newer one.
         - ``layers``: ``id``, ``program``, ``reasons`` (why it cannot be used; empty when it can), ``used`` (whether
           the next start of its program does), ``built_at``, ``bytes``, ``statements``, ``code``, ``changed`` of each.
-        - ``profile``: ``statements``, ``recordings`` (how many), ``packages`` (names).
+        - ``profile``: ``statements``, ``recordings`` (how many), ``packages`` (names), ``aside`` (files that
+          were one, could not be read, and count no more).
         - ``runs``: the latest: what each still compiled and what that cost.
         - ``build``: the current or last one: ``state`` (``none``, ``running``, ``done``, ``failed``, ``cancelled``),
           ``progress`` (None, or ``phase``, ``detail``, ``fraction``, ``elapsed_seconds``, ``left_seconds``,
@@ -123,6 +124,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "inferred": sum(statement.inferred for statement in recorded.statements.values()),
             "recordings": recorded.runs,
             "packages": sorted(package.name for package in recorded.packages.values()),
+            "aside": recordings.aside(store, environment.id),
         },
         "runs": [
             {

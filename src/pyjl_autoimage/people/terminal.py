@@ -279,6 +279,8 @@ def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
         names = [name for name in recorded["packages"] if not name.endswith(("_jll", "Ext"))]
         loaded = f"; loaded: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
         yield "profile", f"{count_text(recorded['statements'], 'statement')} from {runs}{loaded}"
+    for path in recorded["aside"]:
+        yield "", f"{path_text(path)} is a profile that could not be read: what it holds counts no more"
     for run in data["runs"][:1]:
         yield "last run", _run_text(run)
     if data["slow_start"]:

@@ -6,14 +6,13 @@ to be needed for as long as its programs run. Only a run without image that does
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from tempfile import gettempdir
 
-if TYPE_CHECKING:
-    from .profile import Profile, Program, Statement
+from .profile import Origin, Profile, Program, Statement, is_of_main
 
-__all__ = ["compact", "is_of_main"]
+__all__ = ["compact"]
 
 DAY = 86400.0
 
@@ -26,15 +25,13 @@ AGE_UNBAKED = 30 * DAY
 STATEMENTS_KEPT = 20_000
 """Some twenty times what a large program compiles; a build takes a minute or two for so many."""
 
+SHARES = {Origin.RECORDED: 1.0, Origin.IMPORTED: 0.5, Origin.LIBRARY: 0.25}
+"""Of these, what may come from where. What was recorded here comes first, and never makes room for what was not."""
+
 PROGRAMS_KEPT = 200
-"""Scripts in temporary directories have a new name each time."""
+"""Those that ran here, and not in a temporary directory, where scripts have a new name each time, stay longest."""
 
-_OF_MAIN = re.compile(r"(?<![\w.])Main\b")
-
-
-def is_of_main(statement: str) -> bool:
-    """Whether a statement names something of a program's own Main, which no image can hold."""
-    return _OF_MAIN.search(statement) is not None
+_TEMPORARY = ("/tmp/", "/var/tmp/", "/dev/shm/", "/private/tmp/", "/var/folders/", "/private/var/folders/")
 
 
 def compact(profile: Profile, now: float) -> None:
@@ -53,7 +50,10 @@ def compact(profile: Profile, now: float) -> None:
         needed[text] = profile.statements[text].last
     kept = [text for text, when in needed.items() if now - when <= (AGE_UNBAKED if text in unbaked else AGE)]
     kept.sort(key=lambda text: _rank(text in unbaked, profile.statements[text], needed[text]), reverse=True)
-    chosen = set(kept[:STATEMENTS_KEPT])
+    chosen: set[str] = set()
+    for origin, share in SHARES.items():
+        of_origin = [text for text in kept if profile.statements[text].origin is origin]
+        chosen.update(of_origin[: min(int(share * STATEMENTS_KEPT), STATEMENTS_KEPT - len(chosen))])
     for text in [text for text in profile.statements if text not in chosen]:
         del profile.statements[text]
     profile.refused.intersection_update(profile.statements)
@@ -67,7 +67,9 @@ def compact(profile: Profile, now: float) -> None:
         if now - code.last > AGE:
             del profile.code[name]
 
-    programs = sorted(profile.programs, key=lambda name: profile.programs[name].last, reverse=True)
+    elsewhere = (*_TEMPORARY, os.path.join(gettempdir(), ""))
+    ranks = {n: (p.runs > 0, not n.startswith(elsewhere), p.last) for n, p in profile.programs.items()}
+    programs = sorted(ranks, key=ranks.__getitem__, reverse=True)
     for name in programs:
         if name in programs[PROGRAMS_KEPT:] or now - profile.programs[name].last > AGE:
             del profile.programs[name]

@@ -12,6 +12,8 @@ import os
 import re
 from typing import Any
 
+from ..base.data import typed
+from ..base.files import parsed_json
 from ..errors import StoreError
 from .profile import LoadedPackage, Profile, Program, Statement
 from .recordings import parse_statement
@@ -28,22 +30,16 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 def text(profile: Profile) -> str:
     """A profile as the content of a file."""
-    programs = list(profile.programs)
+    numbers = {name: number for number, name in enumerate(profile.programs)}
     statements = [
-        [
-            line,
-            s.runs,
-            s.milliseconds,
-            sorted(programs.index(p) for p in s.programs if p in profile.programs),
-            int(s.inferred),
-        ]
+        [line, s.runs, s.milliseconds, sorted(numbers[p] for p in s.programs if p in numbers), int(s.inferred)]
         for line, s in profile.statements.items()
     ]
     value = {
         "format": FORMAT,
         "version": VERSION,
         "packages": {uuid: [package.name, package.runs] for uuid, package in profile.packages.items()},
-        "programs": [[name, sorted(profile.programs[name].packages)] for name in programs],
+        "programs": [[name, sorted(program.packages)] for name, program in profile.programs.items()],
         "statements": statements,
     }
     return f"{json.dumps(value, indent=0)}\n"
@@ -70,11 +66,11 @@ def read(content: str, name: str) -> Profile:
             raise StoreError(f"{name} is no profile, and holds no precompile statements")
         return found
     try:
-        value = json.loads(content)
+        value = parsed_json(content)
         if value["format"] != FORMAT or value["version"] != VERSION:
             raise StoreError(f"{name} is no profile that this version can read")
         return _checked(value)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise StoreError(f"{name} is no profile: {type(error).__name__}: {error}") from None
 
 
@@ -95,16 +91,17 @@ def _checked(value: dict[str, Any]) -> Profile:
         parsed = parse_statement(line)
         if parsed is not None:
             users = {names[number] for number in numbers} - {None}
-            statements[parsed[0]] = Statement(_count(runs), 0.0, float(milliseconds), users, inferred=bool(inferred))
+            told = Statement(_count(runs), 0.0, float(_count(milliseconds, float)), users, inferred=bool(inferred))
+            statements[parsed[0]] = told
     return Profile(statements, packages, programs)
 
 
 def _is_here(program: str) -> bool:
     """Whether a program of another machine's is one of this one's, too (see `processes.program_name`)."""
-    return program == "" or program.startswith("-m ") or os.path.isfile(program)
+    return program == "" or (program.isprintable() and program.startswith("-m ")) or os.path.isfile(program)
 
 
-def _count(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} is no count")
+def _count(value: Any, kind: type = int) -> Any:
+    if not 0 <= typed(kind, value) < 1e9:
+        raise ValueError(f"{value!r:.20} is more than can be")
     return value

@@ -10,16 +10,17 @@ whatever is killed when.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from itertools import accumulate
 from typing import Any
 
+from ..base.data import typed
 from ..julia.call import RECORDER
-from .ageing import is_of_main
 
-__all__ = ["Code", "LoadedPackage", "Profile", "Program", "Run", "Statement"]
+__all__ = ["Code", "LoadedPackage", "Origin", "Profile", "Program", "Run", "Statement", "is_of_main"]
 
-SCHEMA = 5
+SCHEMA = 6
 RUNS_KEPT = 60
 """Enough to tell what the last runs cost, with and without an image; the profile does not grow with them."""
 
@@ -36,6 +37,20 @@ INFERRED = "#= inferred =# "
 
 LONGEST_STATEMENT = 20_000
 """Characters. A longer one spells out some data (the columns of a wide table), and helps with no other."""
+
+DEEPEST_STATEMENT = 50
+"""Brackets in brackets. Julia's parser would spend minutes on some thousands (``bake.jl`` is as strict)."""
+
+
+class Origin(IntEnum):
+    """Where a statement is from; the first counts."""
+
+    RECORDED = 0
+    """Runs of this machine compiled it."""
+    IMPORTED = 1
+    """The user gave a file that has it."""
+    LIBRARY = 2
+    """An installed package did."""
 
 
 @dataclass
@@ -54,6 +69,7 @@ class Statement:
     """Whether a build has tried to put it into an image."""
     inferred: bool = False
     """Whether runs only inferred it: it was inlined, or is reached from what no image can hold."""
+    origin: Origin = Origin.RECORDED
 
 
 @dataclass
@@ -171,6 +187,7 @@ class Profile:
                     sorted(numbers[p] for p in s.programs if p in numbers),
                     int(s.given),
                     int(s.inferred),
+                    int(s.origin),
                 ]
                 for text, s in self.statements.items()
             },
@@ -189,37 +206,50 @@ class Profile:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> Profile:
-        """Read what `to_json` gave; anything else is an empty profile."""
-        if not value or value.get("schema") != SCHEMA:
-            return cls()
+    def from_json(cls, value: Any) -> Profile:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
         try:
+            if value["schema"] != SCHEMA:
+                raise ValueError(f"a profile of schema {value['schema']!r:.20}, not {SCHEMA}")
             names = [str(name) for name, _ in value["programs"]]
             return cls(
                 {
-                    str(text): Statement(
-                        int(runs), float(last), float(ms), {names[n] for n in programs}, bool(given), bool(inferred)
+                    text: Statement(
+                        *(int(runs), float(last), float(ms), {names[n] for n in programs}),
+                        *(bool(given), bool(inferred), Origin(origin)),
                     )
-                    for text, (runs, last, ms, programs, given, inferred) in value["statements"].items()
+                    for text, (runs, last, ms, programs, given, inferred, origin) in value["statements"].items()
                 },
                 {
-                    str(uuid): LoadedPackage(str(name), int(runs), float(last))
+                    uuid: LoadedPackage(str(name), int(runs), float(last))
                     for uuid, (name, runs, last) in value["packages"].items()
                 },
-                {str(name): Program(**program) for name, program in value["programs"]},
-                {str(name): Code(**code) for name, code in value["code"].items()},
-                {str(name): Run(**run) for name, run in value["recent"].items()},
-                {str(name): [int(a), int(b)] for name, (a, b) in value["consumed"].items()},
-                {str(name): str(flag) for name, flag in value["flags"].items()},
+                {str(name): typed(Program, program) for name, program in value["programs"]},
+                typed(dict[str, Code], value["code"]),
+                typed(dict[str, Run], value["recent"]),
+                {name: [int(a), int(b)] for name, (a, b) in value["consumed"].items()},
+                typed(dict[str, str], value["flags"]),
                 float(value["flags_from"]),
                 int(value["runs"]),
                 {str(text) for text in value["refused"]},
                 str(value["refused_by"]),
-                float(value.get("saved", 0.0)),
-                int(value.get("saved_runs", 0)),
+                float(value["saved"]),
+                int(value["saved_runs"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            return cls()
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"no profile: {type(error).__name__}: {error}") from None
+
+
+_OF_MAIN = re.compile(r"(?<![\w.])Main\b")
+
+
+def is_of_main(statement: str) -> bool:
+    """Whether a statement names something of a program's own Main, which no image can hold."""
+    return _OF_MAIN.search(statement) is not None
 
 
 _OF_OURS = re.compile(rf"\b(?:{RECORDER}|AutoimageCode|AutoimageStatements_)")
@@ -241,7 +271,15 @@ def _number(value: object, default: float) -> float:
 
 
 def _float(text: str) -> float:
+    """A time in a recording; 0 for what is no number, or no time that anything takes."""
     try:
-        return float(text)
+        return float(text) if float(text) < 1e9 else 0.0
     except ValueError:
         return 0.0
+
+
+def _is_deep(text: str) -> bool:
+    if text.count("{") + text.count("(") <= DEEPEST_STATEMENT:
+        return False
+    steps = (1 if bracket in "{(" else -1 for bracket in re.findall(r"[(){}]", text))
+    return max(accumulate(steps)) > DEEPEST_STATEMENT

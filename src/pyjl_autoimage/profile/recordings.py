@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
-from ..base.files import read_json, write_json
-from ..base.liveness import is_dead
+from ..base.files import names_in, parsed_json, write_json
+from ..base.liveness import discard, is_dead
 from ..base.locks import lock
 from ..errors import StoreError
 from ..store.layout import belongs_to_us
 from ..store.places import Store
-from .ageing import compact, is_of_main
+from .ageing import compact
 from .profile import (
     _LINE,
     _OF_OURS,
@@ -29,44 +29,93 @@ from .profile import (
     RUNS_KEPT,
     Code,
     LoadedPackage,
+    Origin,
     Profile,
     Program,
     Run,
     Statement,
     _float,
+    _is_deep,
     _number,
     _text,
+    is_of_main,
 )
 
-__all__ = ["add", "load", "locked", "merge", "note_image", "of_workload", "parse_statement", "peek", "split_timing"]
+__all__ = [
+    "add",
+    "aside",
+    "load",
+    "locked",
+    "merge",
+    "note_image",
+    "of_workload",
+    "parse_statement",
+    "peek",
+    "split_timing",
+]
+
+
+ASIDE_KEPT = 5
+"""Profiles that could not be read, of this environment."""
 
 
 def split_timing(line: str) -> tuple[str, float]:
     """A line of Julia's trace without what 1.12 adds, the time before it and ``# recompile`` behind; milliseconds."""
-    milliseconds = 0.0
     timing = _TIMING.match(line)
-    if timing:
-        try:
-            milliseconds = float(timing.group(1))
-        except ValueError:
-            return line, 0.0
-        line = line[timing.end() :]
-    return line.strip().removesuffix("# recompile").rstrip(), milliseconds
+    statement = line[timing.end() if timing else 0 :].strip().removesuffix("# recompile").rstrip()
+    return statement, _float(timing[1]) if timing else 0.0
 
 
 def parse_statement(line: str) -> tuple[str, float] | None:
     """The statement in a line of Julia's trace and its milliseconds (0 if not timed); None for anything else."""
     line, milliseconds = split_timing(line)
-    if not (line.startswith("precompile(Tuple{") and line.endswith("})")) or "\0" in line:
+    if not (line.startswith("precompile(Tuple{") and line.endswith("})")) or not line.isprintable():
         return None
-    if len(line) > LONGEST_STATEMENT or _OF_OURS.search(line):
+    if len(line) > LONGEST_STATEMENT or _is_deep(line) or _OF_OURS.search(line):
         return None
     return line, milliseconds
 
 
 def load(store: Store, environment_id: str) -> Profile:
-    """The profile as it was last written; empty if there is none."""
-    return Profile.from_json(read_json(store.profile(environment_id)))
+    """The profile as it was last written; empty if there is none that can be read."""
+    try:
+        return _read(store, environment_id)
+    except (OSError, ValueError):
+        return Profile()
+
+
+def _read(store: Store, environment_id: str) -> Profile:
+    with open(store.profile(environment_id), "rb") as file:
+        return Profile.from_json(parsed_json(file.read()))
+
+
+def _to_change(store: Store, environment_id: str) -> Profile:
+    """The profile, for who holds the lock and will write it. What cannot be read is put aside: who knows it may."""
+    try:
+        return _read(store, environment_id)
+    except FileNotFoundError:
+        return Profile()
+    except OSError as error:
+        raise StoreError(f"the profile cannot be read: {error.strerror or error}") from error
+    except ValueError:
+        _put_aside(store, environment_id)
+        return Profile()
+
+
+def aside(store: Store, environment_id: str) -> list[str]:
+    """Files that were the profile, and could not be read, the oldest first."""
+    directory = store.environment(environment_id)
+    return [os.path.join(directory, n) for n in sorted(names_in(directory)) if re.fullmatch(r"profile-\d+\.json", n)]
+
+
+def _put_aside(store: Store, environment_id: str) -> None:
+    path = store.profile(environment_id)
+    try:
+        os.rename(path, f"{path.removesuffix('.json')}-{time.time_ns()}.json")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read, nor put aside: {error.strerror or error}") from error
+    for old in aside(store, environment_id)[:-ASIDE_KEPT]:
+        discard(old)
 
 
 @contextmanager
@@ -91,7 +140,7 @@ def merge(store: Store, environment_id: str) -> Profile:
         StoreError: the store cannot be written; then nothing was removed.
     """
     with locked(store, environment_id):
-        profile = load(store, environment_id)
+        profile = _to_change(store, environment_id)
         directory = store.recordings(environment_id)
         names = _recordings(directory)
         # Who is dead now writes nothing any more; who dies while we read may have written since.
@@ -110,7 +159,7 @@ def merge(store: Store, environment_id: str) -> Profile:
         return profile
 
 
-def add(store: Store, environment_id: str, other: Profile) -> Profile:
+def add(store: Store, environment_id: str, other: Profile, origin: Origin = Origin.IMPORTED) -> Profile:
     """Add the statements, packages and programs of a profile that was made elsewhere.
 
     Adding the same one twice is adding it once.
@@ -123,10 +172,11 @@ def add(store: Store, environment_id: str, other: Profile) -> Profile:
     """
     now = float(round(time.time()))
     with locked(store, environment_id):
-        profile = load(store, environment_id)
+        profile = _to_change(store, environment_id)
         for text, statement in other.statements.items():
-            kept = profile.statements.setdefault(text, Statement(inferred=statement.inferred))
+            kept = profile.statements.setdefault(text, Statement(inferred=statement.inferred, origin=origin))
             kept.inferred = kept.inferred and statement.inferred
+            kept.origin = min(kept.origin, origin)
             kept.runs = max(kept.runs, statement.runs)
             kept.last = now
             kept.milliseconds = max(kept.milliseconds, statement.milliseconds)
@@ -158,7 +208,7 @@ def note_image(
         StoreError: the store cannot be written.
     """
     with locked(store, environment_id):
-        profile = load(store, environment_id)
+        profile = _to_change(store, environment_id)
         for text in given:
             if text in profile.statements:
                 profile.statements[text].given = True
@@ -253,6 +303,7 @@ def _consume(profile: Profile, directory: str, name: str) -> None:
         text, milliseconds = parsed
         statement = profile.statements.setdefault(text, Statement(inferred=inferred))
         statement.inferred = statement.inferred and inferred
+        statement.origin = Origin.RECORDED
         statement.runs += 1
         statement.last = now
         statement.milliseconds = max(statement.milliseconds, milliseconds)
@@ -268,7 +319,7 @@ def _consume(profile: Profile, directory: str, name: str) -> None:
 def _begin(profile: Profile, line: str, now: float) -> Run:
     """Read the first line of a recording: which program, started when and on what."""
     header = _object(line)
-    started = _number(header.get("started"), now)
+    started = min(_number(header.get("started"), now), now)
     flags = header.get("flags")
     if isinstance(flags, dict) and started >= profile.flags_from:
         profile.flags = {str(key): str(value) for key, value in flags.items()}
@@ -338,7 +389,7 @@ def _note_code(profile: Profile, run: Run, facts: dict[str, Any], now: float) ->
 
 def _object(line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = parsed_json(line)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

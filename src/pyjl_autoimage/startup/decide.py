@@ -22,7 +22,7 @@ from ..errors import SetUpError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
 from ..julia.sources import source_files
-from ..store.built import BakedPackage, Image
+from ..store.built import BakedPackage, Image, recorder_files
 from ..store.places import Store
 from ..store.validity import (
     Situation,
@@ -167,7 +167,7 @@ def _choose(
         return facts
 
     def look(image: Image) -> None:
-        reads.all_of(image.files)
+        reads.all_of((*image.files, *recorder_files()))
         _note_packages(image.packages, situation, reads)
 
     image = newest_valid(images, store, situation, trusted, look)

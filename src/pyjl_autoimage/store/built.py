@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..base.files import file_sha256
+from ..base.data import typed
+from ..base.files import file_sha256, parsed_json
+from ..julia.call import JULIA_SOURCES, RECORDER
 from ..julia.manifest import Package
 from ..julia.sources import source_digest, source_directory
 
@@ -22,18 +24,16 @@ __all__ = [
     "Requirements",
     "baked_package",
     "cache_header",
-    "checked",
     "content_of",
     "heap_of",
     "preference_digest",
     "preferences_digest",
+    "recorder_digest",
+    "recorder_files",
     "to_json",
 ]
 
 SCHEMA = 2
-
-LATER = {"files", "heap_bytes", "others", "syntax"}
-"""Fields that were added since; without them what they default to holds."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ class Image(Requirements):
     statements: int = 0
     """How many precompile statements it holds."""
     build_seconds: float = 0.0
+    pyjl_autoimage: str = ""
+    """Digest of our Julia code in it (see `recorder_digest`)."""
     heap_bytes: int = 0
     """Of the file beside the library that holds Julia's heap (see `heap_of`); 0: the library holds it."""
 
@@ -140,7 +142,8 @@ class Image(Requirements):
         Raises:
             ValueError: it is not one that this version can read.
         """
-        return cls(path=path, **checked(cls, text))
+        found: Image = _read(cls, text, path)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +189,20 @@ class Layer(Requirements):
         Raises:
             ValueError: it is not one that this version can read.
         """
-        return cls(path=path, **checked(cls, text))
+        found: Layer = _read(cls, text, path)
+        return found
+
+
+def recorder_files() -> list[str]:
+    """Our own Julia code in every image: the recorder, and what that includes from beside it."""
+    own = os.path.join(JULIA_SOURCES, RECORDER, "src")
+    included = [os.path.join(JULIA_SOURCES, name) for name in ("callers.jl", "versions.jl")]
+    return [*included, *(os.path.join(own, name) for name in sorted(os.listdir(own)))]
+
+
+def recorder_digest() -> str:
+    """Tells it from that of any other version."""
+    return file_sha256(*recorder_files())[:16]
 
 
 def heap_of(library: str) -> str:
@@ -201,73 +217,11 @@ def to_json(built: Requirements) -> dict[str, Any]:
     return {"schema": SCHEMA, **data}
 
 
-def checked(kind: type[Requirements], text: str) -> dict[str, Any]:
-    """The fields of an image or a layer in what `to_json` gave, as data from strangers.
-
-    Raises:
-        ValueError: it is not one that this version can read.
-    """
-    data = json.loads(text)
-    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+def _read(kind: Any, text: str, path: str) -> Any:
+    data = parsed_json(text)
+    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA or "path" in data:
         raise ValueError("not of this schema")
-    lists = isinstance(data.get("packages"), list) and isinstance(data.get("code"), list)
-    if not _has_fields(data, set(kind.__dataclass_fields__) - {"path"}) or not lists:
-        raise ValueError("not the facts of an image or a layer")
-    packages = tuple(_read_package(package) for package in data.pop("packages"))
-    code = tuple(_read_code(code) for code in data.pop("code"))
-    tables = {name: data.pop(name) for name in ("flags", "caches") if name in data}
-    for name, value in data.items():
-        expected = _TYPES.get(name, str)
-        if not isinstance(value, expected) or isinstance(value, bool):
-            raise ValueError(f"{name} is not {value!r}")
-        if isinstance(value, list):
-            data[name] = tuple(str(item) for item in value)
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise ValueError(f"{name} is no table")
-        data[name] = {str(key): str(value) for key, value in table.items()}
-    return {**data, "packages": packages, "code": code}
-
-
-def _has_fields(data: Mapping[str, Any], names: set[str]) -> bool:
-    return names - LATER <= set(data) <= names
-
-
-_TYPES: dict[str, Any] = {
-    "bytes": int,
-    "heap_bytes": int,
-    "word_size": int,
-    "statements": int,
-    "built_at": (int, float),
-    "build_seconds": (int, float),
-    "image": (str, type(None)),
-    "roots": list,
-}
-
-
-def _read_code(data: Any) -> OwnCode:
-    if not isinstance(data, dict) or set(data) != set(OwnCode.__dataclass_fields__):
-        raise ValueError("not a program's own code")
-    if not isinstance(data["files"], dict):
-        raise ValueError("the files of a program's own code are no table")
-    files = {str(path): str(fingerprint) for path, fingerprint in data["files"].items()}
-    return OwnCode(str(data["name"]), str(data["uuid"]), str(data["path"]), files, str(data["apart"]))
-
-
-def _read_package(data: Any) -> BakedPackage:
-    if not isinstance(data, dict) or not _has_fields(data, set(BakedPackage.__dataclass_fields__)):
-        raise ValueError("not a package of an image")
-    tables = {name: data[name] for name in ("files", "others") if name in data}
-    for name, table in tables.items():
-        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
-            raise ValueError(f"{name} of a package is no table of texts")
-    for name, value in data.items():
-        if name in tables:
-            continue
-        optional = name not in ("name", "uuid", "preferences", "in_julia")
-        if not isinstance(value, bool if name == "in_julia" else str) and not (optional and value is None):
-            raise ValueError(f"{name} of a package is not {value!r}")
-    return BakedPackage(**data)
+    return typed(kind, {**data, "path": path})
 
 
 def preferences_digest(values: Mapping[str, Any]) -> str:

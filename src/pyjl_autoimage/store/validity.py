@@ -31,6 +31,7 @@ from .built import (
     jll_digest,
     preference_digest,
     preferences_digest,
+    recorder_digest,
 )
 from .places import Store
 from .publish import damage
@@ -49,6 +50,9 @@ __all__ = [
     "situation_of",
     "valid_image",
 ]
+
+
+OTHER_RECORDER = "it holds the recorder of another version of pyjl_autoimage"
 
 
 @dataclass(frozen=True)
@@ -301,7 +305,8 @@ def reasons_against(
     distrusted = None if is_below(image.path, trusted) else store.distrust(*image.files)
     reasons = [f"condemned: {condemned}"] if condemned else []
     reasons += [f"not trusted: {distrusted}"] if distrusted else []
-    return [*reasons, *damage(store, image, thorough=thorough), *mismatches(image, situation)]
+    reasons += [*damage(store, image, thorough=thorough), *mismatches(image, situation)]
+    return reasons if image.pyjl_autoimage == recorder_digest() else [*reasons, OTHER_RECORDER]
 
 
 def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:
