@@ -12,8 +12,6 @@ import os
 import re
 from typing import Any
 
-from ..base.data import typed
-from ..base.files import parsed_json
 from ..errors import StoreError
 from .profile import LoadedPackage, Profile, Program, Statement
 from .recordings import parse_statement
@@ -66,19 +64,19 @@ def read(content: str, name: str) -> Profile:
             raise StoreError(f"{name} is no profile, and holds no precompile statements")
         return found
     try:
-        value = parsed_json(content)
+        value = json.loads(content, parse_int=_number)
         if value["format"] != FORMAT or value["version"] != VERSION:
             raise StoreError(f"{name} is no profile that this version can read")
         return _checked(value)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise StoreError(f"{name} is no profile: {type(error).__name__}: {error}") from None
 
 
 def _checked(value: dict[str, Any]) -> Profile:
     packages = {
-        uuid: LoadedPackage(name, _count(runs))
+        uuid: LoadedPackage(name, int(runs))
         for uuid, (name, runs) in value["packages"].items()
-        if _UUID.fullmatch(uuid) and name.isidentifier()
+        if _UUID.fullmatch(uuid) and name.isidentifier() and _is_number(runs)
     }
     names = [name if _is_here(name) else None for name, _ in value["programs"]]
     programs = {
@@ -87,12 +85,13 @@ def _checked(value: dict[str, Any]) -> Profile:
         if name is not None
     }
     statements = {}
-    for line, runs, milliseconds, numbers, inferred in value["statements"]:
+    for line, runs, milliseconds, numbers, *inferred in value["statements"]:
         parsed = parse_statement(line)
-        if parsed is not None:
-            users = {names[number] for number in numbers} - {None}
-            told = Statement(_count(runs), 0.0, float(_count(milliseconds, float)), users, inferred=bool(inferred))
-            statements[parsed[0]] = told
+        if parsed is None or not (_is_number(runs) and _is_number(milliseconds)):
+            continue  # one bad line is no reason to go without the others
+        users = {names[number] for number in numbers} - {None}
+        inferred_only = any(inferred)
+        statements[parsed[0]] = Statement(int(runs), 0.0, float(milliseconds), users, inferred=inferred_only)
     return Profile(statements, packages, programs)
 
 
@@ -101,7 +100,9 @@ def _is_here(program: str) -> bool:
     return program == "" or (program.isprintable() and program.startswith("-m ")) or os.path.isfile(program)
 
 
-def _count(value: Any, kind: type = int) -> Any:
-    if not 0 <= typed(kind, value) < 1e9:
-        raise ValueError(f"{value!r:.20} is more than can be")
-    return value
+def _number(text: str) -> float:
+    return int(text) if len(text) < 20 else float("inf")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9
