@@ -46,15 +46,7 @@ def lock(path: str, timeout: float) -> Iterator[None]:
 
 def is_held(path: str) -> bool:
     """Whether a process holds this lock: on whichever host, in whichever container it lives."""
-    if sys.platform == "win32":
-        try:
-            with lock(path, 0):
-                return False
-        except TimeoutError:
-            return True
-        except StoreError:
-            return False
-    else:
+    if sys.platform != "win32":
         import fcntl
 
         try:
@@ -63,10 +55,17 @@ def is_held(path: str) -> bool:
             return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: whoever else asks sees the same
+            return False
         except BlockingIOError:
             return True
         except OSError:
-            pass  # no locks here, so nothing is built here
+            pass  # a file system without locks, where filelock has its own way
         finally:
             os.close(descriptor)
+    try:
+        with lock(path, 0):
+            return False
+    except TimeoutError:
+        return True
+    except StoreError:
         return False
