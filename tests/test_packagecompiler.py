@@ -199,7 +199,7 @@ def test_two_first_builds_install_it_one_after_the_other(world):
     wait_for(began.exists)
     second = subprocess.Popen(command, env={**environ, "PYTHON_JULIACALL_PROJECT": str(other)}, cwd=other)
     log = Path(world.store.build_log(replace(world.environment, project=str(other)).id))
-    wait_for(lambda: log.exists() and "statements: " in log.read_text(), 60)
+    wait_for(lambda: log.exists() and "phase: builder" in log.read_text(), 60)
     assert installed(world) == [packagecompiler.own_builder_project(world.store, world.facts)], "the second one waits"
     release.touch()
     assert [first.wait(60), second.wait(60)] == [0, 0]
