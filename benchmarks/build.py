@@ -32,7 +32,7 @@ from pathlib import Path
 from pyjl_autoimage.base import settings
 from pyjl_autoimage.build import recipe
 from pyjl_autoimage.julia import environment
-from pyjl_autoimage.profile import profile, recordings
+from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.startup.options import user_options
 from pyjl_autoimage.store import validity
 from pyjl_autoimage.store.places import Store
