@@ -20,7 +20,7 @@ from pyjl_autoimage.build.build import NOTHING_RECORDED, _project_lock
 from pyjl_autoimage.errors import BuildError
 from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.profile.profile import INFERRED
-from pyjl_autoimage.store.built import Image
+from pyjl_autoimage.store.built import Image, recorder_digest
 from pyjl_autoimage.store.publish import damage, remove_image
 
 from standin import (
@@ -300,6 +300,7 @@ def test_what_could_only_be_inferred_is_in_the_image_but_still_has_to_be_compile
     told = build(world)
     assert "2 of 3 statements cannot be compiled ahead, but when they are called" in told["notes"]
     assert only_image(world).statements == 3
+    assert only_image(world).pyjl_autoimage == recorder_digest()
     assert recordings.load(world.store, world.environment.id).refused == {d}
 
 
@@ -392,3 +393,15 @@ def test_the_fifth_build_leaves_three_images(world):
         build(world)
     assert len(list(world.store.all_images())) == 3
     assert Path(next(world.store.all_images()).path).read_text() == "image 4"
+
+
+def test_a_profile_that_cannot_be_read_is_said_by_builds_and_status(world):
+    record_a_statement(world)
+    julia_that_builds(world)
+    assert not any("could not be read" in note for note in build(world)["notes"])
+    profile = Path(world.store.profile(world.environment.id))
+    profile.write_text(profile.read_text().replace('"schema":', '"schema":9'))
+    notes = [note for note in build(world)["notes"] if "could not be read" in note]
+    (aside,) = status(world)["profile"]["aside"]
+    assert notes == [f"{aside} is a profile that could not be read: what it holds counts no more"]
+    assert os.path.basename(aside) in cli(environ_of(world), "status", cwd=world.root).stdout.replace("\n", "")

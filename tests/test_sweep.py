@@ -125,7 +125,9 @@ def test_what_is_dead_goes_and_what_is_alive_stays(world):
     world.store.condemn(image.id, "of a test")
     for name in ("a" * 16, image.id):
         old(os.path.join(store.condemnations, name), 400 * DAY)
-    Path(store.ensure(store.environment("e")), f"{dead(3)}.build").touch()
+    store.ensure(store.environment("e"))
+    Path(store.cancellation("e", "of a build that was killed")).touch()
+    old(store.cancellation("e", "of a build that was killed"), 2 * DAY)
     sweep(store)
     assert names(store.uses) == [image.id] and names(os.path.dirname(mark)) == [os.path.basename(mark)]
     assert names(store.booting) == names(store.environment("e")) == []

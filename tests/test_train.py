@@ -12,6 +12,7 @@ import pytest
 
 from pyjl_autoimage.build.build import NOTHING_RECORDED
 from pyjl_autoimage.profile import recordings
+from pyjl_autoimage.profile.profile import Origin
 
 from standin import (
     World,
@@ -216,6 +217,8 @@ def test_rebuild_takes_a_function_of_main_and_a_file_of_statements(world):
     kept = recordings.load(world.store, world.environment.id)
     assert set(kept.statements) == {statement(name) for name in "xyz"}
     assert kept.statements[statement("x")].programs == {str(script)}
+    origins = [kept.statements[statement(name)].origin for name in "xyz"]
+    assert origins == [Origin.RECORDED, Origin.RECORDED, Origin.IMPORTED]
 
 
 def test_a_build_with_something_to_run_waits_for_the_one_that_runs(world):
@@ -303,8 +306,11 @@ def test_what_libraries_bring_along_goes_into_an_ordinary_build(world):
         ("goodlib: b", 1, 1, ""),
         ("goodlib: c", 0, 0, "not run: the project has no Nowhere"),
     ]
-    kept = set(recordings.load(world.store, world.environment.id).statements)
-    assert kept == {statement("tables"), statement("declared")}
+    kept = recordings.load(world.store, world.environment.id).statements
+    assert {text: one.origin for text, one in kept.items()} == {
+        statement("tables"): Origin.RECORDED,
+        statement("declared"): Origin.LIBRARY,
+    }
     assert images_built(world) == 1
     again = build(world)
     assert [w["new"] for w in again["workloads"]] == [0, 0, 0]

@@ -20,17 +20,22 @@ def mind(pipe: int) -> None:
     os.killpg(0, signal.SIGKILL)  # this process, too
 
 
-pipe = os.dup(0)
-os.set_inheritable(pipe, False)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command decides whether it ends
-theirs = [getattr(signal, name) for name in ("SIGTERM", "SIGPIPE", "SIGXFSZ") if hasattr(signal, name)]
-child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, setsigdef=theirs)
-start_new_thread(mind, (pipe,))
-status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-if status < 0:  # it ends as the command did, without a core of its own
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if -status != signal.SIGKILL:
-        signal.signal(-status, signal.SIG_DFL)
-    os.kill(os.getpid(), -status)
-os._exit(status)
+def run(command: list[str]) -> int:
+    """Run a command to its end; its status, negative: the signal that it died of."""
+    pipe = os.dup(0)  # which the command does not inherit
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command decides whether it ends
+    theirs = [getattr(signal, name) for name in ("SIGTERM", "SIGPIPE", "SIGXFSZ") if hasattr(signal, name)]
+    child = os.posix_spawnp(command[0], command, os.environ, setsigdef=theirs)
+    start_new_thread(mind, (pipe,))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    status = run(sys.argv[1:])
+    if status < 0:  # it ends as the command did, without a core of its own
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.data import typed
 from ..errors import JuliaNotFoundError
 from ..julia.call import JULIA_SOURCES
 from .environment import Environment
@@ -41,16 +42,8 @@ class JuliaFacts:
         Raises:
             ValueError: it is something else.
         """
-        names = set(cls.__dataclass_fields__)
-        if not isinstance(value, dict) or not names <= set(value):
-            raise ValueError("not the facts of a Julia")
-        fields = {name: value[name] for name in names}
-        for name in ("depots", "load_path", "lacks"):
-            if not isinstance(fields[name], list):
-                raise ValueError(f"{name} is not a list")
-            fields[name] = tuple(str(path) for path in fields[name])
-        fields["word_size"] = int(fields["word_size"])
-        return cls(**fields)
+        found: JuliaFacts = typed(cls, value)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""

@@ -27,22 +27,21 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def text(profile: Profile) -> str:
-    """A profile as the content of a file."""
+    """A profile as the content of a file, with a statement a line."""
     numbers = {name: number for number, name in enumerate(profile.programs)}
-    statements = (
-        [line, s.runs, s.milliseconds, sorted(numbers[p] for p in s.programs if p in numbers), int(s.inferred)]
-        for line, s in profile.statements.items()
-    )
-    value = {
+    about = {
         "format": FORMAT,
         "version": VERSION,
         "packages": {uuid: [package.name, package.runs] for uuid, package in profile.packages.items()},
         "programs": [[name, sorted(program.packages)] for name, program in profile.programs.items()],
-        "statements": [],
     }
-    # A line for each, by which versions of it can be compared. (With `indent` json is ten times as slow.)
-    lines = ",\n".join(map(json.dumps, statements))
-    return f"{json.dumps(value)[:-2]}\n{lines}\n]}}\n"
+    statements = ",\n".join(
+        json.dumps(
+            [line, s.runs, s.milliseconds, sorted(numbers[p] for p in s.programs if p in numbers), int(s.inferred)]
+        )
+        for line, s in profile.statements.items()
+    )
+    return f'{json.dumps(about)[:-1]}, "statements": [\n{statements}\n]}}\n'
 
 
 def read(content: str, name: str) -> Profile:
