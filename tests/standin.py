@@ -549,7 +549,8 @@ def julia_that_builds(
     """
     packages = [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
     packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", pythoncall(world)))
-    report = "".join(reported("loaded", uuid, name, version, source) for name, uuid, version, source in packages)
+    report = reported("julia", world.facts.version, world.facts.commit, world.facts.base_build_id)
+    report += "".join(reported("loaded", uuid, name, version, source) for name, uuid, version, source in packages)
     report += "".join(reported("unresolved", number) for number in unresolved)
     report += "".join(reported("inferred", number) for number in inferred)
     said = "".join(reported(*item) for item in made)

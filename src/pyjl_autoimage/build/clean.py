@@ -10,6 +10,7 @@ from typing import Any
 
 from ..base import settings
 from ..base.files import names_in, tree_size
+from ..base.liveness import discard
 from ..base.locks import is_held
 from ..errors import AutoimageError
 from ..julia.environment import Environment
@@ -120,6 +121,7 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
             continue
         if remove_image(store, image.id):
             removed.append(f"image {image.id}")
+        if not os.path.exists(store.facts_of_image(image.id)):  # another build may have been first
             kinds[_kind(image)] -= 1
             del sizes[image.id]
     newest = {(layer.environment, layer.program): layer.id for layer in layers}
@@ -177,6 +179,7 @@ def _remove_tree(name: str, directory: str, dry_run: bool) -> dict[str, Any]:
     size = tree_size(directory)
     if not dry_run:
         shutil.rmtree(directory, ignore_errors=True)
+        discard(directory)  # what is a file
     return {"name": name, "bytes": size, "reason": "everything goes"}
 
 

@@ -32,7 +32,7 @@ def run(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    status = run(sys.argv[1:])
+    status: int = run(sys.argv[1:])
     if status < 0:  # it ends as the command did, without a core of its own
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if -status != signal.SIGKILL:

@@ -236,6 +236,20 @@ def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[in
     return tuple(packages), numbers["unresolved"], numbers["inferred"]
 
 
+def made_by(report: str, facts: JuliaFacts) -> None:
+    """Compare the Julia that built with the one that the image is for: a launcher may have been given another one.
+
+    Raises:
+        BuildError: it was another one.
+    """
+    told = next((item[1:] for item in report_at(report) or () if item[0] == "julia"), None)
+    if told != [facts.version, facts.commit, facts.base_build_id]:
+        which = f"Julia {told[0]} ({told[1][:10]})" if told else "a Julia that did not say which one it is"
+        raise BuildError(
+            f"{which} built the image, and it is for Julia {facts.version} ({facts.commit[:10]}); build again"
+        )
+
+
 def _compare(wanted: BakedPackage, name: str, version: str, source: str) -> None:
     if wanted.version is not None and version and version != wanted.version and not wanted.in_julia:
         raise BuildError(f"{name} {version} was built in, the manifest says {wanted.version}")

@@ -211,6 +211,7 @@ function bake(statements, report)
                 flush(stdout)
             end
         end
+        item(io, "julia", VERSION, Base.GIT_VERSION_INFO.commit, Base.module_build_id(Base))
         for (id, loaded) in Base.loaded_modules
             id.name == "AutoimageRecorder" && compile_recorder(loaded)
             (id.uuid === nothing || Base.in_sysimage(id)) && continue
