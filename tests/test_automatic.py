@@ -15,6 +15,7 @@ from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import automatic, machine
 from pyjl_autoimage.build.automatic import BETWEEN_BUILDS, decide, discharging
+from pyjl_autoimage.build.clean import prune
 from pyjl_autoimage.build.measured import gain_over
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.profile import recordings
@@ -340,3 +341,35 @@ def test_a_notebook_is_advised_as_julia_starts(tmp_path):
     assert run(world, code).stderr == ""
     recordings.merge(world.store, world.environment.id)
     assert run(world, code, PYJL_AUTOIMAGE_AUTO="1").stderr == ""
+
+
+# -- what is damaged, and what is for others -------------------------------------------------------------------
+
+
+def test_an_image_that_only_its_checksum_condemns(world):
+    """The newest is damaged in the middle; since an older one was condemned, starts compare checksums."""
+    older, newest = world.publish(b"older", built_at=1.0), world.publish(b"newest image", built_at=2.0)
+    Path(newest.path).write_bytes(b"NEWEST image")
+    world.store.condemn(older.id, "a start died")
+    ran(world, SLOW)
+    assert decision(world) == (True, "the image is stale")
+
+
+@pytest.mark.parametrize("kind", [{"flags": {"check_bounds": "yes"}}, {"cpu": "another"}])
+def test_programs_of_other_flags_and_cpus_make_no_image_stale(world, kind):
+    """Two kinds of programs would build in turns for ever, each finding the image of the other."""
+    world.publish(b"for the others", built_at=NOW - 7200, **kind)
+    ran(world, SLOW)
+    assert decision(world) == (True, "there is no image")
+    ours = world.publish(b"for these", built_at=NOW - 3000)
+    assert decision(world)[0] is False
+    kept = {image.id for image in world.store.all_images()}
+    prune(world.store, keep=1, max_bytes=1e12, spare=ours.id)
+    assert {image.id for image in world.store.all_images()} == kept, "each kind counts for itself"
+
+
+def test_a_build_that_died_elsewhere_is_no_build_that_runs(world):
+    world.store.ensure(world.store.environment(world.environment.id))
+    State("t", "3f2a9c0b17d4-7-1234", started=NOW - 90_000).write(world.store, world.environment.id)
+    ran(world, SLOW)
+    assert decision(world) == (True, "there is no image")

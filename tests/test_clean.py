@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.build.clean import clean, prune
+from pyjl_autoimage.build.clean import clean, prune, prune_caches
 from pyjl_autoimage.store.publish import remove_image
 
 from standin import World, building
@@ -203,3 +203,30 @@ def test_clean_removes_layers_that_are_stale_or_superseded_and_says_why(here):
     }  # fmt: skip
     clean(everything=True)
     assert not layers(world)
+
+
+def test_layers_count_as_images_do(world):
+    """Two for each name that a program ever had: of those that are in temporary directories, none is ever used again."""
+    image, now = world.publish(b"image"), time.time()
+    for number in range(20):
+        layer = world.publish_layer(f"{number:016x}", program=f"/tmp/tmp{number}/script.py", built_at=now + number)
+        (Path(layer.path) / "depot" / "cache.so").write_bytes(b"x" * 100_000)
+    removed = prune(world.store, keep=1, max_bytes=550_000, spare=image.id)
+    assert sorted(layers(world)) == [f"{number:016x}" for number in range(15, 20)]
+    assert len(removed) == 15
+
+
+def test_only_caches_are_pruned_as_caches(world):
+    """What a package made in that depot while it was loaded into an image, the image refers to by its path."""
+    depot = Path(world.store.builder_depot)
+    paths = [
+        depot / "scratchspaces" / "uuid" / "weights.bin",
+        depot / "artifacts" / "a" / "gcc",
+        depot / "compiled" / "a.ji",
+    ]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text("w")
+        os.utime(path, (time.time() - 40 * 86400,) * 2)
+    prune_caches(world.store)
+    assert [path.exists() for path in paths] == [True, True, False]

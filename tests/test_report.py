@@ -20,7 +20,7 @@ from pyjl_autoimage.startup.code import fingerprints
 from pyjl_autoimage.store.built import OwnCode
 from pyjl_autoimage.store.places import depot_of
 
-from standin import EXAMPLE_UUID, PYTHONCALL, World, age, buildable_world, building, cli, environ_of
+from standin import EXAMPLE_UUID, PYTHONCALL, World, age, buildable_world, building, cli, environ_of, start_in
 
 PROGRAM = "/home/somebody/projects/forecast/scripts/a_report_with_quite_a_long_name.py"
 
@@ -347,3 +347,12 @@ def test_why_the_last_start_looked_at_everything_anew_is_told(world):
     assert start() == told, "this one went by what is remembered"
     (line,) = [line for line in lines_of(status(), width=300) if line.startswith("looked anew")]
     assert line.endswith("Manifest.toml has changed")
+
+
+def test_an_image_that_only_its_checksum_condemns_is_not_told_to_be_used(world):
+    """Since an older one was condemned, starts compare checksums."""
+    older, newest = world.publish(b"older", built_at=1.0), world.publish(b"newest image", built_at=2.0)
+    Path(newest.path).write_bytes(b"NEWEST image")
+    world.store.condemn(older.id, "a start died")
+    assert start_in(world)["sysimage"] is None
+    assert status()["image"] is None
