@@ -201,8 +201,8 @@ def main(request: str) -> int:
     try:
         return _build_or_join(store, environment, settled, asked)
     except _Cancelled:
-        return 1
-    except AutoimageError as error:
+        return handle.CANCELLED
+    except (AutoimageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -223,8 +223,11 @@ def _build_or_join(store: Store, environment: Environment, settled: Settings, as
     path = store.build_lock(environment.id)
     give_up = time.monotonic() + (PATIENCE if asked["tasks"] else 50 * MOMENT)
     while time.monotonic() < give_up:
+        store.ensure(os.path.dirname(path))  # `clean --all` may just have removed it
         try:
             with lock(path, MOMENT):
+                if not os.path.exists(path):
+                    continue  # it was removed while this process opened it: nobody sees that lock
                 return handle.JOINED if another() else _locked_build(store, environment, settled, asked)
         except TimeoutError:
             if another():  # otherwise the one that holds the lock has yet to write its state
@@ -256,27 +259,11 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
     state.quick = bool(asked["quick"])
     if last is not None:
         history.note(store, environment.id, last)  # one that was killed could not do it itself
-    shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
     directory = os.path.join(store.build_directory(environment.id), state.token)
     with create_text(store.build_log(environment.id)) as log:
-        state.write(store, environment.id)
         to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
-        outcome, error = "done", ""
-        try:
-            quick = state.quick
-            train.train(work, lambda: build(work, quick=quick), once=quick)
-        except _Cancelled:
-            outcome, error = "cancelled", "the build was cancelled"
-        except AutoimageError as failure:
-            outcome, error = "failed", str(failure)
-        except OSError as failure:
-            outcome, error = "failed", f"{failure.strerror or failure}: {failure.filename or ''}".rstrip(": ")
-        except Exception as failure:
-            import traceback
-
-            traceback.print_exc(file=log)
-            outcome, error = "failed", f"{type(failure).__name__}: {failure}"
+        outcome, error = _outcome(work)
         state.conclude(store, outcome, error)
         image = next((image for image in store.all_images() if image.id == state.image), None)
         work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
@@ -286,3 +273,29 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
         history.note(store, environment.id, state, image)
         state.write(store, environment.id)
     return 0 if state.state == "done" else 1
+
+
+def _outcome(work: Work) -> tuple[str, str]:
+    """Build; what came of it, and the error. From then on nobody can cancel it any more: it says how it has ended."""
+    try:
+        try:
+            # Before all that takes time: whoever asks for a build must see that one runs.
+            work.state.write(work.store, work.environment.id)
+            # What a killed build left.
+            shutil.rmtree(work.store.build_directory(work.environment.id), ignore_errors=True)
+            quick = work.state.quick
+            train.train(work, lambda: build(work, quick=quick), once=quick)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except _Cancelled:
+        return "cancelled", "the build was cancelled"
+    except AutoimageError as failure:
+        return "failed", str(failure)
+    except OSError as failure:
+        return "failed", f"{failure.strerror or failure}: {failure.filename or ''}".rstrip(": ")
+    except Exception as failure:
+        import traceback
+
+        traceback.print_exc(file=work.log)
+        return "failed", f"{type(failure).__name__}: {failure}"
+    return "done", ""

@@ -15,6 +15,9 @@ __all__ = ["damage", "new_layer", "publish_image", "publish_layer", "remove_debr
 
 _BUILDER = ".builder"  # in a layer: the mark of the process that builds it
 
+_UNTIL_MARKED = 60.0
+"""Seconds in which a layer's directory has got that mark; it takes less than a thousandth of one."""
+
 
 def new_layer(store: Store, layer_id: str) -> str:
     """Make the directory of a layer that this process is about to build. It counts when it is published.
@@ -147,8 +150,21 @@ def remove_debris(store: Store) -> None:
 
 
 def _is_abandoned(store: Store, layer_id: str) -> bool:
-    """Whether a layer was never published, and whoever built it is dead."""
-    if os.path.exists(os.path.join(store.layer(layer_id), "layer.json")):
-        return False
+    """Whether a layer was never published, and whoever built it is dead.
+
+    Whoever builds it may go on meanwhile: its mark comes just after its directory, and goes when it is published.
+    """
     marks = [name for name in names_in(store.layer(layer_id)) if name.endswith(_BUILDER.lstrip("."))]
-    return all(is_dead(os.path.join(store.layer(layer_id), name), DAY) for name in marks)
+    if not marks and _age(store.layer(layer_id)) < _UNTIL_MARKED:
+        return False
+    dead = all(is_dead(os.path.join(store.layer(layer_id), name), DAY) for name in marks)
+    return dead and not os.path.exists(os.path.join(store.layer(layer_id), "layer.json"))
+
+
+def _age(path: str) -> float:
+    import time
+
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except OSError:
+        return 0.0
