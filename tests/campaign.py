@@ -46,7 +46,7 @@ from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.store.places import Store
 from pyjl_autoimage.store.publish import damage
 
-from standin import World, buildable_world, environ_of, julia_that_builds, reported, start_in
+from standin import World, buildable_world, cli, environ_of, julia_that_builds, python, reported, start_in
 
 SETTLED = 90.0
 """Seconds after which a build that was hurt, and all that ran beside it, must have ended."""
@@ -117,6 +117,44 @@ def slow_world(root: Path) -> World:
     )
     world.executable.write_text(text)
     return world
+
+
+REAL_PROGRAM = """
+from pyjl_autoimage import jl
+print(jl.seval("sum(sqrt, 1:10)"), jl.seval("join(sort([3, 1, 2]), '-')"), jl.seval("string(Dict(1 => 2.5))"))
+"""
+
+REAL_START = """
+from pyjl_autoimage import jl, started
+import json, juliacall
+print(json.dumps({"sysimage": juliacall.CONFIG["sysimage"], "notes": str(started())}))
+"""
+
+
+class RealWorld:
+    """The same with the Julia and the project that juliapkg finds, one program recorded."""
+
+    def __init__(self, root: Path) -> None:
+        sys.path.append(str(Path(__file__).parent / "integration"))
+        from conftest import make_place  # that of the integration tests
+
+        given = os.environ.get("PYTHON_JULIAPKG_PROJECT")
+        prepared = Path(given) if given else Path.home() / ".julia" / "environments" / "pyjuliapkg"
+        place = make_place(root, prepared)
+        self.root, self.environ = root, place.environ
+        self.store = Store(place.environ["PYJL_AUTOIMAGE_HOME"])
+        (root / "program.py").write_text(REAL_PROGRAM)
+        result = python(self.environ, str(root / "program.py"), cwd=root)
+        assert result.returncode == 0, result.stderr
+        (self._id,) = self.store.environment_ids()
+
+    @property
+    def environment(self) -> RealWorld:
+        return self
+
+    @property
+    def id(self) -> str:
+        return self._id
 
 
 def mine(root: Path) -> list[int]:
@@ -211,6 +249,11 @@ class Case:
     after: ExitStack = field(default_factory=ExitStack)
     extra: set[str] = field(default_factory=set)
     """Statements that somebody has recorded meanwhile."""
+    real: str = ""
+    """``layers`` or ``images`` of a real Julia."""
+    usual: float = 0.0
+    """Seconds that a build takes."""
+    seconds: float = 0.0
     checks: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -221,12 +264,30 @@ class Case:
     def environment(self) -> str:
         return self.world.environment.id
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of who asks for builds."""
+        return self.world.environ if self.real else environ_of(self.world)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a build, and all that runs beside it, must have ended."""
+        return {"layers": 6, "images": 20}.get(self.real, 1) * SETTLED
+
+    def next_start(self) -> dict:
+        """What a program is on that starts now."""
+        if not self.real:
+            return start_in(self.world)
+        result = python(self.environ, "-c", REAL_START, cwd=self.world.root)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
+
     def wrong(self, text: str) -> None:
         self.violations.append(text)
 
     def ask(self, *, prefix: Sequence[str] = (), project: Path | None = None) -> Asker:
         """Ask for a build as a person would, and wait for it in a process of its own."""
-        environ = environ_of(self.world)
+        environ = dict(self.environ)
         environment = self.world.environment
         if project is not None:
             environ["PYTHON_JULIACALL_PROJECT"] = str(project)
@@ -246,7 +307,7 @@ class Case:
 
     def beside(self, *arguments: str) -> None:
         """Something that runs beside the build."""
-        self.others.append(self.start([sys.executable, *arguments], environ_of(self.world)))
+        self.others.append(self.start([sys.executable, *arguments], self.environ))
 
     # -- whom to hurt ----------------------------------------------------------------------------------
 
@@ -294,6 +355,7 @@ def terminate(case: Case) -> None:
 
 
 def cancel(case: Case) -> None:
+    until(lambda: State.read(case.store, case.environment) or case.askers[0].process.poll() is not None, 5)
     state = State.read(case.store, case.environment)
     if state is not None:
         Build(case.store, case.environment, state.token, None).cancel()
@@ -332,7 +394,7 @@ def fill(case: Case) -> None:
         if case.rng.random() < 0.5:
             time.sleep(case.rng.uniform(0.05, 1.0))
         else:
-            until(lambda: case.askers[0].process.poll() is not None, SETTLED)
+            until(lambda: case.askers[0].process.poll() is not None, case.patience)
         mount("-o", "remount,size=500m", home)
 
 
@@ -388,11 +450,11 @@ if os.environ["DIES"]:
 def start_program(case: Case) -> None:
     """It records, and uses the image that is there."""
     dies = case.rng.choice(["", "1"])
-    process = case.start([sys.executable, "-c", PROGRAM], {**environ_of(case.world), "DIES": dies})
+    process = case.start([sys.executable, "-c", PROGRAM], {**case.environ, "DIES": dies})
     case.others.append(process)
 
     def look() -> None:
-        out, err = process.communicate(timeout=SETTLED)
+        out, err = process.communicate(timeout=case.patience)
         case.extra.update(out.splitlines())
         if process.returncode != (-9 if dies else 0):
             case.wrong(f"a program beside it failed: {err[-500:]}")
@@ -405,10 +467,8 @@ def clean(case: Case) -> None:
 
 
 def clean_all(case: Case) -> None:
-    case.beside("-m", "pyjl_autoimage", "clean", "--all", *confirmed)
+    case.beside("-m", "pyjl_autoimage", "clean", "--all")
 
-
-confirmed: tuple[str, ...] = ()
 
 NAMESPACES = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts")
 
@@ -448,6 +508,8 @@ HURTS: dict[str, Callable[[Case], None]] = {
     "nothing": nothing,
 }
 
+STANDIN_ONLY = {"disk full", "rival elsewhere", "program", "namespaces: rival", "namespaces: SIGKILL"}
+
 CANCELS = {"cancel", "Ctrl-C", "SIGTERM: builder"}
 
 
@@ -466,19 +528,23 @@ def skipped() -> dict[str, str]:
 # -- the course of one ---------------------------------------------------------------------------------------
 
 
-def make_case(number: int, seed: int, root: Path, kinds: Sequence[str], usual: float) -> Case:
+def make_case(
+    number: int, seed: int, root: Path, kinds: Sequence[str], usual: float, real: str = "", moment: str = ""
+) -> Case:
     rng = random.Random(f"{seed}:{number}")
     kind = kinds[number % len(kinds)]
     world = World.__new__(World)  # made when its turn comes
-    case = Case(number, seed, kind, world, rng, quick=rng.random() < 0.15)
-    if rng.random() < 0.5 and not case.quick:
-        phase = rng.choice([*PHASES, "publish", "ended"])
+    case = Case(number, seed, kind, world, rng, real=real, usual=usual)
+    case.quick = real == "layers" or (not real and rng.random() < 0.15)
+    if rng.random() < 0.6 and not case.quick:
+        phase = rng.choice([*PHASES, "ended"])
         case.moment = f"{phase} + {rng.uniform(0, 0.35):.3f}"
     else:
-        case.moment = f"{rng.uniform(0, 1.15) * (0.5 if case.quick else 1.0):.3f}"
+        case.moment = f"{rng.uniform(0, 1.15) * (0.5 if case.quick and not real else 1.0):.3f}"
     world.root = root / f"case-{number}"
     world.store = Store(str(world.root / "store"))
-    case.usual = usual  # type: ignore[attr-defined]
+    if moment:
+        case.moment = moment
     return case
 
 
@@ -488,7 +554,7 @@ def wait_for_the_moment(case: Case) -> None:
     asker = case.askers[0].process
     phase, _, later = case.moment.rpartition(" + ")
     if not phase:
-        time.sleep(float(later) * case.usual)  # type: ignore[attr-defined]
+        time.sleep(float(later) * case.usual)
     else:
 
         def reached() -> bool:
@@ -499,7 +565,7 @@ def wait_for_the_moment(case: Case) -> None:
                 else (state.get("phase") == phase or asker.poll() is not None)
             )
 
-        deadline = time.monotonic() + SETTLED
+        deadline = time.monotonic() + case.patience
         until(lambda: os.path.exists(path) or asker.poll() is not None, 30)
         while not reached() and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -519,20 +585,25 @@ def run_case(case: Case) -> Case:
         case.wrong(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
     finally:
         kill(*mine(case.world.root))
-    case.seconds = time.monotonic() - began  # type: ignore[attr-defined]
+    case.seconds = time.monotonic() - began
     if not case.violations:
         shutil.rmtree(case.world.root, ignore_errors=True)
     return case
 
 
 def _run(case: Case) -> None:
-    case.world = slow_world(case.world.root)
-    if case.kind == "disk full":
-        on_a_small_disk(case)
-    for program in ("/programs/a.py", "/programs/b.py"):
-        case.world.record(program, 1.0, 2.0)
-    case.world.store.ensure(case.store.home)
-    old = case.world.publish(b"image of old", built_at=1.0) if case.rng.random() < 0.6 else None
+    old = None
+    if case.real:
+        case.world.root.mkdir(parents=True)
+        case.world = RealWorld(case.world.root)
+    else:
+        case.world = slow_world(case.world.root)
+        if case.kind == "disk full":
+            on_a_small_disk(case)
+        for program in ("/programs/a.py", "/programs/b.py"):
+            case.world.record(program, 1.0, 2.0)
+        case.world.store.ensure(case.store.home)
+        old = case.world.publish(b"image of old", built_at=1.0) if case.rng.random() < 0.6 else None
     recorded = set(recordings.peek(case.store, case.environment).statements)
     assert recorded
     before = {image.id for image in case.store.all_images()}
@@ -561,12 +632,14 @@ def held(case: Case) -> list[str]:
 
 def settle(case: Case) -> None:
     """Wait for the end of everything; nobody may be left."""
-    deadline = time.monotonic() + SETTLED
+    deadline = time.monotonic() + case.patience
     for asker in case.askers:
         try:
             asker.out, asker.err = asker.process.communicate(timeout=max(1.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            case.wrong(f"a build has not ended after {SETTLED:.0f} s: {list(map(command_of, mine(case.world.root)))}")
+            case.wrong(
+                f"a build has not ended after {case.patience:.0f} s: {list(map(command_of, mine(case.world.root)))}"
+            )
             kill(*mine(case.world.root))
             asker.out, asker.err = asker.process.communicate()
     for other in case.others:
@@ -597,7 +670,7 @@ def look(case: Case, before: set[str], recorded: set[str], old: str | None) -> N
     images = list(case.store.all_images())
     for image in images:
         wrong = damage(case.store, image, thorough=True)
-        if wrong or not Path(image.path).read_text().startswith("image "):
+        if wrong or not (case.real or Path(image.path).read_text().startswith("image ")):
             case.wrong(f"image {image.id} is half: {wrong}")
     for environment in {asker.environment for asker in case.askers}:
         builds = builds_of(case, environment)
@@ -612,7 +685,7 @@ def look(case: Case, before: set[str], recorded: set[str], old: str | None) -> N
             results = [result for result, _, _ in builds.values()]
             case.outcome = results[-1] if results else "not begun"
     newest = next((image for image in images if image.environment == case.environment), None)
-    told = start_in(case.world)
+    told = case.next_start()
     if told["sysimage"] != (newest.path if newest else None):
         case.wrong(
             f"the next start is on {told['sysimage']}, not on {newest.path if newest else None}: {told['notes']}"
@@ -651,14 +724,17 @@ def again(case: Case, recorded: set[str]) -> None:
     """The next build, which nobody hurts."""
     (case.world.root / "fast").touch()
     known = builds_of(case, case.environment)
-    case.quick = False
+    case.quick = case.real == "layers"
     asker = case.ask()
-    asker.out, asker.err = asker.process.communicate(timeout=SETTLED)
+    asker.out, asker.err = asker.process.communicate(timeout=case.patience)
     if asker.process.returncode:
         case.wrong(f"the next build failed: {asker.err[-1500:]}")
         return
     image = next((image for image in case.store.all_images() if image.environment == case.environment), None)
-    if image is None or asker.told["image"] != image.id or start_in(case.world)["sysimage"] != image.path:
+    if case.quick:
+        if not list(case.store.all_layers()):
+            case.wrong(f"the next build says {asker.told}, and there is no layer")
+    elif image is None or asker.told["image"] != image.id or case.next_start()["sysimage"] != image.path:
         case.wrong(f"the next build says {asker.told}, and the newest image is {image.id if image else None}")
     past = {b.token: (b.result, b.image) for b in history.read(case.store, case.environment)}
     for token, (result, built, _) in known.items():
@@ -676,17 +752,22 @@ def again(case: Case, recorded: set[str]) -> None:
     _nothing_lost(case, recorded)
 
 
-def usual_seconds(root: Path, workers: int) -> float:
+def usual_seconds(root: Path, workers: int, real: str = "") -> float:
     """What a build takes here, with as many at once as there will be."""
+    if real == "images":
+        return 400.0  # not to be built for that alone
 
     def one(number: int) -> float:
-        world = slow_world(root / f"usual-{number}")
-        world.record("/programs/a.py", 1.0, 2.0)
+        place = root / f"usual-{number}"
+        if real:
+            place.mkdir(parents=True)
+            environ, quick = RealWorld(place).environ, ["--quick"]
+        else:
+            world = slow_world(place)
+            world.record("/programs/a.py", 1.0, 2.0)
+            environ, quick = environ_of(world), []
         began = time.monotonic()
-        result = subprocess.run(
-            [sys.executable, "-m", "pyjl_autoimage", "build"], env=environ_of(world), cwd=world.root,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        result = cli(environ, "build", *quick, cwd=place)
         assert result.returncode == 0, result.stderr
         return time.monotonic() - began
 
@@ -695,12 +776,14 @@ def usual_seconds(root: Path, workers: int) -> float:
 
 
 def campaign(
-    root: Path, numbers: Sequence[int], seed: int, *, workers: int = 2, kinds: Sequence[str] | None = None
-) -> Iterator[Case]:
+    root: Path, numbers: Sequence[int], seed: int, *, workers: int = 2, kinds: Sequence[str] | None = None,
+    real: str = "", moment: str = "",
+) -> Iterator[Case]:  # fmt: skip
     """Run these cases; each as it ends."""
-    chosen = [kind for kind in kinds or HURTS if kind not in skipped()]
-    usual = usual_seconds(root, workers)
-    cases = [make_case(number, seed, root, chosen, usual) for number in numbers]
+    unfit = {*skipped(), *(STANDIN_ONLY if real else ())}
+    chosen = [kind for kind in kinds or HURTS if kind not in unfit]
+    usual = usual_seconds(root, workers, real)
+    cases = [make_case(number, seed, root, chosen, usual, real, moment) for number in numbers]
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(run_case, cases)
 
@@ -737,6 +820,9 @@ def main() -> int:
         "--kind", action="append", choices=HURTS, help="only this kind of hurt (changes the numbering)"
     )
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--moment", help="hurt it then: a share of what a build takes, or 'PHASE + SECONDS'")
+    parser.add_argument("--real", action="store_true", help="layers of a real Julia, one at a time")
+    parser.add_argument("--images", action="store_true", help="with --real: whole images (minutes each)")
     parser.add_argument("--place", help="where: worlds with violations stay there")
     options = parser.parse_args()
     for kind, why in skipped().items():
@@ -745,9 +831,12 @@ def main() -> int:
     began = time.monotonic()
     with a_place(options.place) as root:
         numbers = options.only or range(options.builds)
-        for case in campaign(root, numbers, options.seed, workers=options.workers, kinds=options.kind):
+        real = ("images" if options.images else "layers") if options.real else ""
+        workers = 1 if real else options.workers
+        wanted = {"kinds": options.kind, "real": real, "moment": options.moment or ""}
+        for case in campaign(root, numbers, options.seed, workers=workers, **wanted):
             cases.append(case)
-            seconds = case.seconds  # type: ignore[attr-defined]
+            seconds = case.seconds
             what = f"{case.number:4} {case.kind:20} {'quick' if case.quick else ''} at {case.moment} ({case.hit})"
             print(f"{what}: {case.outcome}, {seconds:.0f} s", flush=True)
             for text in case.violations:
