@@ -135,12 +135,15 @@ class RealWorld:
     """The same with the Julia and the project that juliapkg finds, one program recorded."""
 
     def __init__(self, root: Path) -> None:
-        sys.path.append(str(Path(__file__).parent / "integration"))
-        from conftest import make_place  # that of the integration tests
+        from importlib.util import module_from_spec, spec_from_file_location
 
+        spec = spec_from_file_location("integration", Path(__file__).parent / "integration" / "conftest.py")
+        assert spec is not None and spec.loader is not None
+        tests = sys.modules["integration"] = module_from_spec(spec)
+        spec.loader.exec_module(tests)
         given = os.environ.get("PYTHON_JULIAPKG_PROJECT")
         prepared = Path(given) if given else Path.home() / ".julia" / "environments" / "pyjuliapkg"
-        place = make_place(root, prepared)
+        place = tests.make_place(root, prepared)
         self.root, self.environ = root, place.environ
         self.store = Store(place.environ["PYJL_AUTOIMAGE_HOME"])
         (root / "program.py").write_text(REAL_PROGRAM)
@@ -593,6 +596,7 @@ def run_case(case: Case) -> Case:
 
 def _run(case: Case) -> None:
     old = None
+    shutil.rmtree(case.world.root, ignore_errors=True)  # of an earlier campaign
     if case.real:
         case.world.root.mkdir(parents=True)
         case.world = RealWorld(case.world.root)
@@ -710,6 +714,10 @@ def _compare(
             case.wrong("done, without an image")
     elif alone and not asker.interrupted and any(result == "done" for result, _, _ in builds.values()):
         case.wrong(f"exit status {status} ({asker.err[-300:]}), but {builds}")
+    if case.kind in CANCELS and case.hit in PHASES[:-3] and any(result == "done" for result, _, _ in builds.values()):
+        case.wrong(
+            f"it was cancelled in phase {case.hit}, and went on ({asker.process.returncode}: {asker.err[-300:]})"
+        )
     if case.kind in CANCELS and any(result == "failed" for result, _, _ in builds.values()):
         case.wrong(f"cancelled, but it says {builds}")
 
@@ -759,6 +767,7 @@ def usual_seconds(root: Path, workers: int, real: str = "") -> float:
 
     def one(number: int) -> float:
         place = root / f"usual-{number}"
+        shutil.rmtree(place, ignore_errors=True)
         if real:
             place.mkdir(parents=True)
             environ, quick = RealWorld(place).environ, ["--quick"]
@@ -769,7 +778,9 @@ def usual_seconds(root: Path, workers: int, real: str = "") -> float:
         began = time.monotonic()
         result = cli(environ, "build", *quick, cwd=place)
         assert result.returncode == 0, result.stderr
-        return time.monotonic() - began
+        took = time.monotonic() - began
+        shutil.rmtree(place)
+        return took
 
     with ThreadPoolExecutor(workers) as pool:
         return max(pool.map(one, range(workers)))
@@ -839,7 +850,10 @@ def main() -> int:
             seconds = case.seconds
             what = f"{case.number:4} {case.kind:20} {'quick' if case.quick else ''} at {case.moment} ({case.hit})"
             print(f"{what}: {case.outcome}, {seconds:.0f} s", flush=True)
+            for asker in case.askers if options.only else []:
+                print(f"     exit status {asker.process.returncode}: {asker.out[-300:]} {asker.err[-600:]}")
             for text in case.violations:
+                text = text if options.only else text[:300].replace("\n", " ")
                 print(f"     VIOLATION (--seed {case.seed} --only {case.number}): {text}", flush=True)
     print(f"\n{table(cases)}\n\n{len(cases)} builds in {time.monotonic() - began:.0f} s, seed {options.seed}")
     return 1 if any(case.violations for case in cases) else 0

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +20,18 @@ from pyjl_autoimage.build.build import NOTHING_RECORDED
 from pyjl_autoimage.build.state import State
 from pyjl_autoimage.store import publish
 
-from standin import World, buildable_world, building, cli, environ_of, julia_that_builds, python, wait_for
+from standin import (
+    World,
+    buildable_world,
+    building,
+    cli,
+    environ_of,
+    julia_that_builds,
+    python,
+    runs,
+    start_in,
+    wait_for,
+)
 
 
 @pytest.fixture
@@ -56,6 +68,41 @@ def test_a_build_says_how_it_has_ended_at_whichever_moment_it_is_cancelled(world
     assert (past.token, past.result, past.image) == (state.token, said, state.image)
     if said == "done":
         assert json.loads(result.stdout)["notes"] == [NOTHING_RECORDED]
+
+
+SWALLOWED = """
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), 15)
+        time.sleep(0.01)
+Dying()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no signals")
+def test_a_build_is_cancelled_although_python_loses_the_exception(world):
+    """As it does where it was just running a finalizer, or a callback of its own."""
+    julia_that_builds(world)
+    at_removal(world, 1, f"exec({SWALLOWED!r})")
+    result = cli(environ_of(world), "build", "--json", cwd=world.root)
+    assert result.returncode == 1 and "the build was cancelled" in result.stderr
+    assert [past.result for past in history.read(world.store, world.environment.id)] == ["cancelled"]
+    assert list(world.store.all_images()) == []
+
+
+def test_a_julia_that_is_asked_what_it_is_ends_with_the_builder(world):
+    """Also where it would never answer."""
+    pid = world.root / "pid"
+    hangs = f'case "$*" in *probe.jl*) echo $$ > "{pid}.tmp"; mv "{pid}.tmp" "{pid}"; exec sleep 600;; esac'
+    julia_that_builds(world)
+    start_in(world)  # it is known by now
+    text = world.executable.read_text()
+    world.executable.write_text(text.replace("case ", f"{hangs}\ncase ", 1))
+    code = "import pyjl_autoimage as a; print(a.rebuild(wait=False)._process.pid)"
+    builder = int(python(environ_of(world), "-c", code, cwd=world.root).stdout)
+    wait_for(pid.exists)
+    os.kill(builder, 9)
+    wait_for(lambda: not runs(int(pid.read_text())), 10)
 
 
 def test_a_build_that_is_cancelled_before_it_begins_says_so(world):
@@ -136,7 +183,7 @@ def test_no_build_begins_while_everything_is_removed(world, monkeypatch):
 def test_a_build_begins_although_everything_was_removed_since_it_was_asked_for(world, monkeypatch):
     monkeypatch.setattr(begin, "_locked_build", lambda *_: 0)
     asked = {"tasks": [], "after": None}
-    assert begin._build_or_join(world.store, world.environment, Settings(), asked) == 0
+    assert begin._build_or_join(world.store, world.environment, Settings(), asked, threading.Event()) == 0
 
 
 def test_a_lock_that_was_removed_as_it_was_taken_is_none(world, monkeypatch):
@@ -154,7 +201,7 @@ def test_a_lock_that_was_removed_as_it_was_taken_is_none(world, monkeypatch):
     monkeypatch.setattr(begin, "lock", late)
     monkeypatch.setattr(begin, "_locked_build", lambda *_: 0 if is_held(path) else 1)
     asked = {"tasks": [], "after": None}
-    assert begin._build_or_join(world.store, world.environment, Settings(), asked) == 0
+    assert begin._build_or_join(world.store, world.environment, Settings(), asked, threading.Event()) == 0
     assert len(taken) == 2
 
 

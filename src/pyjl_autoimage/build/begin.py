@@ -45,6 +45,9 @@ __all__ = ["Build", "begin", "begin_here", "main", "rebuild"]
 PATIENCE = 7200.0
 
 
+CANCELLED = "cancelled", "the build was cancelled"
+
+
 # How long to wait for the lock before looking whose build holds it: seconds.
 MOMENT = 0.2
 
@@ -193,13 +196,20 @@ def main(request: str) -> int:
     settled = Settings(**values)
     if hasattr(os, "nice"):
         os.nice(10)
-    signal.signal(signal.SIGTERM, _cancelled)
-    if sys.platform == "win32":
-        end_with_this_process()
+    stopped = threading.Event()
+
+    def cancelled(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stopped.set()  # what is raised may be lost: in a finalizer, say
+        raise _Cancelled
+
     cancellation = store.cancellation(environment.id, asked["token"])
-    threading.Thread(target=_obey, args=(cancellation,), daemon=True).start()
     try:
-        return _build_or_join(store, environment, settled, asked)
+        signal.signal(signal.SIGTERM, cancelled)
+        if sys.platform == "win32":
+            end_with_this_process()
+        threading.Thread(target=_obey, args=(cancellation,), daemon=True).start()
+        return _build_or_join(store, environment, settled, asked, stopped)
     except _Cancelled:
         return handle.CANCELLED
     except (AutoimageError, OSError) as error:
@@ -207,7 +217,9 @@ def main(request: str) -> int:
         return 1
 
 
-def _build_or_join(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+def _build_or_join(
+    store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any], stopped: threading.Event
+) -> int:
     """Build, unless a build has begun since this one was asked for: that one is joined, even if it has ended.
 
     A build that has workloads to run waits for the end of the other instead.
@@ -223,12 +235,14 @@ def _build_or_join(store: Store, environment: Environment, settled: Settings, as
     path = store.build_lock(environment.id)
     give_up = time.monotonic() + (PATIENCE if asked["tasks"] else 50 * MOMENT)
     while time.monotonic() < give_up:
+        if stopped.is_set():
+            raise _Cancelled
         store.ensure(os.path.dirname(path))  # `clean --all` may just have removed it
         try:
             with lock(path, MOMENT):
                 if not os.path.exists(path):
                     continue  # it was removed while this process opened it: nobody sees that lock
-                return handle.JOINED if another() else _locked_build(store, environment, settled, asked)
+                return handle.JOINED if another() else _locked_build(store, environment, settled, asked, stopped)
         except TimeoutError:
             if another():  # otherwise the one that holds the lock has yet to write its state
                 return handle.JOINED
@@ -247,12 +261,9 @@ class _Cancelled(BaseException):
     """Somebody asked the build to stop."""
 
 
-def _cancelled(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Cancelled
-
-
-def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+def _locked_build(
+    store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any], stopped: threading.Event
+) -> int:
     last = State.read(store, environment.id, alone=True)
     state = State(asked["token"], mark_name(), started=time.time(), phase_started=time.time())
     state.learn(last)
@@ -263,7 +274,10 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
     with create_text(store.build_log(environment.id)) as log:
         to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
+        work.stopped = stopped
         outcome, error = _outcome(work)
+        if outcome == "failed" and stopped.is_set():
+            outcome, error = CANCELLED
         state.conclude(store, outcome, error)
         image = next((image for image in store.all_images() if image.id == state.image), None)
         work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
@@ -288,7 +302,7 @@ def _outcome(work: Work) -> tuple[str, str]:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except _Cancelled:
-        return "cancelled", "the build was cancelled"
+        return CANCELLED
     except AutoimageError as failure:
         return "failed", str(failure)
     except OSError as failure:
