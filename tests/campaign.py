@@ -127,7 +127,7 @@ print(jl.seval("sum(sqrt, 1:10)"), jl.seval("join(sort([3, 1, 2]), '-')"), jl.se
 REAL_START = """
 from pyjl_autoimage import jl, started
 import json, juliacall
-print(json.dumps({"sysimage": juliacall.CONFIG["sysimage"], "notes": str(started())}))
+print(json.dumps({"sysimage": juliacall.CONFIG.get("opt_sysimage"), "notes": str(started())}))
 """
 
 
