@@ -214,3 +214,32 @@ def test_a_log_that_cannot_be_closed_is_no_traceback(world):
     asked = {"home": world.store.home, "environment": {"executable": "julia", "project": "p"}, "settings": {}}
     result = python(world.environ, "-c", code, given=json.dumps({**asked, "token": "t"}))
     assert (result.returncode, result.stderr) == (1, "[Errno 28] No space left on device\n")
+
+
+def test_a_quick_build_removes_the_layer_that_a_killed_one_has_left(world):
+    layer = Path(world.store.layer("6" * 16))
+    code = (
+        "import os, sys\nfrom pyjl_autoimage.store.places import Store\nfrom pyjl_autoimage.store import publish\n"
+        f"publish.new_layer(Store({world.store.home!r}), {layer.name!r}); os._exit(9)"
+    )
+    python(environ_of(world), "-c", code)
+    assert list(layer.iterdir())
+    assert cli(environ_of(world), "build", "--quick", cwd=world.root).returncode == 0
+    assert not layer.exists()
+
+
+def test_an_image_that_somebody_is_about_to_remove_can_still_come_back(world, monkeypatch):
+    """Whoever removes it sees only then that a program has just begun to use it."""
+    image = world.publish(b"an image")
+    asked = []
+
+    def users(_):
+        asked.append(_)
+        if len(asked) == 2:
+            publish.remove_debris(world.store)
+            return ["a program"]
+        return []
+
+    monkeypatch.setattr(type(world.store), "users", lambda self, image_id: users(image_id))
+    assert publish.remove_image(world.store, image.id) == 0
+    assert [kept.id for kept in world.store.all_images()] == [image.id]

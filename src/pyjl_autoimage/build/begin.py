@@ -31,6 +31,7 @@ from ..profile import workloads
 from ..profile.workloads import Caller, Task
 from ..startup.options import code_flags, user_options
 from ..store.places import Store
+from ..store.publish import remove_debris
 from . import handle, history, train
 from .build import build
 from .handle import Build
@@ -295,7 +296,8 @@ def _outcome(work: Work) -> tuple[str, str]:
         try:
             # Before all that takes time: whoever asks for a build must see that one runs.
             work.state.write(work.store, work.environment.id)
-            # What a killed build left.
+            # What killed builds left: in this environment, and layers.
+            remove_debris(work.store)
             shutil.rmtree(work.store.build_directory(work.environment.id), ignore_errors=True)
             quick = work.state.quick
             train.train(work, lambda: build(work, quick=quick), once=quick)
