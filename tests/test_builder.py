@@ -10,6 +10,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -263,7 +264,7 @@ def test_a_lock_that_no_build_holds_is_an_error_that_names_it(world, monkeypatch
     world.store.ensure(world.store.environment(world.environment.id))
     path = world.store.build_lock(world.environment.id)
     with lock(path, 0), pytest.raises(BuildError, match="and does not build") as caught:
-        begin._build_or_join(world.store, world.environment, Settings(), {"tasks": [], "after": None})
+        begin._build_or_join(world.store, world.environment, Settings(), {"tasks": [], "after": None}, Event())
     assert path in str(caught.value)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.build.clean import clean, prune, prune_caches
+from pyjl_autoimage.store import publish
 from pyjl_autoimage.store.publish import remove_image
 
 from standin import World, building
@@ -68,7 +69,8 @@ def test_each_environment_counts_for_itself(world):
     assert ids(world) == {ours[1].id, theirs[1].id}, "each keeps one at least"
 
 
-def test_debris_of_a_killed_removal_is_removed(world):
+def test_debris_of_a_killed_removal_is_removed(world, monkeypatch):
+    monkeypatch.setattr(publish, "_MOMENT", 0.0)
     image = world.publish()
     shutil.copytree(Path(image.path).parent, Path(world.store.images) / f"{image.id}.abcd.gone")
     prune(world.store, keep=3, max_bytes=BIG, spare=image.id)

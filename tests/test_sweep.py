@@ -125,9 +125,15 @@ def test_what_is_dead_goes_and_what_is_alive_stays(world):
     world.store.condemn(image.id, "of a test")
     for name in ("a" * 16, image.id):
         old(os.path.join(store.condemnations, name), 400 * DAY)
-    store.ensure(store.environment("e"))
-    Path(store.cancellation("e", "of a build that was killed")).touch()
-    old(store.cancellation("e", "of a build that was killed"), 2 * DAY)
+    for name in (
+        "0123abcd.cancel",
+        "profile.json.99.0123abcd.tmp",
+    ):  # whoever was to read, or to complete it, was killed
+        path = Path(store.ensure(store.environment("e")), name)
+        path.touch()
+        sweep(store)
+        assert path.exists(), "it may be about it"
+        old(path, 2 * DAY)
     sweep(store)
     assert names(store.uses) == [image.id] and names(os.path.dirname(mark)) == [os.path.basename(mark)]
     assert names(store.booting) == names(store.environment("e")) == []

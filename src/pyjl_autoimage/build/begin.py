@@ -31,6 +31,7 @@ from ..profile import workloads
 from ..profile.workloads import Caller, Task
 from ..startup.options import code_flags, user_options
 from ..store.places import Store
+from ..store.publish import remove_debris
 from . import handle, history, train
 from .build import build
 from .handle import Build
@@ -43,6 +44,9 @@ __all__ = ["Build", "begin", "begin_here", "main", "rebuild"]
 
 # A build that has something to run does not join the one that runs, but waits for its end: seconds.
 PATIENCE = 7200.0
+
+
+CANCELLED = "cancelled", "the build was cancelled"
 
 
 # How long to wait for the lock before looking whose build holds it: seconds.
@@ -193,21 +197,30 @@ def main(request: str) -> int:
     settled = Settings(**values)
     if hasattr(os, "nice"):
         os.nice(10)
-    signal.signal(signal.SIGTERM, _cancelled)
-    if sys.platform == "win32":
-        end_with_this_process()
+    stopped = threading.Event()
+
+    def cancelled(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stopped.set()  # what is raised may be lost: in a finalizer, say
+        raise _Cancelled
+
     cancellation = store.cancellation(environment.id, asked["token"])
-    threading.Thread(target=_obey, args=(cancellation,), daemon=True).start()
     try:
-        return _build_or_join(store, environment, settled, asked)
+        signal.signal(signal.SIGTERM, cancelled)
+        if sys.platform == "win32":
+            end_with_this_process()
+        threading.Thread(target=_obey, args=(cancellation,), daemon=True).start()
+        return _build_or_join(store, environment, settled, asked, stopped)
     except _Cancelled:
-        return 1
-    except AutoimageError as error:
+        return handle.CANCELLED
+    except (AutoimageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _build_or_join(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+def _build_or_join(
+    store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any], stopped: threading.Event
+) -> int:
     """Build, unless a build has begun since this one was asked for: that one is joined, even if it has ended.
 
     A build that has workloads to run waits for the end of the other instead.
@@ -223,9 +236,14 @@ def _build_or_join(store: Store, environment: Environment, settled: Settings, as
     path = store.build_lock(environment.id)
     give_up = time.monotonic() + (PATIENCE if asked["tasks"] else 50 * MOMENT)
     while time.monotonic() < give_up:
+        if stopped.is_set():
+            raise _Cancelled
+        store.ensure(os.path.dirname(path))  # `clean --all` may just have removed it
         try:
             with lock(path, MOMENT):
-                return handle.JOINED if another() else _locked_build(store, environment, settled, asked)
+                if not os.path.exists(path):
+                    continue  # it was removed while this process opened it: nobody sees that lock
+                return handle.JOINED if another() else _locked_build(store, environment, settled, asked, stopped)
         except TimeoutError:
             if another():  # otherwise the one that holds the lock has yet to write its state
                 return handle.JOINED
@@ -244,39 +262,23 @@ class _Cancelled(BaseException):
     """Somebody asked the build to stop."""
 
 
-def _cancelled(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Cancelled
-
-
-def _locked_build(store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any]) -> int:
+def _locked_build(
+    store: Store, environment: Environment, settled: Settings, asked: Mapping[str, Any], stopped: threading.Event
+) -> int:
     last = State.read(store, environment.id, alone=True)
     state = State(asked["token"], mark_name(), started=time.time(), phase_started=time.time())
     state.learn(last)
     state.quick = bool(asked["quick"])
     if last is not None:
         history.note(store, environment.id, last)  # one that was killed could not do it itself
-    shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)  # what a killed build left
     directory = os.path.join(store.build_directory(environment.id), state.token)
     with create_text(store.build_log(environment.id)) as log:
-        state.write(store, environment.id)
         to_run, caller = [Task.from_json(task) for task in asked["tasks"]], Caller.from_json(asked["caller"])
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
-        outcome, error = "done", ""
-        try:
-            quick = state.quick
-            train.train(work, lambda: build(work, quick=quick), once=quick)
-        except _Cancelled:
-            outcome, error = "cancelled", "the build was cancelled"
-        except AutoimageError as failure:
-            outcome, error = "failed", str(failure)
-        except OSError as failure:
-            outcome, error = "failed", f"{failure.strerror or failure}: {failure.filename or ''}".rstrip(": ")
-        except Exception as failure:
-            import traceback
-
-            traceback.print_exc(file=log)
-            outcome, error = "failed", f"{type(failure).__name__}: {failure}"
+        work.stopped = stopped
+        outcome, error = _outcome(work)
+        if outcome == "failed" and stopped.is_set():
+            outcome, error = CANCELLED
         state.conclude(store, outcome, error)
         image = next((image for image in store.all_images() if image.id == state.image), None)
         work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
@@ -286,3 +288,30 @@ def _locked_build(store: Store, environment: Environment, settled: Settings, ask
         history.note(store, environment.id, state, image)
         state.write(store, environment.id)
     return 0 if state.state == "done" else 1
+
+
+def _outcome(work: Work) -> tuple[str, str]:
+    """Build; what came of it, and the error. From then on nobody can cancel it any more: it says how it has ended."""
+    try:
+        try:
+            # Before all that takes time: whoever asks for a build must see that one runs.
+            work.state.write(work.store, work.environment.id)
+            # What killed builds left: in this environment, and layers.
+            remove_debris(work.store)
+            shutil.rmtree(work.store.build_directory(work.environment.id), ignore_errors=True)
+            quick = work.state.quick
+            train.train(work, lambda: build(work, quick=quick), once=quick)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except _Cancelled:
+        return CANCELLED
+    except AutoimageError as failure:
+        return "failed", str(failure)
+    except OSError as failure:
+        return "failed", f"{failure.strerror or failure}: {failure.filename or ''}".rstrip(": ")
+    except Exception as failure:
+        import traceback
+
+        traceback.print_exc(file=work.log)
+        return "failed", f"{type(failure).__name__}: {failure}"
+    return "done", ""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..base.files import file_sha256
 from ..errors import AutoimageError, BuildError
@@ -31,7 +32,7 @@ from .machine import can_host_python, check_compiler, check_disk
 from .made import changed_since, completed, read_made
 from .packagecompiler import AS_LONG_AS_PKG, builder_project
 from .recipe import Recipe
-from .work import Work, beside
+from .work import Work, answer, beside
 
 __all__ = ["build"]
 
@@ -105,7 +106,7 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
 def _look(work: Work, *, quick: bool) -> Snapshot:
     """Everything that the build goes by. What cannot be built is said before anything takes time."""
     began = time.time()
-    facts = validity.julia_facts(work.environment, work.store, fresh=True)
+    facts = validity.julia_facts(work.environment, work.store, fresh=True, ask=partial(answer, work))
     work.state.expect(usual_seconds(facts.version))
     for lack in facts.lacks:
         work.note(f"this Julia lacks {lack}")

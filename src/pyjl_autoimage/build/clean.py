@@ -11,8 +11,8 @@ from typing import Any
 from ..base import settings
 from ..base.files import names_in, tree_size
 from ..base.liveness import discard
-from ..base.locks import is_held
-from ..errors import AutoimageError
+from ..base.locks import is_held, lock
+from ..errors import AutoimageError, StoreError
 from ..julia.environment import Environment
 from ..store import validity
 from ..store.built import Image, Layer, Requirements
@@ -71,13 +71,12 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
     if everything:
         builds = False
         for environment_id in store.environment_ids():
-            if is_held(store.build_lock(environment_id)):
+            gone = _remove_environment(store, environment_id, dry_run)
+            if gone is None:
                 kept.append({"name": f"environment {environment_id}", "reason": "a build is running"})
                 builds = True
             else:
-                removed.append(
-                    _remove_tree(f"environment {environment_id}", store.environment(environment_id), dry_run)
-                )
+                removed.append(gone)
         needed = [*([store.builder_project] if builds else []), *([store.uses, store.images] if kept else [])]
         for name in names_in(store.root):
             path = os.path.join(store.root, name)
@@ -173,6 +172,21 @@ def prune_caches(store: Store) -> None:
                     os.remove(path)
             except OSError:
                 pass  # another build has just removed it
+
+
+def _remove_environment(store: Store, environment_id: str, dry_run: bool) -> dict[str, Any] | None:
+    """Remove all that is known of an environment, while no build of it can begin; None if one runs."""
+    name, directory = f"environment {environment_id}", store.environment(environment_id)
+    path = store.build_lock(environment_id)
+    if dry_run:
+        return None if is_held(path) else _remove_tree(name, directory, dry_run)
+    try:
+        with lock(path, 0):
+            return _remove_tree(name, directory, dry_run)
+    except TimeoutError:
+        return None
+    except StoreError:  # nobody can build here either
+        return _remove_tree(name, directory, dry_run)
 
 
 def _remove_tree(name: str, directory: str, dry_run: bool) -> dict[str, Any]:

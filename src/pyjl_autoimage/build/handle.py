@@ -18,6 +18,9 @@ from .state import Progress, State
 JOINED = 75
 """Exit status of a build process that found another build of its environment running (EX_TEMPFAIL)."""
 
+CANCELLED = 76
+"""Exit status of a build process that was cancelled before its build began."""
+
 
 class Build:
     """A handle of a build that runs, or of the one that it joined. Made by `rebuild`."""
@@ -63,6 +66,8 @@ class Build:
                     return self._state_of(past)
             if self._process is None:
                 return State(self._token, "", "failed", error="the build was replaced by another")
+            if exited == CANCELLED:
+                return State(self._token, "", "cancelled", error="the build was cancelled before it began")
             said = self._stderr() or f"the build ended with status {exited} before it began"
             return State(self._token, "", "failed", error=said)
         now = time.time()

@@ -37,13 +37,17 @@ class Running:
         command: program and arguments.
         environ: its whole environment.
         log: the file that it prints into.
+        out: the file for its standard output; None: the log, too.
         directory: where it runs.
 
     Raises:
         OSError: there is no such program.
     """
 
-    def __init__(self, command: Sequence[str], *, environ: Mapping[str, str], log: IO[str], directory: str) -> None:
+    def __init__(
+        self, command: Sequence[str], *, environ: Mapping[str, str], log: IO[str], directory: str,
+        out: IO[bytes] | None = None,
+    ) -> None:  # fmt: skip
         log.flush()
         self._log = str(log.name)
         self._read = os.fstat(log.fileno()).st_size
@@ -53,7 +57,7 @@ class Running:
             env=dict(environ),
             cwd=directory,
             stdin=subprocess.PIPE if posix else subprocess.DEVNULL,
-            stdout=log,
+            stdout=out or log,
             stderr=log,
             start_new_session=posix,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +14,21 @@ from typing import IO
 
 from ..base.settings import Settings
 from ..base.words import seconds_text
+from ..errors import BuildError
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..profile.workloads import Caller, Task
 from ..store.places import Store
 from . import history
-from .runner import Running
+from .runner import Running, within
 from .state import State
 
-__all__ = ["Work", "beside", "executable_itself", "julia_environment", "run"]
+__all__ = ["Work", "answer", "beside", "executable_itself", "julia_environment", "run"]
 
+
+STOPPED = "the build was told to stop"
+
+LONGEST_ANSWER = 120.0
 
 LEAST_LIMIT = 3600.0
 """Seconds that any phase may take."""
@@ -54,8 +61,8 @@ class Work:
         self.directory = directory
         self.state = state
         self.log = log
-        self.stopped = False
-        """Whether the build was told to stop."""
+        self.stopped = threading.Event()
+        """Set when the build was told to stop."""
         self._phase_began = time.monotonic()
 
     def clock(self, phase: str | None) -> Callable[[], str]:
@@ -67,8 +74,8 @@ class Work:
         began, limits = time.monotonic(), dict[str, float]()
 
         def over() -> str:
-            if self.stopped:
-                return "the build was told to stop"
+            if self.stopped.is_set():
+                return STOPPED
             name, since = (phase, began) if phase else (self.state.phase, max(began, self._phase_began))
             limit = limits.get(name) or limits.setdefault(name, self.limit(name) or float("inf"))
             if time.monotonic() - since <= limit:
@@ -108,7 +115,13 @@ class Work:
             pass
 
     def enter(self, phase: str) -> None:
-        """Begin a phase."""
+        """Begin a phase.
+
+        Raises:
+            BuildError: the build was told to stop.
+        """
+        if self.stopped.is_set():
+            raise BuildError(STOPPED)
         if phase != self.state.phase:
             self.say(f"phase: {phase}")
             self._phase_began = time.monotonic()
@@ -165,6 +178,27 @@ def run(
         return process.wait(over=work.clock(phase), follow=follow)
 
 
+def answer(work: Work, command: Sequence[str]) -> bytes:
+    """What a process prints that is asked something.
+
+    Raises:
+        CalledProcessError: it failed; with what it complained of.
+        OSError: there is no such program.
+        TooLong: it has said nothing for two minutes.
+    """
+    complaints = work.place("complaints")
+    over = within(LONGEST_ANSWER, f"{command[0]} was asked what it is, and has said nothing for two minutes")
+    with open(work.place("answer"), "w+b") as out, open(complaints, "w", encoding="utf-8") as log:
+        with Running(command, environ=os.environ, log=log, out=out, directory=work.directory) as process:
+            status = process.wait(over=over)
+        out.seek(0)
+        said = out.read()
+    if status:
+        with open(complaints, "rb") as file:
+            raise subprocess.CalledProcessError(status, list(command), said, file.read())
+    return said
+
+
 @contextmanager
 def beside(work: Work, task: Callable[[], object] | None) -> Iterator[None]:
     """Do something else in a thread meanwhile. What it raises is raised here in the end.
@@ -181,6 +215,6 @@ def beside(work: Work, task: Callable[[], object] | None) -> Iterator[None]:
         except Exception:
             raise
         except BaseException:
-            work.stopped = True
+            work.stopped.set()
             raise
         other.result()

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,8 +81,17 @@ def named_environments(facts: JuliaFacts) -> list[str]:
     ]
 
 
-def probe(environment: Environment) -> JuliaFacts:
+def ask(command: Sequence[str]) -> bytes:
+    """What a process prints."""
+    return subprocess.run(command, capture_output=True, check=True, timeout=120).stdout
+
+
+def probe(environment: Environment, ask: Callable[[Sequence[str]], bytes] = ask) -> JuliaFacts:
     """Ask a Julia about itself; starts one Julia process (a fifth of a second).
+
+    Args:
+        environment: whose Julia.
+        ask: runs a process, and gives what that prints. (A build has a way of its own: what it runs ends with it.)
 
     Raises:
         JuliaNotFoundError: it cannot be started, or is no Julia.
@@ -95,8 +105,7 @@ def probe(environment: Environment) -> JuliaFacts:
         os.path.join(JULIA_SOURCES, "probe.jl"),
     ]
     try:
-        result = subprocess.run(command, capture_output=True, check=True, timeout=120)
-        items = items_of(result.stdout)
+        items = items_of(ask(command))
         values = {key: value for key, value, *_ in items}
         return JuliaFacts(
             version=values["version"],

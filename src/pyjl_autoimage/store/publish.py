@@ -15,6 +15,9 @@ __all__ = ["damage", "new_layer", "publish_image", "publish_layer", "remove_debr
 
 _BUILDER = ".builder"  # in a layer: the mark of the process that builds it
 
+_MOMENT = 60.0
+"""Seconds in which a layer's directory has got that mark, or an image that goes is gone; either takes much less."""
+
 
 def new_layer(store: Store, layer_id: str) -> str:
     """Make the directory of a layer that this process is about to build. It counts when it is published.
@@ -139,16 +142,31 @@ def remove_image(store: Store, image_id: str) -> int:
 def remove_debris(store: Store) -> None:
     """Remove what a killed removal or publication has left."""
     for name in names_in(store.images):
-        if name.endswith((".tmp", ".gone")):
-            remove_tree(os.path.join(store.images, name))
+        path = os.path.join(store.images, name)
+        # One that goes may come back: who removes it has yet to look whether it is in use.
+        if name.endswith(".tmp") or (name.endswith(".gone") and _age(path, "st_ctime") >= _MOMENT):
+            remove_tree(path)
     for name in names_in(store.layers):
         if name.endswith(".gone") or _is_abandoned(store, name):
             remove_tree(store.layer(name))
 
 
 def _is_abandoned(store: Store, layer_id: str) -> bool:
-    """Whether a layer was never published, and whoever built it is dead."""
-    if os.path.exists(os.path.join(store.layer(layer_id), "layer.json")):
-        return False
+    """Whether a layer was never published, and whoever built it is dead.
+
+    Whoever builds it may go on meanwhile: its mark comes just after its directory, and goes when it is published.
+    """
     marks = [name for name in names_in(store.layer(layer_id)) if name.endswith(_BUILDER.lstrip("."))]
-    return all(is_dead(os.path.join(store.layer(layer_id), name), DAY) for name in marks)
+    if not marks and _age(store.layer(layer_id)) < _MOMENT:
+        return False
+    dead = all(is_dead(os.path.join(store.layer(layer_id), name), DAY) for name in marks)
+    return dead and not os.path.exists(os.path.join(store.layer(layer_id), "layer.json"))
+
+
+def _age(path: str, since: str = "st_mtime") -> float:
+    import time
+
+    try:
+        return time.time() - float(getattr(os.stat(path), since))
+    except OSError:
+        return 0.0

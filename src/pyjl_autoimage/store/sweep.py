@@ -81,7 +81,7 @@ def _condemnations(store: Store) -> Iterator[tuple[str, bool]]:
 def _builds(store: Store) -> Iterator[tuple[str, bool]]:
     for environment in store.environment_ids():
         for path in _paths(store.environment(environment)):
-            yield path, path.endswith(".cancel") and _is_older(path, DAY)
+            yield path, path.endswith((".cancel", ".tmp")) and _is_older(path, DAY)
 
 
 def _recordings(store: Store) -> Iterator[tuple[str, bool]]:

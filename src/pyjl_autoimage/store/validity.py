@@ -17,7 +17,7 @@ from ..base.files import read_json, write_json
 from ..base.reads import Reads, active
 from ..base.unchanged import difference, version_said
 from ..julia.environment import Environment, juliaup_configuration, what_julia_goes_by
-from ..julia.facts import JuliaFacts, cpu_identity, named_environments, probe
+from ..julia.facts import JuliaFacts, ask, cpu_identity, named_environments, probe
 from ..julia.manifest import Manifest, ManifestError, Package, load_manifest, manifest_file, workspace_root
 from ..julia.preferences import preferences
 from ..julia.sources import source_digest, source_directory
@@ -326,8 +326,16 @@ def situation_of(environment: Environment, store: Store, flags: Mapping[str, str
     )
 
 
-def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) -> JuliaFacts:
+def julia_facts(
+    environment: Environment, store: Store, *, fresh: bool = False, ask: Callable[[Sequence[str]], bytes] = ask
+) -> JuliaFacts:
     """What this environment's Julia says of itself: remembered until what it goes by changes, else asked again.
+
+    Args:
+        environment: whose Julia.
+        store: where that is remembered.
+        fresh: ask in any case.
+        ask: runs a process, and gives what that prints.
 
     Raises:
         JuliaNotFoundError: the executable is no usable Julia.
@@ -348,7 +356,7 @@ def julia_facts(environment: Environment, store: Store, *, fresh: bool = False) 
     reads.all_of((environment.julia, juliaup_configuration()))
     if environment.managed and environment.is_script():
         reads.said[environment.executable] = version_said(environment.executable)
-    facts = probe(environment)
+    facts = probe(environment, ask)
     reads.all_of((facts.libjulia, facts.base_sysimage))
     for file in named_environments(facts):
         reads.exists(file)
