@@ -658,7 +658,7 @@ def settle(case: Case) -> None:
 
 def builds_of(case: Case, environment: str) -> dict[str, tuple[str, str | None, str]]:
     """token -> result, image and error of every build that is known of."""
-    found = {b.token: (b.result, b.image, b.error) for b in history.read(case.store, environment)}
+    found = {b.token: (b.state, b.image, b.error) for b in history.read(case.store, environment)}
     state = State.read(case.store, environment)
     if state is not None:
         said = (state.state, state.image)
@@ -744,7 +744,7 @@ def again(case: Case, recorded: set[str]) -> None:
             case.wrong(f"the next build says {asker.told}, and there is no layer")
     elif image is None or asker.told["image"] != image.id or case.next_start()["sysimage"] != image.path:
         case.wrong(f"the next build says {asker.told}, and the newest image is {image.id if image else None}")
-    past = {b.token: (b.result, b.image) for b in history.read(case.store, case.environment)}
+    past = {b.token: (b.state, b.image) for b in history.read(case.store, case.environment)}
     for token, (result, built, _) in known.items():
         if past.get(token) != (result, built):
             case.wrong(f"build {token} was {result} with {built}; history remembers {past.get(token)}")

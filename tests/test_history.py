@@ -44,7 +44,7 @@ def test_a_build_is_noted_once(store, noted):
     noted("a", "failed", error="no compiler\nand much more")
     noted("a", "failed")
     (build,) = history.read(store, "e")
-    assert (build.result, build.error) == ("failed", "no compiler")
+    assert (build.state, build.error) == ("failed", "no compiler")
     noted("b", "failed", error="PackageCompiler failed (status 1):\nERROR: the sky fell\nStacktrace")
     assert history.read(store, "e")[-1].error == "ERROR: the sky fell"
 
@@ -121,7 +121,7 @@ def test_builds_that_end_well_badly_and_not_at_all(tmp_path):
     julia_that_builds(world)
     build(world)
     builds = history.read(world.store, world.environment.id)
-    assert [one.result for one in builds] == ["done", "failed", "failed", "done"]
+    assert [one.state for one in builds] == ["done", "failed", "failed", "done"]
     assert builds[0].image == builds[3].image == image
     assert builds[0].bytes == len("a new image") and builds[0].packages == 1
     assert "killed" in builds[2].error and "PackageCompiler" in builds[1].error

@@ -17,7 +17,7 @@ from pyjl_autoimage.base.liveness import hostname, mark_name
 from pyjl_autoimage.build import handle, history
 from pyjl_autoimage.build import state as jobs
 from pyjl_autoimage.build.handle import Build
-from pyjl_autoimage.build.state import PHASES, State
+from pyjl_autoimage.build.state import PHASES, Ended, State
 from pyjl_autoimage.errors import AutoimageError, BuildError
 from pyjl_autoimage.julia.versions import usual_seconds
 
@@ -44,7 +44,7 @@ def test_progress_uses_what_the_last_build_took(store):
         "statements": 10,
         "native code": 100,
     }
-    progress = state.progress()
+    progress = state
     assert progress.state == "running" and progress.phase == "load"
     assert 190 < progress.expected < 260
     assert 0.2 < progress.fraction < 0.4
@@ -118,7 +118,7 @@ def test_strangers_words_about_a_build_are_refused_or_harmless(tmp_path_factory,
     write_json(store.build_state("e"), {**State("t", "p").to_json(), **changes})
     state = State.read(store, "e")
     if state is not None:
-        state.progress()
+        assert 0 <= state.fraction <= 1
 
 
 # -- how far it is ---------------------------------------------------------------------------------------
@@ -146,16 +146,16 @@ def test_progress_never_goes_back_and_is_never_full_before_the_end(durations):
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(patch)
         state = begun(clock)
-        seen = [state.progress().fraction]
+        seen = [state.fraction]
         for phase, seconds in zip([name for name in PHASES if name != "workloads"], durations, strict=False):
             state.enter(phase)
             for _ in range(4):
                 clock.now += seconds / 4
-                seen.append(state.progress().fraction)
+                seen.append(state.fraction)
         assert seen == sorted(seen) and seen[-1] < 1
         state.leave()
         state.state, state.finished = "done", clock.now
-        done = state.progress()
+        done = state
         assert done.fraction == 1 and done.expected == done.elapsed
 
 
@@ -164,36 +164,36 @@ def test_fraction_and_times_say_the_same(clock):
     for phase in ("prepare", "layer", "builder"):
         state.enter(phase)
         clock.now += 5
-    progress = state.progress()
+    progress = state
     assert (progress.elapsed, progress.expected) == (15.0, 15.0 + 5.0 + 80.0), (
         "the rest of this phase, and eight more"
     )
     assert progress.fraction == pytest.approx(0.15)
-    assert progress.ended == (("prepare", 5.0), ("layer", 5.0))
+    assert progress.ended == [Ended("prepare", 5.0), Ended("layer", 5.0)]
 
 
 def test_a_phase_that_counts_is_as_far_as_it_says(clock):
     state = begun(clock, usual={name: 10.0 if name == "statements" else 0.0 for name in PHASES})
     state.enter("statements")
     state.detail = "300/400"
-    assert state.progress().expected == pytest.approx(2.5)
+    assert state.expected == pytest.approx(2.5)
 
 
 def test_a_quick_build_is_expected_to_end_with_its_layers(clock):
     state = begun(clock, usual=dict.fromkeys(PHASES, 10.0), quick=True)
-    assert state.progress().expected == 20.0, "prepare and layer"
+    assert state.expected == 20.0, "prepare and layer"
 
 
 def test_training_is_expected_to_build_twice_and_learns_from_the_first(clock):
     state = begun(clock, usual=dict.fromkeys(PHASES, 10.0), generations=2)
     state.enter("workloads")
-    assert state.progress().expected == 2 * 10.0 * len(PHASES)
+    assert state.expected == 2 * 10.0 * len(PHASES)
     for phase in [name for name in PHASES if name != "workloads"]:
         state.enter(phase)
         clock.now += 20
     state.generation = 2
     state.enter("workloads")
-    progress = state.progress()
+    progress = state
     assert progress.expected == pytest.approx(20.0 * (len(PHASES) - 1) + 20.0 * (len(PHASES) - 1))
     assert 0.4 < progress.fraction < 0.6 and progress.generation == 2
 
@@ -226,7 +226,7 @@ def test_what_a_build_is_expected_to_take(clock):
 
 def test_what_is_written_is_read(store):
     store.ensure(store.environment("e"))
-    state = building(store, "e", quick=True, generation=2, generations=2, ended=[["prepare", 1.5]])
+    state = building(store, "e", quick=True, generation=2, generations=2, ended=[Ended("prepare", 1.5)])
     assert State.read(store, "e") == state
     assert state.pid == os.getpid() and replace(state, process="nonsense").pid == 0
 

@@ -11,9 +11,11 @@ import psutil
 import pytest
 
 from pyjl_autoimage.build import machine
-from pyjl_autoimage.build.history import PastBuild
+from pyjl_autoimage.build.state import State
 from pyjl_autoimage.errors import StoreError
 from pyjl_autoimage.store.places import Store
+
+from standin import past_build
 
 GB = 2**30
 V2 = "/sys/fs/cgroup"
@@ -84,8 +86,8 @@ def test_ulimit_counts(figures, monkeypatch):
     assert machine.available_gigabytes() == 2
 
 
-def built(size: int) -> PastBuild:
-    return PastBuild("t", 1.0, 2.0, "done", bytes=size)
+def built(size: int) -> State:
+    return past_build("t", 1.0, 1.0, bytes=size)
 
 
 def test_no_room_for_an_image_as_large_as_the_last_one(tmp_path, monkeypatch):

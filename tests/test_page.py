@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pyjl_autoimage.base.files import parsed_json, write_json
 from pyjl_autoimage.build.contents import Contents, Held
-from pyjl_autoimage.build.history import PastBuild
+from pyjl_autoimage.build.state import State
 from pyjl_autoimage.explain.canvas import STYLE, WIDTH
 from pyjl_autoimage.explain.measurement import KINDS, Call, Compiled, Explanation, Loaded, Phase, Timeline
 from pyjl_autoimage.people import page
@@ -19,7 +19,7 @@ from pyjl_autoimage.profile.profile import Profile, Statement
 from pyjl_autoimage.profile.recordings import parse_statement
 
 from colours import contrast
-from standin import World, cli
+from standin import World, cli, past_build
 
 VOID = {"meta", "br", "link", "img", "hr"}
 
@@ -76,7 +76,7 @@ def composed(world: World, **changes: object) -> str:
         "held": Contents(
             "i", 300_000_000, (Held("DataFrames", "u", 900, 20_000_000), Held("Base", "", 9000, 50_000_000))
         ),
-        "builds": [PastBuild("a", 1e9, 1e9 + 240, "failed", "no <compiler>", seconds={"load": 240.0})],
+        "builds": [past_build("a", 1e9, 240, "failed", "no <compiler>", seconds={"load": 240.0})],
     }
     return page.compose(**{**facts, **changes})  # type: ignore[arg-type]
 
@@ -132,9 +132,9 @@ def test_builds_say_what_came_of_them_and_not_where_somebody_lives(world, monkey
     monkeypatch.setenv("USERPROFILE", "/home/jo")
     assert "/scratch/***/<b>" in words(composed(world, project="/scratch/jo/<b>", explanation=None))
     builds = [
-        PastBuild("a", 1e9, 1e9 + 2, "failed", "no Foo in /home/jo/p/Manifest.toml"),
-        PastBuild("b", 1e9, 1e9 + 2, "cancelled", "the build was cancelled"),
-        PastBuild("c", 1e9, 1e9 + 2, "done", layers=1),
+        past_build("a", 1e9, 2, "failed", "no Foo in /home/jo/p/Manifest.toml"),
+        past_build("b", 1e9, 2, "cancelled", "the build was cancelled"),
+        past_build("c", 1e9, 2, layers=["1"]),
     ]
     text = words(composed(world, builds=builds))
     assert "failed: no Foo in ~/p/Manifest.toml" in text and "1 layer " in text
@@ -202,9 +202,16 @@ TIMELINES = st.builds(
     calls=st.lists(st.builds(Call, st.text(), TIMES, TIMES, TIMES), max_size=2).map(tuple),
 )
 BUILDS = st.builds(
-    PastBuild,
-    *(st.text(), TIMES, TIMES, st.sampled_from(["done", "failed", "?"]), st.text(), st.none() | st.text()),
-    *(COUNTS, COUNTS, COUNTS, COUNTS, st.dictionaries(st.sampled_from(["load", "link", "?"]), TIMES, max_size=3)),
+    State,
+    *(st.text(), st.text()),
+    started=TIMES,
+    finished=TIMES,
+    state=st.sampled_from(["done", "failed", "?"]),
+    error=st.text(),
+    image=st.none() | st.text(),
+    bytes=COUNTS,
+    layers=st.lists(st.text(), max_size=2),
+    seconds=st.dictionaries(st.sampled_from(["load", "link", "?"]), TIMES, max_size=3),
 )
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage.build.history import PastBuild
 from pyjl_autoimage.build.state import PHASES
 from pyjl_autoimage.explain import canvas, timeline
 from pyjl_autoimage.explain.measurement import Explanation, Timeline
 from pyjl_autoimage.explain.reading import read
 
 from colours import contrast
+from standin import past_build
 
 SVG = "{http://www.w3.org/2000/svg}"
 NS = 1_000_000_000
@@ -139,8 +139,8 @@ def test_shortened(length):
 
 def test_builds_are_drawn_phase_by_phase():
     builds = [
-        PastBuild("a", 1e9, 1e9 + 240, "done", image="i", seconds=dict.fromkeys(PHASES, 20.0)),
-        PastBuild("b", 2e9, 2e9 + 1, "failed", "no <compiler>", seconds={"prepare": 1.0, "of another version": 0.1}),
+        past_build("a", 1e9, 240, "done", image="i", seconds=dict.fromkeys(PHASES, 20.0)),
+        past_build("b", 2e9, 1, "failed", "no <compiler>", seconds={"prepare": 1.0, "of another version": 0.1}),
     ]
     svg = ET.fromstring(timeline.draw_builds(builds, PHASES))
     titles = [title.text or "" for title in svg.iter(f"{SVG}title")]

@@ -234,7 +234,7 @@ second = a.rebuild(wait=False, workload={script!r})
 while second.progress.detail != "another build ends first": time.sleep(0.05)
 open({str(release)!r}, "w").close()
 second.wait(60)
-print(first.progress.state, second.joined, second.state().workloads[0]["new"])
+print(first.progress.state, second.joined, second.state().workloads[0].new)
 """
     told = python(environ_of(world), "-c", code, cwd=world.root)
     assert told.stdout == "done False 1\n", told.stderr

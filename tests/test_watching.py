@@ -12,15 +12,23 @@ import time
 import pytest
 from rich.console import Console
 
-from pyjl_autoimage.build.state import Progress
+from pyjl_autoimage.build.state import Ended, State
 from pyjl_autoimage.people import watching
 from pyjl_autoimage.people.watching import watcher
 
 from standin import heed_interrupts
 
 
+class Stands(State):
+    """A build that stands where the test wants it."""
+
+    elapsed, expected, fraction = 151.0, 302.0, 0.5  # type: ignore[assignment]
+
+
 def progress(fraction=0.5, phase="native code", state="running", **more):
-    return Progress(state, phase, 151.0, 302.0, fraction, **more)
+    build = Stands("t", **{"process": "host-7-boot-random", "state": state, "phase": phase, **more})
+    build.fraction = fraction  # type: ignore[misc]
+    return build
 
 
 def shown(bar, given, width=80):
@@ -60,7 +68,7 @@ def test_the_bar_never_goes_back_and_is_not_full_before_the_end():
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc")
 def test_the_memory_of_the_build_is_shown():
-    assert " MB of memory" in shown(watching._Bar("", None), progress(pid=os.getpgrp()))[1]
+    assert " MB of memory" in shown(watching._Bar("", None), progress(process=f"host-{os.getpid()}-boot-random"))[1]
 
 
 def test_a_key_shows_the_last_lines_of_the_log_and_hides_them(tmp_path):
@@ -81,10 +89,12 @@ def test_in_a_pipe_each_phase_is_a_line_with_its_seconds():
     console = Console(file=io.StringIO(), width=80)
     with watcher(console, "/store/build.log") as watch:
         watch(progress(state="starting"))
-        watch(progress(ended=()))
-        watch(progress(ended=(("prepare", 1.25), ("layer", 16.0))))
-        watch(progress(ended=(("prepare", 1.25), ("layer", 16.0))))
-        watch(progress(state="done", ended=(("prepare", 1.25), ("layer", 16.0), ("native code", 125.0))))
+        watch(progress())
+        watch(progress(ended=[Ended("prepare", 1.25), Ended("layer", 16.0)]))
+        watch(progress(ended=[Ended("prepare", 1.25), Ended("layer", 16.0)]))
+        watch(
+            progress(state="done", ended=[Ended("prepare", 1.25), Ended("layer", 16.0), Ended("native code", 125.0)])
+        )
     assert console.file.getvalue().splitlines() == [
         "a build takes about 5 min; log: /store/build.log",
         "prepare          1.25 s",
@@ -98,11 +108,11 @@ def test_in_a_pipe_each_phase_is_a_line_with_its_seconds():
 PROGRAM = """
 import sys, time
 from rich.console import Console
-from pyjl_autoimage.build.state import Progress
+from pyjl_autoimage.build.state import State
 from pyjl_autoimage.people.watching import watcher
 with watcher(Console(force_terminal=True), sys.argv[1]) as watch:
     for _ in range(1000):
-        watch(Progress("running", "load", 1.0, 2.0, 0.5))
+        watch(State("t", "p", "running", "load", started=time.time() - 1))
         time.sleep(0.02)
 """
 

@@ -81,7 +81,7 @@ def test_a_build_that_died_wherever_blocks_no_other(world, process):
     told = cli(environ_of(world), "build", "--json", cwd=world.root)
     assert told.returncode == 0 and json.loads(told.stdout)["state"] == "done"
     killed, done = history.read(world.store, world.environment.id)
-    assert (killed.result, done.result) == ("failed", "done")
+    assert (killed.state, done.state) == ("failed", "done")
 
 
 def test_cancelling_asks_the_build_and_signals_nobody(world):

@@ -65,7 +65,7 @@ def test_a_build_says_how_it_has_ended_at_whichever_moment_it_is_cancelled(world
     assert state is not None and state.state == said, result.stderr
     assert (result.returncode == 0) == (said == "done") == bool(list(world.store.all_images()))
     (past,) = history.read(world.store, world.environment.id)
-    assert (past.token, past.result, past.image) == (state.token, said, state.image)
+    assert (past.token, past.state, past.image) == (state.token, said, state.image)
     if said == "done":
         assert json.loads(result.stdout)["notes"] == [NOTHING_RECORDED]
 
@@ -86,7 +86,7 @@ def test_a_build_is_cancelled_although_python_loses_the_exception(world):
     at_removal(world, 1, f"exec({SWALLOWED!r})")
     result = cli(environ_of(world), "build", "--json", cwd=world.root)
     assert result.returncode == 1 and "the build was cancelled" in result.stderr
-    assert [past.result for past in history.read(world.store, world.environment.id)] == ["cancelled"]
+    assert [past.state for past in history.read(world.store, world.environment.id)] == ["cancelled"]
     assert list(world.store.all_images()) == []
 
 
@@ -130,7 +130,7 @@ def test_a_build_is_seen_while_it_removes_what_a_killed_one_has_left(world):
     go.touch()
     assert state is not None and (state.state, state.token != "of the killed one") == ("running", True)
     assert process.communicate(timeout=60) and process.returncode == 0
-    assert [past.result for past in history.read(world.store, world.environment.id)] == ["failed", "done"]
+    assert [past.state for past in history.read(world.store, world.environment.id)] == ["failed", "done"]
 
 
 def test_who_tidies_up_leaves_a_layer_that_has_no_mark_yet(world):

@@ -73,9 +73,9 @@ def test_a_start_on_a_full_disk_is_a_plain_one(world, small_disk):
 def test_a_build_on_a_disk_that_fills_up_says_so_and_loses_nothing(world, small_disk):
     world.store.ensure(world.store.home)
     small = world.publish(b"the old image")
-    state = State("t", mark_name(), "done", image=small.id, finished=time.time())
+    state = State("t", mark_name(), "done", image=small.id, bytes=small.bytes, finished=time.time())
     world.store.ensure(world.store.environment(world.environment.id))
-    history.note(world.store, world.environment.id, state, small)  # the next one will be as large, as far as is known
+    history.note(world.store, world.environment.id, state)  # the next one will be as large, as far as is known
     shutil.copytree(world.store.home, small_disk / "store")
     environ = {"PYJL_AUTOIMAGE_HOME": str(small_disk / "store")}
     assert str(small_disk) in python(world, START, **environ).stdout

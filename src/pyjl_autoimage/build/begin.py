@@ -280,12 +280,14 @@ def _locked_build(
         if outcome == "failed" and stopped.is_set():
             outcome, error = CANCELLED
         state.conclude(store, outcome, error)
-        image = next((image for image in store.all_images() if image.id == state.image), None)
+        for image in store.all_images():
+            if image.id == state.image:
+                state.bytes, state.packages, state.statements = image.bytes, len(image.packages), image.statements
         work.say(f"{state.state}: {state.image or state.error or 'layers only'}")
         state.leave()
         state.finished = time.time()
         shutil.rmtree(store.build_directory(environment.id), ignore_errors=True)
-        history.note(store, environment.id, state, image)
+        history.note(store, environment.id, state)
         state.write(store, environment.id)
     return 0 if state.state == "done" else 1
 

@@ -13,7 +13,7 @@ from ..errors import AutoimageError, BuildError, StoreError
 from ..store.places import Store
 from . import history
 from .runner import descendants
-from .state import Progress, State
+from .state import State
 
 JOINED = 75
 """Exit status of a build process that found another build of its environment running (EX_TEMPFAIL)."""
@@ -63,7 +63,7 @@ class Build:
                 return state
             for past in history.read(self._store, self._environment):
                 if past.token == self._token:  # another one has begun since
-                    return self._state_of(past)
+                    return past
             if self._process is None:
                 return State(self._token, "", "failed", error="the build was replaced by another")
             if exited == CANCELLED:
@@ -74,12 +74,6 @@ class Build:
         detail = "another build ends first" if state is not None and state.state == "running" else ""
         return State(self._token, "", "starting", detail=detail, started=now, phase_started=now)
 
-    def _state_of(self, past: history.PastBuild) -> State:
-        """As much of a state as is remembered of a build."""
-        state = State(self._token, "", past.result, error=past.error, image=past.image, seconds=dict(past.seconds))
-        state.started, state.finished = past.started, past.finished
-        return state
-
     def _stderr(self) -> str:
         try:
             with open(f"{self.log}.err", encoding="utf-8", errors="replace") as file:
@@ -88,21 +82,21 @@ class Build:
             return ""
 
     @property
-    def progress(self) -> Progress:
-        """Phase, elapsed and expected time."""
-        return self.state().progress()
+    def progress(self) -> State:
+        """Where it stands: `state`, as a property."""
+        return self.state()
 
     @property
     def done(self) -> bool:
         """Whether it has ended, well or not."""
         return self.state().state not in ("running", "starting")
 
-    def wait(self, timeout: float | None = None, watch: Callable[[Progress], None] | None = None) -> str:
+    def wait(self, timeout: float | None = None, watch: Callable[[State], None] | None = None) -> str:
         """Wait for its end.
 
         Args:
             timeout: seconds to wait at most; None waits for ever.
-            watch: called with the progress every fifth of a second.
+            watch: called with the state every fifth of a second.
 
         Returns:
             The id of the image that it published; of a quick build that of the layer, empty if nothing was new.
@@ -115,7 +109,7 @@ class Build:
         while True:
             state = self.state()
             if watch is not None:
-                watch(state.progress())
+                watch(state)
             if state.state not in ("running", "starting"):
                 break
             if deadline is not None and time.monotonic() > deadline:

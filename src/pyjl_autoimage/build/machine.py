@@ -20,7 +20,7 @@ from ..julia.manifest import Package
 from ..julia.sources import source_directory
 from ..store.places import Store
 from . import linking
-from .history import PastBuild
+from .state import State
 
 __all__ = [
     "affordable_threads",
@@ -146,7 +146,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def check_disk(store: Store, builds: Sequence[PastBuild]) -> None:
+def check_disk(store: Store, builds: Sequence[State]) -> None:
     """Know before anything takes time whether there is room for an image, and whether it can be loaded from there.
 
     Args:

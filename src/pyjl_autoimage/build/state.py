@@ -1,4 +1,4 @@
-"""A build as seen from outside: the state that it writes, and the handle that watches it.
+"""A build as seen from outside: the state that it writes, which the handle that watches it reads.
 
 The build itself is a detached process; a handle only reads ``build.json``. It can be dropped, the caller may
 exit, another process may watch the same build.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..base.data import typed
 from ..base.files import read_json, write_json
 from ..base.locks import is_held
 from ..julia.versions import USUAL_SECONDS
 from ..store.places import Store
 
-__all__ = ["PHASES", "Progress", "State", "expected_seconds"]
+__all__ = ["PHASES", "Ended", "Ran", "State", "expected_seconds"]
 
 # Phases of a build, with their usual shares of its time until a build of this environment has been measured.
 PHASES = {
@@ -39,36 +39,39 @@ LAST_PHASE_OF_A_QUICK_BUILD = "layer"
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a build stands."""
+class Ended:
+    """A phase that is over."""
 
-    state: str
-    """``starting``, ``running``, ``done``, ``failed`` or ``cancelled``."""
-    phase: str
-    elapsed: float
-    """Seconds since it began."""
-    expected: float
-    """Seconds that it is expected to take in all, from the last builds of this environment."""
-    fraction: float
-    """Share of the expected time that has passed, 0 to 1; 1 only when the build is done."""
-    detail: str = ""
-    pid: int = 0
-    """Of the process that builds, which leads a process group of its own; 0 if unknown."""
-    ended: Sequence[tuple[str, float]] = ()
-    """The phases that are over, in order, with the seconds that each took."""
-    generation: int = 1
-    """The how manieth image it is that is being built; training takes several."""
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A workload that was run for a build."""
+
+    name: str
+    generation: int
+    problem: str
+    statements: int
+    new: int
+    """Statements that nobody had recorded before."""
+    seconds: float
 
 
 @dataclass
 class State:
-    """What ``build.json`` says. Written by the build alone."""
+    """A build: what ``build.json`` says of the current or last one, and ``builds.jsonl`` of those before.
+
+    Written by the build alone.
+    """
 
     token: str
     """Identifies the build."""
     process: str
     """The mark of the process that builds: host and pid, for people. Who lives, `build.lock` tells."""
     state: str = "running"
+    """``starting``, ``running``, ``done``, ``failed`` or ``cancelled``."""
     phase: str = "prepare"
     detail: str = ""
     started: float = 0.0
@@ -81,25 +84,40 @@ class State:
     """Id of the image that it is about to publish: who is killed at that moment has done so, or not."""
     layers: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    workloads: list[dict[str, Any]] = field(default_factory=list)
-    """What was run for this build: name, generation, problem, statements, new (statements) and seconds of each."""
+    workloads: list[Ran] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     """phase -> seconds it took in this build."""
     usual: dict[str, float] = field(default_factory=dict)
     """phase -> seconds it took in the last build that succeeded and had it."""
-    ended: list[list[Any]] = field(default_factory=list)
-    """The phases that are over, in order: name and seconds of each."""
+    ended: list[Ended] = field(default_factory=list)
+    """The phases that are over, in order; those of an image that was built anew come once more."""
     quick: bool = False
     """Whether it builds layers only."""
     generation: int = 1
     """The how manieth image it is at."""
     generations: int = 1
     """How many it is expected to build."""
+    bytes: int = 0
+    """Of the image that it published, as the next two."""
+    packages: int = 0
+    statements: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return {"schema": 1, **self.__dict__}
+        return {"schema": 1, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> State:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        if not isinstance(data, dict) or data.pop("schema", None) != 1:
+            raise ValueError("no build")
+        found: State = typed(cls, data)
+        return found
 
     @classmethod
     def read(cls, store: Store, environment_id: str, *, alone: bool = False) -> State | None:
@@ -110,12 +128,10 @@ class State:
             environment_id: whose.
             alone: whoever asks holds the lock of builds, so no other one runs.
         """
-        data = read_json(store.build_state(environment_id))
-        if not data or data.pop("schema", None) != 1:
+        try:
+            state = cls.from_json(read_json(store.build_state(environment_id)))
+        except ValueError:
             return None
-        if not _has_the_types_of(data, cls("", "").__dict__):
-            return None
-        state = cls(**data)
         if state.state == "running" and (alone or not is_held(store.build_lock(environment_id))):
             state.conclude(store, "failed", f"the build was killed while it was in phase {state.phase!r}")
         return state
@@ -167,24 +183,23 @@ class State:
         now = time.time()
         self.seconds[self.phase] = round(now - self.phase_started, 2)
         if self.seconds[self.phase] > 0:
-            self.ended.append([self.phase, self.seconds[self.phase]])
+            self.ended.append(Ended(self.phase, self.seconds[self.phase]))
         self.phase_started = now
 
-    def progress(self) -> Progress:
-        """What it amounts to. How much is done is a question of time, so it tells the same as the times do."""
-        elapsed = (self.finished or time.time()) - self.started
-        left = 0.0 if self.state == "done" else self._left()
-        return Progress(
-            self.state,
-            self.phase,
-            elapsed,
-            elapsed + left,
-            1.0 if self.state == "done" else min(0.99, elapsed / max(elapsed + left, 1e-9)),
-            self.detail,
-            self.pid,
-            tuple((name, seconds) for name, seconds in self.ended),
-            self.generation,
-        )
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began, or that it took."""
+        return (self.finished or time.time()) - self.started
+
+    @property
+    def expected(self) -> float:
+        """Seconds that it is expected to take in all, from the last builds of this environment."""
+        return self.elapsed + (0.0 if self.state == "done" else self._left())
+
+    @property
+    def fraction(self) -> float:
+        """Share of the expected time that has passed, 0 to 1; 1 only when the build is done."""
+        return 1.0 if self.state == "done" else min(0.99, self.elapsed / max(self.expected, 1e-9))
 
     def _left(self) -> float:
         """Seconds that are left, if every phase takes what it usually does. It never grows within one image."""
@@ -221,36 +236,4 @@ def expected_seconds(last: State | None, whole: float = USUAL_SECONDS) -> float:
     state = State("", "", started=now, phase_started=now)
     state.learn(last)
     state.expect(whole)
-    return state.progress().expected
-
-
-def _has_the_types_of(data: dict[str, Any], pattern: dict[str, Any]) -> bool:
-    """Whether a state from a file is one: data from strangers."""
-    if set(data) != set(pattern):
-        return False
-    for name, usual in pattern.items():
-        expected: Any = (
-            (int, float) if isinstance(usual, float) else (str, type(None)) if usual is None else type(usual)
-        )
-        if not isinstance(data[name], expected) or isinstance(data[name], bool) != isinstance(usual, bool):
-            return False
-    numbers = [*data["seconds"].values(), *data["usual"].values()]
-    return (
-        all(isinstance(n, (int, float)) for n in numbers)
-        and all(isinstance(n, str) for n in data["notes"])
-        and all(_is_an_ended_phase(item) for item in data["ended"])
-        and all(isinstance(w, dict) and _WORKLOAD.items() <= _types(w) for w in data["workloads"])
-    )
-
-
-def _is_an_ended_phase(item: object) -> bool:
-    return (
-        isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], (int, float))
-    )
-
-
-_WORKLOAD = {"name": str, "generation": int, "problem": str, "statements": int, "new": int, "seconds": float}
-
-
-def _types(value: dict[str, Any]) -> Any:
-    return {name: type(item) for name, item in value.items()}.items()
+    return state.expected

@@ -18,6 +18,7 @@ from ..profile.profile import Origin, Profile, Statement
 from ..profile.workloads import Task
 from . import perform
 from .perform import Outcome
+from .state import Ran
 
 if TYPE_CHECKING:
     from ..store.built import Image
@@ -167,13 +168,5 @@ def _report(work: Work, outcome: Outcome, statements: int, new: int, generation:
     if outcome.problem:
         work.note(f"workload {name}: {outcome.problem}")
     work.say(f"workload {name}: {statements} statements, {new} of them new, {outcome.seconds:.1f} s")
-    work.state.workloads.append(
-        {
-            "name": name,
-            "generation": generation,
-            "problem": outcome.problem,
-            "statements": statements,
-            "new": new,
-            "seconds": round(outcome.seconds, 2),
-        }
-    )
+    seconds = round(outcome.seconds, 2)
+    work.state.workloads.append(Ran(name, generation, outcome.problem, statements, new, seconds))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..base.words import moment_text, seconds_text
-from ..build.history import PastBuild
+from ..build.state import State
 from .canvas import MARGIN, WIDTH, Canvas, text_width
 from .measurement import KINDS, Explanation, Timeline
 
@@ -285,7 +285,7 @@ def _about(named: Mapping[str, Timeline]) -> str:
     return " (estimated)" if any(t.estimated for t in named.values()) else ""
 
 
-def draw_builds(builds: Sequence[PastBuild], phases: Iterable[str]) -> str:
+def draw_builds(builds: Sequence[State], phases: Iterable[str]) -> str:
     """The times of builds, phase by phase, as an SVG document; the newest at the bottom.
 
     Args:
@@ -316,7 +316,7 @@ def draw_builds(builds: Sequence[PastBuild], phases: Iterable[str]) -> str:
                 colour = colours.get(phase, "#8c96a3")
                 canvas.bar(at, canvas.y + 2, width, 16, colour, f"{phase}: {seconds_text(seconds)}")
             at += width
-        took = f"{seconds_text(build.finished - build.started)}, {build.result}"
-        canvas.text(at + 8, canvas.y + 14, took, "strong" if build.result == "done" else "dim")
+        took = f"{seconds_text(build.finished - build.started)}, {build.state}"
+        canvas.text(at + 8, canvas.y + 14, took, "strong" if build.state == "done" else "dim")
         canvas.y += 24
     return canvas.document("How long the latest builds took")

@@ -7,10 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from .commands import FAILED, home, terminal
+
+if TYPE_CHECKING:
+    from ..build.state import Ran
 
 __all__ = ["build_command"]
 
@@ -24,6 +27,8 @@ NAMED = 4
 
 def build_command(options: argparse.Namespace) -> int:
     """What `build` does."""
+    from dataclasses import asdict
+
     from ..build.begin import begin_here
     from ..profile.workloads import Caller, tasks
     from ..store.places import Store
@@ -54,12 +59,12 @@ def build_command(options: argparse.Namespace) -> int:
     if handle.joined:
         console.print(_about_the_other(handle.state().quick, options.quick, keywords))
     own = {task.name for task in to_run}
-    told: list[dict[str, Any]] = []
+    told: list[Ran] = []
 
     def and_tell_failures(watch: Any) -> Any:
         def tell(progress: Any) -> None:
             watch(progress)
-            failed = [ran for ran in handle.state().workloads if ran["problem"] and ran["name"] in own]
+            failed = [ran for ran in handle.state().workloads if ran.problem and ran.name in own]
             for ran in failed[len(told) :]:
                 told.append(ran)
                 _tell_of_workload(ran, console)
@@ -73,14 +78,18 @@ def build_command(options: argparse.Namespace) -> int:
         return _cancel(handle, console)
     state = handle.state()
     # An image is built of what they recorded nevertheless, but what was asked for was more.
-    untrained = bool(own) and all(ran["problem"] for ran in state.workloads if ran["name"] in own)
+    untrained = bool(own) and all(ran.problem for ran in state.workloads if ran.name in own)
     status = FAILED if untrained else 0
     image = next((image for image in Store(home(keywords)).all_images() if image.id == image_id), None)
     if options.json:
         facts: dict[str, Any] = {"state": "done", "image": state.image, "layers": state.layers, "log": handle.log}
         facts["seconds"] = state.seconds
         size = {"bytes": image.bytes, "path": image.path} if image else {}
-        said = {"left_out": state.left_out, "workloads": state.workloads, "notes": state.notes}
+        said = {
+            "left_out": state.left_out,
+            "workloads": [asdict(ran) for ran in state.workloads],
+            "notes": state.notes,
+        }
         print(json.dumps({**facts, **size, **said}))
         return status
     _tell_what_was_built(state, image, console, told)
@@ -116,7 +125,7 @@ def _about_the_other(is_quick: bool, quick: bool, keywords: dict[str, Any]) -> s
     return f"a {kind} build runs already; watching that one, {', '.join(vain)} {do} not apply"
 
 
-def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[dict[str, Any]]) -> None:
+def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[Ran]) -> None:
     from ..base.words import bytes_text, count_text, seconds_text
     from .terminal import say
 
@@ -135,7 +144,7 @@ def _tell_what_was_built(state: Any, image: Any, console: Any, told: Sequence[di
         if ran not in told:
             _tell_of_workload(ran, console)
     _print_left_out(console, state.left_out)
-    complaints = {f"workload {ran['name']}: {ran['problem']}" for ran in state.workloads}
+    complaints = {f"workload {ran.name}: {ran.problem}" for ran in state.workloads}
     for note in state.notes:
         if note not in complaints:
             say(console, ("note:", "dim"), f" {note}")
@@ -156,17 +165,17 @@ def _programs_of(layers: Sequence[str]) -> str:
     return f"{', '.join(shown[:-1])} and {shown[-1]} start with them"
 
 
-def _tell_of_workload(ran: dict[str, Any], console: Any) -> None:
+def _tell_of_workload(ran: Ran, console: Any) -> None:
     from ..base.words import count_text, seconds_text
     from .terminal import say
 
-    problem = ran["problem"]
-    statements = f"{count_text(ran['statements'], 'statement')}, {ran['new']} of them new"
+    problem = ran.problem
+    statements = f"{count_text(ran.statements, 'statement')}, {ran.new} of them new"
     did = ("ran", "dim")
     if problem:
         did = ("left out", "yellow") if problem.startswith("not run: ") else ("failed", "red")
         problem = f"{problem.removeprefix('not run: ')}; "
-    say(console, did, f" {ran['name']}: {problem}{statements}, {seconds_text(ran['seconds'])}")
+    say(console, did, f" {ran.name}: {problem}{statements}, {seconds_text(ran.seconds)}")
 
 
 def _wait_until_it_begins(handle: Any) -> None:

@@ -16,8 +16,7 @@ from ..base.settings import Settings
 from ..base.words import bytes_text, count_text, moment_text, seconds_text
 from ..build import history
 from ..build.contents import Contents, contents
-from ..build.history import PastBuild
-from ..build.state import PHASES
+from ..build.state import PHASES, State
 from ..errors import AutoimageError
 from ..explain import timeline
 from ..explain.attribution import owner
@@ -105,7 +104,7 @@ def compose(
     explanation: Explanation | None,
     recorded: Profile,
     held: Contents | str,
-    builds: Sequence[PastBuild],
+    builds: Sequence[State],
 ) -> str:
     """The page of what is known."""
     project, why, held = (without_secrets(known, os.environ) for known in (project, why, held))
@@ -240,14 +239,14 @@ def _contents(held: Contents | str) -> str:
     return head + _table(["Native code", "Methods", "Size", ""], rows, bars=True)
 
 
-def _builds(builds: Sequence[PastBuild]) -> str:
+def _builds(builds: Sequence[State]) -> str:
     if not builds:
         return "<p>No build has ended since builds are remembered.</p>"
     rows = []
     for build in reversed(builds):
-        layers = count_text(build.layers, "layer") if build.layers else "-"
+        layers = count_text(len(build.layers), "layer") if build.layers else "-"
         made = f"image {build.image[:8]}" if build.image else layers
-        result = f"failed: {build.error}" if build.result == "failed" and build.error else build.result
+        result = f"failed: {build.error}" if build.state == "failed" and build.error else build.state
         size = bytes_text(build.bytes) if build.bytes else "-"
         rows.append([moment_text(build.started), seconds_text(build.finished - build.started), made, size, result])
     drawing = timeline.draw_builds(builds[-20:], PHASES)

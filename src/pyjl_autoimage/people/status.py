@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict
 from typing import Any
 
 from ..base import settings
@@ -148,7 +149,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "started": state.started if state else None,
             "finished": (state.finished or None) if state else None,
             "left_out": state.left_out if state else {},
-            "workloads": state.workloads if state else [],
+            "workloads": [asdict(ran) for ran in state.workloads] if state else [],
             "notes": state.notes if state else [],
             "image": state.image if state else None,
             "layers": state.layers if state else [],
@@ -301,14 +302,13 @@ def _changed(holder: Image | Layer, fresh: Set[str]) -> list[str]:
 
 
 def _progress(state: State) -> dict[str, Any]:
-    progress = state.progress()
     return {
-        "phase": progress.phase,
-        "detail": progress.detail,
-        "fraction": round(progress.fraction, 3),
-        "elapsed_seconds": round(progress.elapsed, 1),
-        "left_seconds": round(progress.expected - progress.elapsed, 1),
-        "memory_bytes": handle.memory_of(progress.pid),
+        "phase": state.phase,
+        "detail": state.detail,
+        "fraction": round(state.fraction, 3),
+        "elapsed_seconds": round(state.elapsed, 1),
+        "left_seconds": round(state.expected - state.elapsed, 1),
+        "memory_bytes": handle.memory_of(state.pid),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..base.words import about_text, bytes_text, clock_text, path_text, seconds_text
 from ..build import handle
-from ..build.state import Progress
+from ..build.state import State
 
 __all__ = ["watcher"]
 
@@ -21,7 +21,7 @@ MEMORY_EVERY = 1.0
 
 
 @contextlib.contextmanager
-def watcher(console: Any, log: str = "") -> Iterator[Callable[[Progress], None]]:
+def watcher(console: Any, log: str = "") -> Iterator[Callable[[State], None]]:
     """Something to give to `Build.wait`: a bar in a terminal, a line per phase in a pipe.
 
     Args:
@@ -36,7 +36,7 @@ def watcher(console: Any, log: str = "") -> Iterator[Callable[[Progress], None]]
     with _keys() as pressed, Live(console=console, transient=True, auto_refresh=False) as live:
         bar = _Bar(log, pressed)
 
-        def watch(progress: Progress) -> None:
+        def watch(progress: State) -> None:
             live.update(bar(progress, console.width), refresh=True)
 
         yield watch
@@ -50,12 +50,12 @@ class _Lines:
         self.printed = 0
         self.log = log
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: State) -> None:
         if self.log and progress.state == "running" and progress.phase != "prepare":  # which asks Julia what it is
             self.console.print(f"a build takes {about_text(progress.expected)}; log: {self.log}")
             self.log = ""
-        for name, seconds in progress.ended[self.printed :]:
-            self.console.print(f"{name:<12} {seconds_text(seconds):>10}")
+        for phase in progress.ended[self.printed :]:
+            self.console.print(f"{phase.name:<12} {seconds_text(phase.seconds):>10}")
         self.printed = len(progress.ended)
 
 
@@ -70,7 +70,7 @@ class _Bar:
         self.memory: int | None = None
         self.looked = 0.0
 
-    def __call__(self, progress: Progress, width: int) -> Any:
+    def __call__(self, progress: State, width: int) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -95,7 +95,7 @@ class _Bar:
             lines += [Text(line, no_wrap=True, overflow="ellipsis") for line in last_lines(self.log)]
         return Group(*lines)
 
-    def _times(self, progress: Progress) -> str:
+    def _times(self, progress: State) -> str:
         parts = [f"{clock_text(progress.elapsed)} of about {clock_text(progress.expected)}"]
         if self.memory:
             parts.append(f"{bytes_text(self.memory)} of memory")
