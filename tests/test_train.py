@@ -200,7 +200,7 @@ def f():
         with open(juliacall.CONFIG["trace_compile"], "a") as trace:
             trace.writelines("precompile(Tuple{typeof(Base.%s), Int64})\\n" % name for name in names)
 handle = a.rebuild(workload=[f, a.Workload(statements="s.jl")])
-print(json.dumps({"notes": handle.state().notes, "workloads": handle.state().workloads}))
+print(json.dumps({"notes": handle.state().notes, "workloads": [vars(ran) for ran in handle.state().workloads]}))
 """
 
 

@@ -61,9 +61,9 @@ class Work:
         self.directory = directory
         self.state = state
         self.log = log
-        self.stopped = threading.Event()
+        self.stopped: threading.Event = threading.Event()
         """Set when the build was told to stop."""
-        self._phase_began = time.monotonic()
+        self._phase_began: float = time.monotonic()
 
     def clock(self, phase: str | None) -> Callable[[], str]:
         """Tells whether a phase has taken too long: ten times its longest here, and never less than an hour.
