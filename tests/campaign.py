@@ -46,7 +46,17 @@ from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.store.places import Store
 from pyjl_autoimage.store.publish import damage
 
-from standin import World, buildable_world, cli, environ_of, julia_that_builds, python, reported, start_in
+from standin import (
+    World,
+    buildable_world,
+    cli,
+    environ_of,
+    heed_interrupts,
+    julia_that_builds,
+    python,
+    reported,
+    start_in,
+)
 
 SETTLED = 90.0
 """Seconds after which a build that was hurt, and all that ran beside it, must have ended."""
@@ -302,11 +312,16 @@ class Case:
         return asker
 
     def start(self, command: Sequence[str], environ: dict[str, str]) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
         return subprocess.Popen(
-            list(command), env=environ, cwd=self.world.root, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe,
+            list(command),
+            env=environ,
+            cwd=self.world.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+            preexec_fn=heed_interrupts,
+        )
 
     def beside(self, *arguments: str) -> None:
         """Something that runs beside the build."""
