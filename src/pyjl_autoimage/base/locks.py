@@ -28,10 +28,13 @@ def lock(path: str, timeout: float) -> Iterator[None]:
 
     held = FileLock(path)
     try:
+        if sys.platform != "win32":
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            _is_held(path)  # where there are no locks, filelock makes files, which outlive whoever is killed
         held.acquire(timeout)
     except Timeout:
         raise TimeoutError(path) from None
-    except NotImplementedError:
+    except (NotImplementedError, _NoLocks):
         raise StoreError(
             f"the file system of {os.path.dirname(path)} has no locks; "
             "put the store elsewhere with PYJL_AUTOIMAGE_HOME"
@@ -46,26 +49,34 @@ def lock(path: str, timeout: float) -> Iterator[None]:
 
 def is_held(path: str) -> bool:
     """Whether a process holds this lock: on whichever host, in whichever container it lives."""
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: whoever else asks sees the same
-            return False
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass  # a file system without locks, where filelock has its own way
-        finally:
-            os.close(descriptor)
     try:
+        if sys.platform != "win32":
+            return _is_held(path)
         with lock(path, 0):
             return False
     except TimeoutError:
         return True
-    except StoreError:
+    except (StoreError, _NoLocks):
+        return False  # nobody can build here
+
+
+class _NoLocks(Exception):
+    """The file system has none."""
+
+
+def _is_held(path: str) -> bool:
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
         return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: whoever else asks sees the same
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        raise _NoLocks from None
+    finally:
+        os.close(descriptor)
