@@ -92,14 +92,14 @@ def build(work: Work, *, quick: bool = False) -> Image | None:
     with beside(work, None if now.recorded.code else layers):
         work.enter("builder")
         builder = builder_project(work, now.facts)
-        chosen, statements, library = _make(work, now, own, builder)
+        chosen, identity, statements, library = _make(work, now, own, builder)
     image, refused = _prove(work, now, own, chosen, statements, library)
     work.enter("publish")
     work.state.publishing = image.id
     work.state.write(work.store, work.environment.id)
     publish_image(work.store, os.path.dirname(library), image)
     work.state.image = image.id
-    _keep_house(work, image, statements, refused, recipe.identity(chosen, now.facts, _own(chosen, own)))
+    _keep_house(work, image, statements, refused, identity)
     return image
 
 
@@ -124,21 +124,23 @@ def _look(work: Work, *, quick: bool) -> Snapshot:
     return Snapshot(began, situation, recorded, recorder_digest(), hosts_python)
 
 
-def _make(work: Work, now: Snapshot, own: Mapping[str, OwnCode], builder: str) -> tuple[Recipe, list[str], str]:
+def _make(work: Work, now: Snapshot, own: Mapping[str, OwnCode], builder: str) -> tuple[Recipe, str, list[str], str]:
     """Have Julia make the image; a package that cannot be precompiled is left out, with all that depends on it.
 
     Returns:
-        What is in it, the statements that it was given, and the path of the new library.
+        What is in it and what identifies that, the statements that it was given, and the path of the new library.
     """
     without = {} if now.hosts_python else {recipe.PYTHONCALL_UUID: NO_LIBPYTHON}
     fit = [name for name, code in own.items() if not code.apart]
     while True:
         chosen = recipe.choose(now.situation, now.recorded, work.settings, without=without, code=fit)
         recipe.write_project(work.place("project"), chosen, now.situation)
-        statements = now.recorded.bakeable(recipe.identity(chosen, now.facts, _own(chosen, own)))
+        identity = recipe.identity(chosen, now.facts, _own(chosen, own))
+        statements = now.recorded.bakeable(identity)
         _tell(work, chosen, statements)
         try:
-            return chosen, statements, make_library(work, now.facts, builder, chosen, statements, now.situation.flags)
+            library = make_library(work, now.facts, builder, chosen, statements, now.situation.flags)
+            return chosen, identity, statements, library
         except CannotPrecompile as error:
             if error.uuid in now.situation.manifest.closure([recipe.PYTHONCALL_UUID]) or error.uuid in without:
                 raise

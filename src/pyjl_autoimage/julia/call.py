@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from ..base.program import PACKAGE
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -23,7 +21,7 @@ __all__ = [
     "use_layer",
 ]
 
-JULIA_SOURCES: str = os.path.join(PACKAGE, "julia")
+JULIA_SOURCES: str = os.path.dirname(os.path.abspath(__file__))
 """The directory of the files that Julia reads."""
 
 RECORDER_UUID = "b0f3d9c4-7a52-4f0e-9d0b-5c1c1a2e6f37"
