@@ -271,6 +271,8 @@ def test_a_start_that_dies(world):
     stub.write_text("import sys; print('ERROR: no space left', file=sys.stderr); sys.exit(3)")
     check = checks_of(world)[1]["start"]
     assert not check["ok"] and check["found"] == "the process ended with status 3: ERROR: no space left"
+    stub.write_text("import os; os.kill(os.getpid(), 6)")
+    assert "signal 6" in checks_of(world)[1]["start"]["found"]
 
 
 def test_what_is_switched_off_is_not_well(world):
@@ -308,7 +310,7 @@ def test_the_report_holds_everything_but_secrets(world, tmp_path):
         "PYTHON_JULIACALL_EXE=~/julia/bin/julia",
         '"program": "~/program.py"',
         "PackageCompiler 2.2.3",
-        "which Julia, project and image",
+        "s  juliacall",
     ):
         assert told in text, told
     assert os.stat(file).st_mode & 0o077 == 0

@@ -241,6 +241,19 @@ def test_a_program_without_julia(world):
     assert "did not import juliacall" in result.stdout
 
 
+def test_doctor_tells_what_a_bare_start_is_made_of(world):
+    image = world.publish()
+    for environ, on in (({}, f"on image {image.id}"), ({"PYJL_AUTOIMAGE": "0"}, "on Julia's own image")):
+        result = python({**world.environ, **environ}, "-m", "pyjl_autoimage", "doctor", "--json", cwd=world.root)
+        start = next(check for check in json.loads(result.stdout)["checks"] if check["what"] == "start")
+        assert start["ok"] and on in start["found"]
+        steps = [line.split(maxsplit=2)[2] for line in start["found"].splitlines()[1:]]
+        assert {"juliacall", "Julia and its image", "PythonCall", "compilation"} <= set(steps)
+        assert not {"running", "Python itself", "this measurement"} & set(steps)
+    assert not list(Path(world.store.recordings(world.environment.id)).glob("*")), "it is no run of a program"
+    assert not Path(world.store.explanation(world.environment.id)).exists(), "what was explained is as it was"
+
+
 def test_without_a_program_what_the_last_one_loads_is_loaded(world):
     world.write_manifest()
     header = {"schema": 1, "started": 5.0, "image": None, "layer": None, "flags": {}, "program": "p.py"}

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import glob
 import marshal
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from ..base import settings
 from ..base.files import read_json, write_json
@@ -39,10 +39,12 @@ from ..store.places import Store
 from .measurement import Explanation, Timeline
 from .reading import PAUSE, _beyond, _closure, read
 
-__all__ = ["explain", "last"]
+__all__ = ["bare_start", "explain", "last"]
 
 AGAIN = 20.0
 """Seconds of a run up to which one that is untypical is repeated."""
+_LONGEST_START = 600.0
+"""Seconds after which a bare start is given up."""
 
 
 def last(store: Store, environment_id: str) -> Explanation | None:
@@ -51,7 +53,9 @@ def last(store: Store, environment_id: str) -> Explanation | None:
 
 
 def explain(
-    program: Sequence[str] = (), ways: Sequence[str] = ("plain", "image"), tell: Any = lambda text: None
+    program: Sequence[str] = (),
+    ways: Sequence[str] = ("plain", "image"),
+    tell: Callable[[str], object] = lambda text: None,
 ) -> Explanation:
     """Run a program once each way, and say what its time was spent on.
 
@@ -71,8 +75,7 @@ def explain(
     """
     if program and program[0] not in ("-m", "-c", "-") and not os.path.exists(program[0]):
         raise WorkloadError(f"there is no file {program[0]}")
-    if sys.flags.ignore_environment or sys.flags.no_site:
-        raise AutoimageError("with -E, -I and -S Python leaves out what watching a program needs (PYTHONPATH, site)")
+    _check_watched()
     store = Store(settings.settle().home)
     options = user_options()
     with _where_it_looks(program):
@@ -89,10 +92,7 @@ def explain(
     timelines = []
     for way in ways:
         tell(f"running it {'on plain juliacall' if way == 'plain' else 'as it starts with pyjl_autoimage'}")
-        timeline = _measure(way, program, timed, packages)
-        if timeline.asked_anew and timeline.total < AGAIN:
-            tell("running it once more, now that it is remembered what to start on")
-            timeline = _measure(way, program, timed, packages)
+        timeline = _measure_usual(way, program, timed, packages, tell)
         used = next((one for one in store.all_layers() if one.id == timeline.layer), None)
         beyond = _beyond(timeline, statements_of(used)) if used else 0
         timelines.append(replace(timeline, beyond_layer=beyond))
@@ -103,6 +103,26 @@ def explain(
     except (OSError, AutoimageError):
         pass  # `report` measures again
     return found
+
+
+def bare_start() -> Timeline:
+    """Measure ``import juliacall`` as it is here. Nothing is kept of it, and no layer of a program's takes part.
+
+    Raises:
+        AutoimageError: Julia did not start, or cannot be watched; the message holds the last that was said.
+    """
+    _check_watched()
+    timeline = _measure_usual("image", ["-c", "import juliacall"], False, {}, limit=_LONGEST_START)
+    if timeline.status:
+        how = f"signal {-timeline.status}" if timeline.status < 0 else f"status {timeline.status}"
+        said = next((line.strip() for line in reversed(timeline.output.splitlines()) if line.strip()), "")
+        raise AutoimageError(f"the process ended with {how}{f': {said}' if said else ''}")
+    return timeline
+
+
+def _check_watched() -> None:
+    if sys.flags.ignore_environment or sys.flags.no_site:
+        raise AutoimageError("with -E, -I and -S Python leaves out what watching a program needs (PYTHONPATH, site)")
 
 
 @contextmanager
@@ -157,7 +177,25 @@ def _bare_start(roots: Iterable[str], packages: Mapping[str, Package], project: 
 # -- running it ----------------------------------------------------------------------------------------
 
 
-def _measure(way: str, program: Sequence[str], timed: bool, packages: Mapping[str, Package]) -> Timeline:
+def _measure_usual(
+    way: str,
+    program: Sequence[str],
+    timed: bool,
+    packages: Mapping[str, Package],
+    tell: Callable[[str], object] = lambda text: None,
+    limit: float = math.inf,
+) -> Timeline:
+    """Measure a start; a short one that was the first since something changed is no usual one, and repeated."""
+    timeline = _measure(way, program, timed, packages, limit)
+    if timeline.asked_anew and timeline.total < AGAIN:
+        tell("running it once more, now that it is remembered what to start on")
+        timeline = _measure(way, program, timed, packages, limit)
+    return timeline
+
+
+def _measure(
+    way: str, program: Sequence[str], timed: bool, packages: Mapping[str, Package], limit: float
+) -> Timeline:
     with tempfile.TemporaryDirectory(prefix="pyjl-autoimage-explain-") as directory:
         recordings = os.path.join(directory, "recordings")
         os.mkdir(recordings)
@@ -184,7 +222,7 @@ def _measure(way: str, program: Sequence[str], timed: bool, packages: Mapping[st
                 command, env=environ, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
             )
             try:
-                lines = _follow(process, recordings)
+                lines = _follow(process, recordings, limit)
             except BaseException:
                 process.kill()
                 process.wait()
@@ -222,8 +260,9 @@ def _text(path: str) -> str:
         return ""
 
 
-def _follow(process: subprocess.Popen[bytes], directory: str) -> list[tuple[int, str]]:
+def _follow(process: subprocess.Popen[bytes], directory: str, limit: float) -> list[tuple[int, str]]:
     """Read what Julia says it compiles, as it does, until the process ends: each line with its nanoseconds."""
+    latest = time.monotonic() + limit
     found: list[tuple[int, str]] = []
     file = None
     rest = b""
@@ -239,10 +278,9 @@ def _follow(process: subprocess.Popen[bytes], directory: str) -> list[tuple[int,
             found += [(now, line.decode("utf-8", "replace")) for line in lines]
             if ended:
                 return found
+            if time.monotonic() > latest:
+                raise AutoimageError(f"the process had not ended after {limit:.0f} s")
             time.sleep(PAUSE)
     finally:
         if file is not None:
             file.close()
-
-
-# -- what it comes to ----------------------------------------------------------------------------------

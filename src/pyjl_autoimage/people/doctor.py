@@ -23,7 +23,8 @@ from ..build.packagecompiler import own_builder_project, packagecompiler_problem
 from ..build.recipe import PYTHONCALL_UUID
 from ..build.state import State
 from ..errors import AutoimageError, JuliaNotFoundError
-from ..explain.timing import PHASES, time_start
+from ..explain.explain import bare_start
+from ..explain.measurement import KINDS
 from ..hook import enable
 from ..julia import versions
 from ..julia.environment import Environment, how_julia_was_found, how_project_was_found, locate
@@ -359,9 +360,11 @@ def _layers(environment: Environment, store: Store) -> Iterator[Check]:
 
 def _start() -> Check:
     try:
-        start = time_start()
+        start = bare_start()
     except AutoimageError as error:
         return Check("start", False, str(error), "`python -c 'import juliacall'` shows whether it is Julia or we")
+    beside = ("python", "program", "running", "exit", "measuring")
+    took = {kind: seconds for kind, seconds in start.by_kind().items() if kind not in beside}
     on = f"on image {start.image}" if start.image else "on Julia's own image"
-    phases = "".join(f"\n{seconds_text(seconds):>9}  {PHASES[name]}" for name, seconds in start.phases.items())
-    return Check("start", True, f"{seconds_text(start.seconds)} {on}{phases}")
+    steps = "".join(f"\n{seconds_text(took[kind]):>9}  {KINDS[kind]}" for kind in took if took[kind] >= 0.0005)
+    return Check("start", True, f"{seconds_text(sum(took.values()))} {on}{steps}")
