@@ -97,6 +97,7 @@ def test_no_room_for_an_image_as_large_as_the_last_one(tmp_path, monkeypatch):
     machine.check_disk(store, [built(900_000_000), built(300_000_000)])
     with pytest.raises(StoreError, match=r"1\.0 GB are free .* needs 2\.1 GB"):
         machine.check_disk(store, [built(300_000_000), built(900_000_000), built(0)])
+    machine.check_disk(store, [built(900_000_000)], quick=True)
 
 
 def test_a_store_that_is_mounted_noexec(tmp_path):

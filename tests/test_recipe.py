@@ -187,14 +187,15 @@ def test_every_package_is_parsed_at_the_version_of_the_syntax_that_the_manifest_
     assert chosen.expected[tables].syntax == "1.14"
 
 
-END = ("end", "")
+# What each report ends with: which Julia wrote it.
+END = [("julia", FACTS.version, FACTS.commit, FACTS.base_build_id), ("end", "")]
 
 
 def test_what_the_image_really_holds(situation, tmp_path):
     chosen = recipe.choose(situation, Profile(), BAKE)
     items = [("loaded", b.uuid, b.name, b.version or "", b.source or "/stdlib") for b in chosen.expected.values()]
-    items = [("unresolved", 3), ("inferred", 4), *items, ("loaded", "0-0", "SomeExt", "", ""), END]
-    packages, unresolved, inferred = recipe.held(write_report(tmp_path / "report", *items), chosen)
+    items = [("unresolved", 3), ("inferred", 4), *items, ("loaded", "0-0", "SomeExt", "", ""), *END]
+    packages, unresolved, inferred = recipe.held(write_report(tmp_path / "report", *items), chosen, FACTS)
     assert {package.uuid for package in packages} == set(chosen.closure)
     assert (unresolved, inferred) == ([3], [4])
 
@@ -204,8 +205,8 @@ def test_a_depot_may_be_called_anything(tmp_path, name):
     source = tmp_path / name / "packages" / "Example" / "aqsx3"
     source.mkdir(parents=True)
     baked = BakedPackage("Example", EXAMPLE_UUID, "0.5.3", source=str(source))
-    report = write_report(tmp_path / "report", ("loaded", baked.uuid, "Example", "0.5.3", source), END)
-    packages, *_ = recipe.held(report, Recipe((), frozenset(), {}, {baked.uuid: baked}))
+    report = write_report(tmp_path / "report", ("loaded", baked.uuid, "Example", "0.5.3", source), *END)
+    packages, *_ = recipe.held(report, Recipe((), frozenset(), {}, {baked.uuid: baked}), FACTS)
     assert packages == (baked,)
 
 
@@ -214,13 +215,21 @@ def test_an_image_never_claims_what_it_does_not_hold(situation, tmp_path):
     path = tmp_path / "report"
     (tables,) = (b for b in chosen.expected.values() if b.name == "Tables")
     for version, source in (("0.0.1", tables.source), (tables.version, "/elsewhere")):
-        report = write_report(path, ("loaded", tables.uuid, "Tables", version, source), END)
+        report = write_report(path, ("loaded", tables.uuid, "Tables", version, source), *END)
         with pytest.raises(BuildError, match="the manifest says"):
-            recipe.held(report, chosen)
-    with pytest.raises(BuildError, match="did not say"):
-        recipe.held(write_report(path, ("unresolved", 1)), chosen)
-    with pytest.raises(BuildError, match="did not say"):
-        recipe.held(str(tmp_path / "none"), chosen)
+            recipe.held(report, chosen, FACTS)
+    for report in (write_report(path, ("unresolved", 1)), str(tmp_path / "none")):
+        with pytest.raises(BuildError, match="did not say what the image holds"):
+            recipe.held(report, chosen, FACTS)
+
+
+def test_an_image_that_another_julia_made_is_refused(situation, tmp_path):
+    chosen, path = recipe.choose(situation, Profile(), BAKE), tmp_path / "report"
+    for which in [("1.9.0", FACTS.commit, FACTS.base_build_id), (FACTS.version, FACTS.commit, "another build")]:
+        with pytest.raises(BuildError, match=f"Julia {which[0]} .* built the image, and it is for Julia"):
+            recipe.held(write_report(path, ("julia", *which), END[-1]), chosen, FACTS)
+    with pytest.raises(BuildError, match="did not say which one it is"):
+        recipe.held(write_report(path, END[-1]), chosen, FACTS)
 
 
 def test_sources_that_change_during_a_build(situation):

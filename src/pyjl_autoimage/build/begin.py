@@ -25,7 +25,7 @@ from ..base.liveness import discard, mark_name
 from ..base.locks import lock
 from ..base.program import python_itself, python_path
 from ..base.settings import Settings
-from ..errors import AutoimageError, BuildError, StoreError
+from ..errors import AutoimageError, BuildError
 from ..julia.environment import Environment, locate
 from ..profile import workloads
 from ..profile.workloads import Caller, Task
@@ -35,6 +35,7 @@ from ..store.publish import remove_debris
 from . import handle, history, train
 from .build import build
 from .handle import Build
+from .machine import check_disk
 from .runner import end_with_this_process
 from .state import State
 from .work import Work
@@ -46,15 +47,8 @@ __all__ = ["Build", "begin", "begin_here", "main", "rebuild"]
 PATIENCE = 7200.0
 
 
-CANCELLED = "cancelled", "the build was cancelled"
-
-
 # How long to wait for the lock before looking whose build holds it: seconds.
 MOMENT = 0.2
-
-
-# Images have some 200 MB at least. Less than this, and not even the log of a build has room.
-LEAST_FREE_BYTES = 50_000_000
 
 
 def rebuild(wait: bool = True, quick: bool = False, *, workload: object = None, **keywords: Any) -> Build:
@@ -133,7 +127,7 @@ def begin(
 
     Raises:
         BuildError: this program is not run by a Python that could run another one (it is frozen).
-        StoreError: the store cannot be written.
+        StoreError: the store cannot be written, or has no room for what a build makes.
     """
     interpreter = python_itself()
     if interpreter is None:
@@ -146,12 +140,7 @@ def begin(
     if last is not None and last.state == "running" and not to_run:
         return Build(store, environment.id, last.token, None)
     store.ensure(store.environment(environment.id))
-    free = shutil.disk_usage(store.home).free
-    if free < LEAST_FREE_BYTES:
-        raise StoreError(
-            f"No space left for an image: {free / 1e6:.0f} MB are free where the store {store.home} is. "
-            "Free some, or put the store elsewhere with PYJL_AUTOIMAGE_HOME"
-        )
+    check_disk(store, history.read(store, environment.id), quick=quick)
     token = os.urandom(8).hex()
     request = {
         "token": token,
@@ -212,7 +201,7 @@ def main(request: str) -> int:
         threading.Thread(target=_obey, args=(cancellation,), daemon=True).start()
         return _build_or_join(store, environment, settled, asked, stopped)
     except _Cancelled:
-        return handle.CANCELLED
+        return handle.CANCELLED_BEFORE
     except (AutoimageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -277,8 +266,8 @@ def _locked_build(
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
         work.stopped = stopped
         outcome, error = _outcome(work)
-        if outcome == "failed" and stopped.is_set():
-            outcome, error = CANCELLED
+        if stopped.is_set() and outcome == "failed":  # of what it ran, which was ended
+            outcome, error = "cancelled", "the build was cancelled"
         state.conclude(store, outcome, error)
         for image in store.all_images():
             if image.id == state.image:
@@ -305,9 +294,7 @@ def _outcome(work: Work) -> tuple[str, str]:
             train.train(work, lambda: build(work, quick=quick), once=quick)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    except _Cancelled:
-        return CANCELLED
-    except AutoimageError as failure:
+    except (_Cancelled, AutoimageError) as failure:
         return "failed", str(failure)
     except OSError as failure:
         return "failed", f"{failure.strerror or failure}: {failure.filename or ''}".rstrip(": ")

@@ -163,8 +163,7 @@ def _prove(
     Raises:
         BuildError: it is not what it should be.
     """
-    as_stated, unresolved, inferred = recipe.held(work.place("report"), chosen)
-    recipe.made_by(work.place("report"), now.facts)
+    as_stated, unresolved, inferred = recipe.held(work.place("report"), chosen, now.facts)
     made = read_made(work.place("made"))
     packages = completed(as_stated, made, now.situation.manifest, now.situation.preferences)
     refused = {statements[number - 1] for number in unresolved if number <= len(statements)}

@@ -18,7 +18,7 @@ from .state import State
 JOINED = 75
 """Exit status of a build process that found another build of its environment running (EX_TEMPFAIL)."""
 
-CANCELLED = 76
+CANCELLED_BEFORE = 76
 """Exit status of a build process that was cancelled before its build began."""
 
 
@@ -66,7 +66,7 @@ class Build:
                     return past
             if self._process is None:
                 return State(self._token, "", "failed", error="the build was replaced by another")
-            if exited == CANCELLED:
+            if exited == CANCELLED_BEFORE:
                 return State(self._token, "", "cancelled", error="the build was cancelled before it began")
             said = self._stderr() or f"the build ended with status {exited} before it began"
             return State(self._token, "", "failed", error=said)

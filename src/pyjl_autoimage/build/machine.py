@@ -41,6 +41,8 @@ GIGABYTES_PER_THREAD = 2.2
 
 LEAST_IMAGE_BYTES = 150_000_000
 
+LAYER_BYTES = 50_000_000
+
 # The object file, the library made of it, and caches beside them; the object file goes when it is linked.
 PER_IMAGE_BYTE = 2.3
 
@@ -146,12 +148,13 @@ def _read(path: str) -> str:
         return ""
 
 
-def check_disk(store: Store, builds: Sequence[State]) -> None:
-    """Know before anything takes time whether there is room for an image, and whether it can be loaded from there.
+def check_disk(store: Store, builds: Sequence[State], *, quick: bool = False) -> None:
+    """Know before anything takes time whether there is room for what is built, and whether it can be loaded from there.
 
     Args:
         store: where it will be.
         builds: earlier ones of the environment.
+        quick: whether layers are all that is built.
 
     Raises:
         StoreError: there is not, or it cannot.
@@ -163,10 +166,11 @@ def check_disk(store: Store, builds: Sequence[State]) -> None:
             "Put it elsewhere with PYJL_AUTOIMAGE_HOME"
         )
     last = next((build.bytes for build in reversed(builds) if build.bytes), LEAST_IMAGE_BYTES)
+    needed = LAYER_BYTES if quick else PER_IMAGE_BYTE * last
     free = shutil.disk_usage(store.home).free
-    if free < PER_IMAGE_BYTE * last:
-        needed = bytes_text(PER_IMAGE_BYTE * last)
+    if free < needed:
         raise StoreError(
-            f"No space left for an image: {bytes_text(free)} are free where the store {store.home} is, and a build "
-            f"needs {needed}. Free some, or put the store elsewhere with PYJL_AUTOIMAGE_HOME"
+            f"No space left for {'a layer' if quick else 'an image'}: {bytes_text(free)} are free where the store "
+            f"{store.home} is, and a build needs {bytes_text(needed)}. Free some, or put the store elsewhere with "
+            "PYJL_AUTOIMAGE_HOME"
         )

@@ -208,7 +208,7 @@ def identity(recipe: Recipe, facts: JuliaFacts, code: Iterable[OwnCode]) -> str:
     return hashlib.sha256("\n".join([facts.commit, *packages, *own]).encode()).hexdigest()[:16]
 
 
-def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[int], list[int]]:
+def held(report: str, recipe: Recipe, facts: JuliaFacts) -> tuple[tuple[BakedPackage, ...], list[int], list[int]]:
     """Read what the building Julia reports to hold, and compare it with the snapshot.
 
     Returns:
@@ -216,11 +216,18 @@ def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[in
         those of which it holds no code, but what inference found.
 
     Raises:
-        BuildError: the report is incomplete, or a package's version or source is not what the manifest said.
+        BuildError: the report is incomplete, a package's version or source is not what the manifest said, or it was
+            another Julia that built: a launcher may have been given another one meanwhile.
     """
     items = report_at(report)
     if items is None:
         raise BuildError("the building Julia did not say what the image holds")
+    told = next((item[1:] for item in items if item[0] == "julia"), None)
+    if told != [facts.version, facts.commit, facts.base_build_id]:
+        which = f"Julia {told[0]} ({told[1][:10]})" if told else "a Julia that did not say which one it is"
+        raise BuildError(
+            f"{which} built the image, and it is for Julia {facts.version} ({facts.commit[:10]}); build again"
+        )
     packages: list[BakedPackage] = []
     numbers: dict[str, list[int]] = {"unresolved": [], "inferred": []}
     for kind, value, *of in items:
@@ -234,20 +241,6 @@ def held(report: str, recipe: Recipe) -> tuple[tuple[BakedPackage, ...], list[in
         packages.append(wanted)
     packages.sort(key=lambda package: package.name)
     return tuple(packages), numbers["unresolved"], numbers["inferred"]
-
-
-def made_by(report: str, facts: JuliaFacts) -> None:
-    """Compare the Julia that built with the one that the image is for: a launcher may have been given another one.
-
-    Raises:
-        BuildError: it was another one.
-    """
-    told = next((item[1:] for item in report_at(report) or () if item[0] == "julia"), None)
-    if told != [facts.version, facts.commit, facts.base_build_id]:
-        which = f"Julia {told[0]} ({told[1][:10]})" if told else "a Julia that did not say which one it is"
-        raise BuildError(
-            f"{which} built the image, and it is for Julia {facts.version} ({facts.commit[:10]}); build again"
-        )
 
 
 def _compare(wanted: BakedPackage, name: str, version: str, source: str) -> None:
