@@ -149,7 +149,7 @@ def _read(path: str) -> str:
 
 
 def check_disk(store: Store, builds: Sequence[State], *, quick: bool = False) -> None:
-    """Know before anything takes time whether there is room for what is built, and whether it can be loaded from there.
+    """Know before anything takes time whether there is room for what is built, and whether it can be loaded.
 
     Args:
         store: where it will be.
