@@ -276,11 +276,15 @@ end
     ("text", "image", "effect"),
     [
         (OWN, "", ""),
-        ("Base.:+(a::String, b::String) = a * b", "Base.:+", ""),
-        ("import Base: show\nshow(io::IO, x::Vector{Missing}) = 1", "show", ""),
-        ("module Inner\nBase.length(::Nothing) = 0\nend", "Base.length", ""),
+        ("Base.:+(a::String, b::String) = a * b", "typeof(+), String, String", ""),
+        ("import Base: show\nshow(io::IO, x::Vector{Missing}) = 1", "typeof(show)", ""),
+        ("module Inner\nBase.length(::Nothing) = 0\nend", "typeof(length)", ""),
+        ("(r::Regex)(s::String) = match(r, s)", "Tuple{Regex, String}", ""),
+        ('VERSION > v"1.0" && (Base.zero(::Type{String}) = "")', "typeof(zero)", ""),
+        ('macro m()\n:(Base.one(::Type{String}) = "")\nend\n@m', "typeof(one)", ":4: #= "),
+        ("for n in (:sin, :cos)\n@eval Base.$n(x::String) = x\nend", "String", ""),
         ("__init__() = nothing", "__init__", ""),
-        ("for n in (:a, :b)\n    @eval $n(x) = x\nend", "eval", ""),
+        ("for n in (:a, :b)\n    @eval $n(x) = x\nend", "", ""),
         ("f(x) = x\n\nsort!([1])", "", ":3: sort!"),
         ("const A = Dict(1 => 2)\nA[1] = 3", "", ":2: A[1] = 3"),
         ('if true\n    @info "loaded"\nend', "", "@info"),
@@ -295,7 +299,7 @@ def test_what_may_be_part_of_an_image_and_what_must_be_evaluated(place, tmp_path
         module Own
             include({json.dumps(str(tmp_path / "own.jl"))})
         end
-        println(AutoimageLayer.reason_against_image(Own, [{json.dumps(str(tmp_path / "own.jl"))}]))
+        println(AutoimageLayer.reason_against_image(Own))
         println(something(AutoimageLayer.first_effect_in({json.dumps(str(tmp_path / "own.jl"))}), ""))
         """
     command = [place.environment.executable, "--startup-file=no", "-O0", "-e", asked]
@@ -303,6 +307,73 @@ def test_what_may_be_part_of_an_image_and_what_must_be_evaluated(place, tmp_path
     for wanted, said in ((image, against), (effect, found)):
         assert wanted in said
         assert bool(wanted) == bool(said)
+
+
+EFFECTS = """
+atexit() do; end
+foreach(push!(LOAD_PATH, "x")) do i; end
+Threads.@spawn nothing
+Base.@info ""
+identity.([1, 2])
+ENV["A"] *= ":/x"
+COUNT += 1
+@assert true
+@ccall getpid()::Cint
+x = Random.seed!(42)
+x = let a = [1]; push!(a, 2) end
+const A = println("x")
+const A = print.([1])
+const HOME = get(ENV, "HOME", "")
+const STARTED = Base.time()
+const N = 2 * Threads.nthreads()
+haskey(ENV, "DEBUG") && (f() = 1)
+if isinteractive() f() = 1 end
+a.b = 3
+while false end
+@testset "x" begin end
+run(`true`)
+3 + 4
+"""
+DEFINITIONS = """
+f(x::T) where {T} = x
+f(x)::Int = push!(x, 1)
+function f end
+macro m() end
+const A = Dict{String,Vector{Int}}("a" => map(x -> push!(x, 1), []))
+const B, C = 1, sqrt(2)
+global D::Int = 3
+Alias{T} = Vector{T}
+const VIEWS = @views [1, 2][1:1]
+"doc" f
+"doc" const E = r"x"
+@enum Colour red green
+Base.@kwdef struct P; x::Int = 1; end
+abstract type Q end; primitive type R 8 end; mutable struct S end
+using Base: show; import Base; export f
+@static if Sys.iswindows() g() = 1 else g() = 2 end
+if VERSION >= v"1.11" g() = 1 end
+try import Nothing catch end
+let hidden = Ref(0); counter() = hidden[] += 1 end
+module Inner; h(x) = x; end
+include("x.jl"); Base.include_dependency("x.csv")
+@inline g() = run(`true`)
+for (n, m) in ((:a, :b),) @eval $n(x) = $m(x) end
+"""
+
+
+def test_only_what_is_known_to_define_is_a_definition(julia, tmp_path):
+    driver = Path(pyjl_autoimage.__file__).parent / "julia" / "precompile_layer.jl"
+    (tmp_path / "lines").write_text(EFFECTS + DEFINITIONS)
+    asked = f"""
+        include({json.dumps(str(driver))})
+        for line in eachline({json.dumps(str(tmp_path / "lines"))})
+            isempty(line) || println(AutoimageLayer.effect(Meta.parseall(line)) === nothing ? "defines: " : "acts: ", line)
+        end
+        """
+    command = [julia, "--startup-file=no", "-O0", "-e", asked]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    wanted = [f"acts: {line}" for line in EFFECTS.split("\n") if line]
+    assert found == wanted + [f"defines: {line}" for line in DEFINITIONS.split("\n") if line]
 
 
 def test_names_recorded_while_the_code_was_evaluated_are_those_of_the_package(layered):
