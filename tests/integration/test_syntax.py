@@ -42,14 +42,6 @@ def test_what_a_module_does_at_its_top_level_is_seen_in_either_form(julia, text,
     assert three == four and found in three
 
 
-def test_what_a_module_defines_is_seen_in_either_form(julia):
-    code = MODULE.format(text=json.dumps("Base.length(::Nothing) = 0\nfunction own() end")) + (
-        "Core.eval(Main, both[1])\nforeach(ex -> println(AutoimageLayer.defined(Main, ex)), both)"
-    )
-    three, four = said(julia, "precompile_layer.jl", code)
-    assert three == four and "Base.length" in three and ":own" in three and "Main.Inner" in three
-
-
 @pytest.mark.parametrize(
     ("written", "made", "syntax"),
     [
