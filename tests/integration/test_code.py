@@ -331,6 +331,8 @@ if isinteractive() f() = 1 end
 a.b = 3
 while false end
 @testset "x" begin end
+@inbounds A[1] = 2
+@unknown f(x) = x
 run(`true`)
 3 + 4
 """
@@ -357,6 +359,7 @@ let hidden = Ref(0); counter() = hidden[] += 1 end
 module Inner; h(x) = x; end
 include("x.jl"); Base.include_dependency("x.csv")
 @inline g() = run(`true`)
+@views h(x) = x[1:2]
 for (n, m) in ((:a, :b),) @eval $n(x) = $m(x) end
 """
 

@@ -7,8 +7,9 @@ const DEFINITIONS = (:function, :macro, :struct, :abstract, :primitive, :using, 
 # Macros that define, whatever they are given; and those that do if what they are given does.
 const DEFINING = ("@compiler_options", "@deprecate", "@enum")
 const OF_DEFINITIONS = (
-    "@assume_effects", "@compat", "@constprop", "@doc", "@eval", "@generated", "@inline", "@kwdef", "@noinline",
-    "@nospecialize", "@propagate_inbounds", "@pure", "@reexport", "@static",
+    "@assume_effects", "@compat", "@concrete", "@constprop", "@doc", "@eval", "@fastmath", "@generated", "@inbounds",
+    "@inline", "@kwdef", "@memoize", "@model", "@noinline", "@nospecialize", "@propagate_inbounds", "@pure", "@reexport",
+    "@static", "@views", "@with_kw",
 )
 
 # What differs between processes, and macros and calls that do something besides giving a value.
