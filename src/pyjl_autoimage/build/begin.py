@@ -266,7 +266,7 @@ def _locked_build(
         work = Work(store, environment, settled, dict(asked["flags"]), to_run, caller, directory, state, log)
         work.stopped = stopped
         outcome, error = _outcome(work)
-        if stopped.is_set() and outcome == "failed":  # of what it ran, which was ended
+        if stopped.is_set() and outcome == "failed":  # it was told to stop, or what it ran was ended
             outcome, error = "cancelled", "the build was cancelled"
         state.conclude(store, outcome, error)
         for image in store.all_images():
