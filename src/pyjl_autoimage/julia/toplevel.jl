@@ -7,7 +7,7 @@ const DEFINITIONS = (:function, :macro, :struct, :abstract, :primitive, :using, 
 # Macros that define, whatever they are given; and those that do if what they are given does.
 const DEFINING = ("@compiler_options", "@deprecate", "@enum")
 const OF_DEFINITIONS = (
-    "@assume_effects", "@compat", "@concrete", "@constprop", "@doc", "@eval", "@fastmath", "@generated", "@inbounds",
+    "@assume_effects", "@compat", "@concrete", "@constprop", "@eval", "@fastmath", "@generated", "@inbounds",
     "@inline", "@kwdef", "@memoize", "@model", "@noinline", "@nospecialize", "@propagate_inbounds", "@pure", "@reexport",
     "@static", "@views", "@with_kw",
 )
