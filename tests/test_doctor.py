@@ -270,9 +270,9 @@ def test_a_start_that_dies(world):
     stub = world.site / "juliacall" / "__init__.py"
     stub.write_text("import sys; print('ERROR: no space left', file=sys.stderr); sys.exit(3)")
     check = checks_of(world)[1]["start"]
-    assert not check["ok"] and check["found"] == "the process ended with status 3: ERROR: no space left"
+    assert not check["ok"] and check["found"] == "it ended with status 3: ERROR: no space left"
     stub.write_text("import os; os.kill(os.getpid(), 6)")
-    assert "signal 6" in checks_of(world)[1]["start"]["found"]
+    assert "it died of SIGABRT" in checks_of(world)[1]["start"]["found"]
 
 
 def test_what_is_switched_off_is_not_well(world):

@@ -26,6 +26,7 @@ from ..base.files import read_json, write_json
 from ..base.program import PACKAGE
 from ..base.reads import load_toml
 from ..build.layer import statements_of
+from ..build.runner import ending
 from ..errors import AutoimageError, WorkloadError
 from ..hook import run
 from ..julia.call import INTERPRETED, JULIA_SOURCES, julia_string
@@ -114,9 +115,8 @@ def bare_start() -> Timeline:
     _check_watched()
     timeline = _measure_usual("image", ["-c", "import juliacall"], False, {}, limit=_LONGEST_START)
     if timeline.status:
-        how = f"signal {-timeline.status}" if timeline.status < 0 else f"status {timeline.status}"
         said = next((line.strip() for line in reversed(timeline.output.splitlines()) if line.strip()), "")
-        raise AutoimageError(f"the process ended with {how}{f': {said}' if said else ''}")
+        raise AutoimageError(f"{ending(timeline.status)}{f': {said}' if said else ''}")
     return timeline
 
 

@@ -126,7 +126,6 @@ def _set_up(home: str, settled: settings.Settings, console: Any) -> _Stage:
         reason = f"the packages could not be installed ({problem})"
     with stdout_to_stderr():
         environment = locate()
-    _check(environment)
     variant, left_out = _what_the_project_has(environment)
     say(console, ("No Julia project of its own:", "yellow"), f" {reason}; using {environment.project}.")
     if left_out:
@@ -167,8 +166,12 @@ def _locate_in(environ: dict[str, str]) -> tuple[Environment | None, str]:
     return None, said[-1] if said else problem
 
 
-def _check(environment: Environment) -> None:
-    """A project without PythonCall is what juliapkg leaves behind when it is told to stay offline."""
+def _what_the_project_has(environment: Environment) -> tuple[str, list[str]]:
+    """The variant of the program that a project allows, and what it lacks for a better one.
+
+    Raises:
+        JuliaNotFoundError: it has no PythonCall: juliapkg leaves it so when it is told to stay offline.
+    """
     path = manifest_file(environment.project)
     try:
         names = {package.name for package in load_manifest(path).packages.values()} if path else set()
@@ -179,11 +182,6 @@ def _check(environment: Environment) -> None:
             f"the Julia project {environment.project} has no PythonCall, and none can be downloaded. "
             "Set PYTHON_JULIAPKG_PROJECT to a project that has it, or go online once with `import juliacall`"
         )
-
-
-def _what_the_project_has(environment: Environment) -> tuple[str, list[str]]:
-    path = manifest_file(environment.project)
-    names = {package.name for package in load_manifest(path).packages.values()} if path else set()
     missing = [name for name in ("DataFrames", "CSV") if name not in names]
     if "DataFrames" in missing:
         return "standard-library", missing
