@@ -11,19 +11,18 @@ import time
 
 from ..base.files import tree_size
 from ..errors import AutoimageError, BuildError
-from ..julia.call import JULIA_SOURCES
 from ..julia.facts import JuliaFacts
 from ..profile.profile import Profile, Program
 from ..startup.code import fingerprints, module_uuid, unchanged
 from ..store import validity
 from ..store.built import Image, Layer, OwnCode, baked_package, cache_header
-from ..store.places import depot_of
 from ..store.publish import new_layer, publish_layer, remove_layer
 from ..store.validity import Situation
-from .layer import Parts, Report, read_report, roots_of, write_packages
+from .layer import Parts, Report, roots_of, write_packages
 from .made import changed_since, completed
+from .precompiling import LayerJulia, precompile
 from .recipe import PYTHONCALL_UUID
-from .work import Work, executable_itself, julia_environment, run
+from .work import Work
 
 __all__ = ["build_layers"]
 
@@ -133,7 +132,7 @@ def _build(
     directory = new_layer(work.store, layer_id)
     try:
         write_packages(directory, parts)
-        report = _precompile(work, facts, directory, parts, situation, image)
+        report = precompile(work, LayerJulia(work, facts, situation, directory, image), parts)
         layer = _publish(work, situation, layer_id, program, parts, report, image, began)
     except BaseException:
         remove_layer(work.store, layer_id)
@@ -142,32 +141,6 @@ def _build(
         work.state.notes.append(f"{parts.code[module].path} is evaluated in each process: {why}")
     work.say(f"layer {layer_id} for {program or 'interactive use'}: {report.statements} statements")
     return layer
-
-
-def _precompile(
-    work: Work, facts: JuliaFacts, directory: str, parts: Parts, situation: Situation, image: Image | None
-) -> Report:
-    report = os.path.join(directory, "report")
-    command = [
-        executable_itself(facts, work.environment),
-        *([f"--sysimage={image.path}"] if image else []),
-        f"--project={work.environment.project}",
-        "--startup-file=no",
-        *(f"--{name.replace('_', '-')}={value}" for name, value in situation.flags.items()),
-        os.path.join(JULIA_SOURCES, "precompile_layer.jl"),
-        directory,
-        report,
-        *(f"{name}={parts.uuid(name)}" for name in (parts.package, *parts.code)),
-    ]
-    environ = julia_environment()
-    ours = [depot_of(os.path.dirname(image.path))] if image else []
-    environ["JULIA_DEPOT_PATH"] = os.pathsep.join((depot_of(directory), *facts.depots, *ours))
-    environ["JULIA_PKG_OFFLINE"] = "true"
-    environ["PYTHON_JULIACALL_INIT"] = "no"
-    status = run(work, command, environ, phase="layer")
-    if status:
-        raise BuildError(f"the layer's Julia ended with status {status}; see the log")
-    return read_report(report)
 
 
 def _publish(

@@ -1,4 +1,4 @@
-# Precompiles the packages of a layer into the first depot, looks at the program's own code among them, and loads them.
+# Precompiles the packages of a layer into the first depot, and loads them.
 #
 #     julia --project=PROJECT precompile_layer.jl LAYER REPORT STATEMENTS=UUID [MODULE=UUID ...]
 #
@@ -7,7 +7,6 @@ module AutoimageLayer
 
 include("made.jl")
 using .Made: item, visit_methods
-include("toplevel.jl")
 
 parse_id(item) = (parts = split(item, '='); Base.PkgId(Base.UUID(parts[2]), String(parts[1])))
 
@@ -51,17 +50,16 @@ end
 
 # -- the journey ---------------------------------------------------------------------------------------------------
 
-function code(io, id, project)
+function begin_with(io, id)
+    item(io, "begun", id.name)
+    flush(io)
+end
+
+function code(io, id)
+    begin_with(io, id)
     try
         cache = precompiled(id)
         files = [entry isa Tuple ? entry[1] : entry for entry in Base.cache_dependencies(cache)[2]]
-        generated = joinpath("src", string(id.name, ".jl"))
-        sources = filter(path -> endswith(path, ".jl") && !endswith(path, generated), files)
-        within = alike(project)
-        for path in sources
-            found = first_effect_in(path, within)
-            found === nothing || return (item(io, "failed", id.name, "at its top level it does more than define: $found"); false)
-        end
         against = Base.invokelatest(reason_against_image, load_cached(id)) # which sees what is loaded now
         item(io, "code", id.name, against, files...)
         return true
@@ -74,10 +72,10 @@ end
 function main(layer, report, statements, modules...)
     push!(LOAD_PATH, layer)
     open(report, "w") do io
-        place(id) = joinpath(layer, "packages", id.name)
-        usable = [id for id in map(parse_id, modules) if code(io, id, joinpath(place(id), "Project.toml"))]
+        usable = [id for id in map(parse_id, modules) if code(io, id)]
         id = parse_id(statements)
-        open(joinpath(place(id), "src", "code.jl"), "w") do file
+        begin_with(io, id)
+        open(joinpath(layer, "packages", id.name, "src", "code.jl"), "w") do file
             foreach(used -> println(file, "import ", used.name), usable)
             println(file, "const OWN = Module[", join((used.name for used in usable), ", "), "]")
         end

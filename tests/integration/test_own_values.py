@@ -1,0 +1,126 @@
+"""What own code leaves in its globals: what means something in one process alone stays evaluated, and is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import Place, make_place
+
+# name -> the file, and what the build says of it (nothing: it comes compiled).
+FILES = {
+    "const": (
+        'using PythonCall\n\nconst math = pyimport("math")\nprobe() = pyconvert(Float64, math.sqrt(4.0))',
+        "const.jl:3: math holds a PythonCall.Core.Py",
+    ),
+    "plainglobal": (
+        'using PythonCall\ntable = pydict(a = 1)\nprobe() = pyconvert(Int, table["a"])',
+        "plainglobal.jl:2: table holds a PythonCall",
+    ),
+    "macro": (
+        "using PythonCall\n@py import json\nprobe() = pyconvert(String, json.dumps(pylist([1, 2])))",
+        "macro.jl:2: ",
+    ),
+    "hidden": (
+        "using PythonCall\nstruct Tool\n    f::Py\nend\n"
+        'const TOOL = Tool(pyimport("os").getcwd)\nprobe() = pyconvert(String, TOOL.f()) != ""',
+        "hidden.jl:5: TOOL holds a PythonCall.Core.Py",
+    ),
+    "filled": (
+        "using PythonCall\nconst math = PythonCall.pynew()\n"
+        '__init__() = PythonCall.pycopy!(math, pyimport("math"))\nprobe() = pyconvert(Float64, math.sqrt(9.0))',
+        "",
+    ),
+    "temporary": ("const TMP = mktempdir()\nprobe() = isdir(TMP)", "temporary.jl:1: mktempdir()"),
+    "elsewhere": (
+        "place() = mktempdir()\nconst TMP = place()\nprobe() = isdir(TMP)",
+        "at its top level it makes temporary files",
+    ),
+    "dl": (
+        'using Libdl\nconst COS = dlsym(dlopen("libm.so.6"), :cos)\nprobe() = ccall(COS, Float64, (Float64,), 0.0)',
+        "dl.jl:2: COS holds a Ptr",
+    ),
+    "cfun": (
+        "const ADD = @cfunction(+, Cint, (Cint, Cint))\nprobe() = ccall(ADD, Cint, (Cint, Cint), 1, 2)",
+        "cfun.jl:1: ADD holds a Ptr",
+    ),
+    "rng": (
+        "using Random\nconst RNG = Xoshiro()\nprobe() = rand(RNG, UInt64)",
+        "rng.jl:2: RNG holds a Random.Xoshiro",
+    ),
+    "salt": ("draw() = rand(UInt64)\nconst SALT = draw()\nprobe() = SALT", "at its top level it draws random numbers"),
+    "log": ('const LOG = open(tempname(), "w")\nprobe() = write(LOG, "x")', "log.jl:1: "),
+    "caught": (
+        'let io = Ref(identity(stdout))\n    global probe() = isopen(io[])\nend',
+        "caught.jl:1: ",
+    ),
+    "timer": ("const BEAT = Timer(0.1)\nprobe() = (wait(BEAT); 1)", "timer.jl:1: BEAT holds a Timer"),
+    "task": ("const WORK = Threads.@spawn(1 + 1)\nprobe() = fetch(WORK)", "task.jl:1: "),
+    "waiting": ("make() = Task(() -> 3)\nconst WORK = make()\nprobe() = 1", "waiting.jl:2: WORK holds a Task"),
+    "clock": ("const WHEN = time_ns()\nprobe() = time_ns() - WHEN < 60_000_000_000", "clock.jl:1: time_ns()"),
+    "says": ('hello() = println("hello")\nconst SAID = hello()\nprobe() = 1', "at its top level it prints: hello"),
+    "setter": ('set() = (ENV["OF_SETTER"] = "x"; 1)\nconst SET = set()\nprobe() = ENV["OF_SETTER"]', "it changes ENV"),
+    "late": ('tell() = atexit(() -> println("late"))\nconst L = tell()\nprobe() = 1', "is called at the end"),
+    "plain": (
+        'const TABLE = Dict("a" => [1, 2], "b" => Int[])\nconst WORDS = r"^a+$"\nconst BIG = big(3)^50\n'
+        "const LOCK = ReentrantLock()\nconst SOME = Ref{Any}(nothing)\nconst QUEUE = Channel{Int}(3)\n"
+        'probe() = lock(() -> (match(WORDS, "aa").match, sum(TABLE["a"]), BIG % 7, isready(QUEUE)), LOCK)',
+        "",
+    ),
+    "ends": ("leave() = ccall(:abort, Cvoid, ())\nccall(:jl_generating_output, Cint, ()) == 1 && leave()\nprobe() = 1", "it"),
+}  # fmt: skip
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from pyjl_autoimage import include, jl
+is_compiled = jl.seval("m -> Base.PkgId(m).uuid !== nothing")
+found = {}
+for path in sorted(Path(__file__).parent.glob("*.jl")):
+    code = include(path)
+    found[path.stem] = [bool(is_compiled(code)), str(code.probe())]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, prepared) -> tuple[dict, list[dict], list[str]]:
+    """What each file gave before a build and twice after it, and what the build said."""
+    place: Place = make_place(tmp_path_factory.mktemp("values"), prepared)
+    directory = place.root / "program"
+    directory.mkdir()
+    for name, (text, _) in FILES.items():
+        (directory / f"{name}.jl").write_text(f"{text}\n", encoding="utf-8")
+    program = directory / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+
+    def run() -> dict:
+        lines = place.run_file(program).stdout.splitlines()
+        return json.loads(next(line for line in lines if line.startswith("{")))
+
+    first = run()
+    built = json.loads(place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
+    assert len(built["layers"]) == 1, built
+    return first, [run(), run()], built["notes"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_file_gives_what_it_gives_when_it_is_evaluated(runs, name: str) -> None:
+    first, later, notes = runs
+    why = FILES[name][1]
+    said = [note for note in notes if f"{name}.jl is evaluated in each process" in note]
+    assert bool(said) == bool(why), notes
+    assert why in "".join(said)
+    for run in later:
+        compiled, value = run[name]
+        assert compiled is not bool(why)
+        if name not in ("rng", "salt"):
+            assert value == first[name][1]
+
+
+def test_numbers_that_are_drawn_differ_from_run_to_run(runs) -> None:
+    first, later, _ = runs
+    for name in ("rng", "salt"):
+        assert len({run[name][1] for run in (first, *later)}) == 3
