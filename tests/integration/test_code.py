@@ -293,14 +293,15 @@ end
 )
 def test_what_may_be_part_of_an_image_and_what_must_be_evaluated(place, tmp_path, text, image, effect):
     (tmp_path / "own.jl").write_text(text)
-    driver = Path(pyjl_autoimage.__file__).parent / "julia" / "precompile_layer.jl"
+    julia = Path(pyjl_autoimage.__file__).parent / "julia"
     asked = f"""
-        include({json.dumps(str(driver))})
+        include({json.dumps(str(julia / "precompile_layer.jl"))})
+        include({json.dumps(str(julia / "own_code.jl"))})
         module Own
             include({json.dumps(str(tmp_path / "own.jl"))})
         end
         println(AutoimageLayer.reason_against_image(Own))
-        println(something(AutoimageLayer.first_effect_in({json.dumps(str(tmp_path / "own.jl"))}), ""))
+        println(something(AutoimageOwnCode.first_effect_in({json.dumps(str(tmp_path / "own.jl"))}), ""))
         """
     command = [place.environment.executable, "--startup-file=no", "-O0", "-e", asked]
     against, found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-2:]
@@ -365,12 +366,12 @@ for (n, m) in ((:a, :b),) @eval $n(x) = $m(x) end
 
 
 def test_only_what_is_known_to_define_is_a_definition(julia, tmp_path):
-    driver = Path(pyjl_autoimage.__file__).parent / "julia" / "precompile_layer.jl"
+    driver = Path(pyjl_autoimage.__file__).parent / "julia" / "own_code.jl"
     (tmp_path / "lines").write_text(EFFECTS + DEFINITIONS)
     asked = f"""
         include({json.dumps(str(driver))})
         for line in eachline({json.dumps(str(tmp_path / "lines"))})
-            isempty(line) || println(AutoimageLayer.effect(Meta.parseall(line)) === nothing ? "defines: " : "acts: ", line)
+            isempty(line) || println(AutoimageOwnCode.effect(Meta.parseall(line)) === nothing ? "defines: " : "acts: ", line)
         end
         """
     command = [julia, "--startup-file=no", "-O0", "-e", asked]

@@ -13,7 +13,7 @@ from conftest import Place, make_place
 FILES = {
     "const": (
         'using PythonCall\n\nconst math = pyimport("math")\nprobe() = pyconvert(Float64, math.sqrt(4.0))',
-        "const.jl:3: math holds a PythonCall.Core.Py",
+        "const.jl:3: math holds a PythonCall.Py",
     ),
     "plainglobal": (
         'using PythonCall\ntable = pydict(a = 1)\nprobe() = pyconvert(Int, table["a"])',
@@ -26,14 +26,14 @@ FILES = {
     "hidden": (
         "using PythonCall\nstruct Tool\n    f::Py\nend\n"
         'const TOOL = Tool(pyimport("os").getcwd)\nprobe() = pyconvert(String, TOOL.f()) != ""',
-        "hidden.jl:5: TOOL holds a PythonCall.Core.Py",
+        "hidden.jl:5: TOOL holds a PythonCall.Py",
     ),
     "filled": (
         "using PythonCall\nconst math = PythonCall.pynew()\n"
         '__init__() = PythonCall.pycopy!(math, pyimport("math"))\nprobe() = pyconvert(Float64, math.sqrt(9.0))',
         "",
     ),
-    "temporary": ("const TMP = mktempdir()\nprobe() = isdir(TMP)", "temporary.jl:1: mktempdir()"),
+    "temporary": ("const TMP = mktempdir()\nprobe() = isdir(TMP)", "temporary.jl:1: mktempdir"),
     "elsewhere": (
         "place() = mktempdir()\nconst TMP = place()\nprobe() = isdir(TMP)",
         "at its top level it makes temporary files",
@@ -59,7 +59,7 @@ FILES = {
     "timer": ("const BEAT = Timer(0.1)\nprobe() = (wait(BEAT); 1)", "timer.jl:1: BEAT holds a Timer"),
     "task": ("const WORK = Threads.@spawn(1 + 1)\nprobe() = fetch(WORK)", "task.jl:1: "),
     "waiting": ("make() = Task(() -> 3)\nconst WORK = make()\nprobe() = 1", "waiting.jl:2: WORK holds a Task"),
-    "clock": ("const WHEN = time_ns()\nprobe() = time_ns() - WHEN < 60_000_000_000", "clock.jl:1: time_ns()"),
+    "clock": ("const WHEN = time_ns()\nprobe() = time_ns() - WHEN < 60_000_000_000", "clock.jl:1: time_ns"),
     "says": ('hello() = println("hello")\nconst SAID = hello()\nprobe() = 1', "at its top level it prints: hello"),
     "setter": ('set() = (ENV["OF_SETTER"] = "x"; 1)\nconst SET = set()\nprobe() = ENV["OF_SETTER"]', "it changes ENV"),
     "late": ('tell() = atexit(() -> println("late"))\nconst L = tell()\nprobe() = 1', "is called at the end"),

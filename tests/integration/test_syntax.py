@@ -37,8 +37,8 @@ both = (as_written(), as_written(v"1.14"))
     ],
 )
 def test_what_a_module_does_at_its_top_level_is_seen_in_either_form(julia, text, found):
-    code = MODULE.format(text=json.dumps(text)) + "foreach(ex -> println(AutoimageLayer.effect(ex)), both)"
-    three, four = said(julia, "precompile_layer.jl", code)
+    code = MODULE.format(text=json.dumps(text)) + "foreach(ex -> println(AutoimageOwnCode.effect(ex)), both)"
+    three, four = said(julia, "own_code.jl", code)
     assert three == four and found in three
 
 
@@ -89,5 +89,5 @@ def test_the_files_of_a_package_are_parsed_as_its_project_says(julia, tmp_path, 
     (tmp_path / "Project.toml").write_text(f'name = "own_1a"\n{syntax}')
     (tmp_path / "own.jl").write_text("f(x) = x\n\nsort!([1])\n")
     project, file = (json.dumps(str(tmp_path / name)) for name in ("Project.toml", "own.jl"))
-    code = f"println(AutoimageLayer.first_effect_in({file}, AutoimageLayer.alike({project})))"
-    assert said(julia, "precompile_layer.jl", code) == [f"{tmp_path / 'own.jl'}:3: sort!([1])"]
+    code = f"println(AutoimageOwnCode.first_effect_in({file}, AutoimageOwnCode.alike({project})))"
+    assert said(julia, "own_code.jl", code) == [f"{tmp_path / 'own.jl'}:3: sort!([1])"]

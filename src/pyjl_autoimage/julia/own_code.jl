@@ -30,7 +30,7 @@ end
 registered(name) = isdefined(Base, name) ? length(getfield(Base, name)) : 0
 
 first_change(before) =
-    first_of(((what, was), (_, is)) -> isequal(was, is) ? nothing : what, zip(before, changeable()))
+    first_of((((what, was), (_, is)),) -> isequal(was, is) ? nothing : what, zip(before, changeable()))
 
 # Why it cannot come precompiled; nothing if it can.
 function reason(id, place)
@@ -51,11 +51,12 @@ function reason(id, place)
         effect = first_effect_in(path, within)
         effect === nothing || return "at its top level it does more than define: $effect"
     end
+    if value !== nothing
+        name, held = value
+        return string(place_of(name, files, within), name, " holds a ", typeof(held), ", which means nothing to another process")
+    end
     change === nothing || return "at its top level it $change"
-    filesize(printed) > 0 && return "at its top level it prints: $(first(readline(printed), 60))"
-    value === nothing && return nothing
-    name, held = value
-    return string(place_of(name, files, within), name, " holds a ", typeof(held), ", which means nothing to another process")
+    return filesize(printed) > 0 ? "at its top level it prints: $(first(readline(printed), 60))" : nothing
 end
 
 # The module with a call at its end; which comes before its `__init__`.
