@@ -244,7 +244,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Place:
 
 @pytest.fixture(scope="session")
 def built_by_path(tmp_path_factory: pytest.TempPathFactory, prepared: Path, built: Place) -> Place:
-    """The same with some packages tracked by path, and baked. (After `built`: never two builds at once.)"""
+    """The same with some packages tracked by path, and baked, with those that do something as they are loaded. (After `built`: never two builds at once.)"""
+    from acting import PACKAGES, add_packages
+
     root = tmp_path_factory.mktemp("by-path")
     place = make_place(root, prepared)
     path = Path(place.manifest.path)
@@ -263,6 +265,8 @@ def built_by_path(tmp_path_factory: pytest.TempPathFactory, prepared: Path, buil
     if not moved:
         pytest.skip("the prepared project has none of CSV, DataFrames and Tables")
     path.write_text(text, encoding="utf-8")
+    add_packages(place, root / "dev")
+    place.python(f"from pyjl_autoimage import jl; jl.seval('using {', '.join(PACKAGES)}')", LICENSED_KEY="x")
     place.manifest = load_manifest(str(path))
     # CSV stays outside: what is not in an image must start fast on it, too.
     return build_in(place, PYJL_AUTOIMAGE_DEV_PACKAGES="bake", PYJL_AUTOIMAGE_EXCLUDE="CSV", PYJL_AUTOIMAGE_SLIM="1")

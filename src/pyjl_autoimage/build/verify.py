@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from ..errors import BuildError
-from ..julia.call import call_latest, julia_string
+from ..julia.call import RECORDER, RECORDER_UUID, call_latest, julia_string
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..store.built import BakedPackage
@@ -121,12 +121,18 @@ def main(request_file: str) -> int:
 
 def _packages(juliacall: Any, packages: list[list[str]]) -> list[str]:
     problems = []
+    recorder = f'Base.root_module(Base.PkgId(Base.UUID("{RECORDER_UUID}"), "{RECORDER}"))'
     for uuid, name, version in packages:
         found = juliacall.Main.seval(
             f"""
             let id = Base.PkgId(Base.UUID({julia_string(uuid)}), {julia_string(name)})
-                loaded = get(Base.loaded_modules, id, nothing)
-                loaded === nothing ? "missing" : string(something(pkgversion(loaded), ""))
+                baked = {recorder}.BAKED
+                try
+                    Base.require(id)
+                catch # what it does as it is loaded fails here: as it does without an image
+                end
+                root = haskey(baked, id) ? baked[id].root : get(Base.loaded_modules, id, nothing)
+                root === nothing ? "missing" : string(something(pkgversion(root), ""))
             end
             """
         )

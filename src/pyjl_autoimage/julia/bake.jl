@@ -179,6 +179,8 @@ infer(@nospecialize(tuple::Type)) =
         false
     end
 
+recorder() = only(m for (id, m) in Base.loaded_modules if id.name == "AutoimageRecorder")
+
 # No recording has what our own recorder needs; every start on the image calls it.
 function compile_recorder(recorder)
     precompile(recorder.start, (String,))
@@ -190,6 +192,15 @@ function compile_recorder(recorder)
     precompile(recorder.load_statements, (Base.PkgId,))
     precompile(recorder.load_cached, (Base.PkgId,))
     precompile(recorder.load_cached, (String, String))
+    precompile(recorder.__init__, ())
+    precompile(recorder.wake, (Base.PkgId,))
+    precompile(recorder.wake_for_caches, (Base.PkgId,))
+    for env in (Nothing, String)
+        precompile(recorder.may_wake, (Base.PkgId, env))
+        precompile(Base._require_prelocked, (Base.PkgId, env))
+        precompile(Base.__require_prelocked, (Base.PkgId, env))
+        isdefined(Base, :_require) && precompile(Base._require, (Base.PkgId, env))
+    end
     precompile(Base._tryrequire_from_serialized, (Base.PkgId, String, String))
 end
 
@@ -212,13 +223,14 @@ function bake(statements, report)
             end
         end
         item(io, "julia", VERSION, Base.GIT_VERSION_INFO.commit, Base.module_build_id(Base))
+        compile_recorder(recorder())
         for (id, loaded) in Base.loaded_modules
-            id.name == "AutoimageRecorder" && compile_recorder(loaded)
             (id.uuid === nothing || Base.in_sysimage(id)) && continue
             item(io, "loaded", id.uuid, id.name, something(pkgversion(loaded), ""), something(pkgdir(loaded), ""))
         end
         item(io, "end", "")
     end
+    Base.invokelatest(recorder().put_to_sleep)
     println("[autoimage] native code")
     flush(stdout)
 end

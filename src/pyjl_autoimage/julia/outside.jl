@@ -3,6 +3,9 @@
 # fit it either.
 using Pkg
 
+# Those of the image, which sleep, are there for who asks what is missing.
+foreach(((id, m),) -> id.name == "AutoimageRecorder" && m.reveal(), collect(Base.loaded_modules))
+
 # Nothing is to be installed. Asked to look, Pkg would install the registries of a depot that has none or (Julia 1.13)
 # that the manifest names, JULIA_PKG_OFFLINE or not (Pkg.jl 4579, 4784).
 precompile_all() = Pkg.precompile(; already_instantiated = true)

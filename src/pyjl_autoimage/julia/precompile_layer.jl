@@ -10,16 +10,6 @@ using .Made: item, visit_methods
 
 parse_id(item) = (parts = split(item, '='); Base.PkgId(Base.UUID(parts[2]), String(parts[1])))
 
-function load_cached(id)
-    lock(Base.require_lock)
-    try
-        Base._tryrequire_from_serialized(id, UInt128(0))
-    finally
-        unlock(Base.require_lock)
-    end
-    return Base.loaded_modules[id]
-end
-
 function precompiled(id)
     result = Base.compilecache(id)
     return result isa Tuple ? result[1] : result
@@ -60,7 +50,7 @@ function code(io, id)
     try
         cache = precompiled(id)
         files = [entry isa Tuple ? entry[1] : entry for entry in Base.cache_dependencies(cache)[2]]
-        against = Base.invokelatest(reason_against_image, load_cached(id)) # which sees what is loaded now
+        against = Base.invokelatest(reason_against_image, Base.require(id)) # which sees what is loaded now
         item(io, "code", id.name, against, files...)
         return true
     catch error
@@ -80,7 +70,7 @@ function main(layer, report, statements, modules...)
             println(file, "const OWN = Module[", join((used.name for used in usable), ", "), "]")
         end
         precompiled(id)
-        loaded = load_cached(id)
+        loaded = Base.require(id)
         item(io, "statements", Base.invokelatest(getfield, loaded, :COMPILED))
         for origin in values(Base.pkgorigins) # the layer's own, and all that they were built upon
             origin.cachepath === nothing || item(io, "cache", origin.cachepath)

@@ -42,6 +42,9 @@ end
 in_image(@nospecialize(object)) = unsafe_load(Ptr{UInt}(pointer_from_objref(object)) - sizeof(UInt)) & 4 != 0
 knows_images() = in_image(Base) && !in_image(Any[])
 
+# What a precompile cache was made upon: every module that was loaded then, with its build id.
+required_modules(path) = Base.parse_cache_header(path)[3]
+
 # What the header of a precompile cache says: its modules, each with its build id; the files that they are made of; the
 # preferences that were read while they were compiled, each as its package's uuid and its name.
 function cache_header(path)

@@ -182,7 +182,7 @@ def _compiled(main: Any, name: str) -> tuple[dict[str, str], Any] | None:
             continue
         if not in_layer or load_from_layer(name, uuid):
             try:
-                return files, main.seval(f'Base.root_module(Base.PkgId(Base.UUID("{uuid}"), "{name}"))')
+                return files, main.seval(f'Base.require(Base.PkgId(Base.UUID("{uuid}"), "{name}"))')
             except Exception:
                 return None  # this Julia has not loaded it, whatever was planned
     return None

@@ -4,5 +4,6 @@ include("../../callers.jl")
 include("recorder.jl")
 include("layer.jl")
 include("inferred.jl")
+include("sleep.jl")
 
 end

@@ -51,6 +51,7 @@ function load_cached(id::Base.PkgId)
         try
             lock(Base.require_lock)
             try
+                @isdefined(BAKED) && wake_for_caches(id)
                 Base._tryrequire_from_serialized(id, path, isfile(library) ? library : nothing)
             finally
                 unlock(Base.require_lock)

@@ -54,7 +54,7 @@ const HERE = @__DIR__
 
 # Start noting. What was loaded before counts as well, but for what Julia's image held when it started.
 function start(path::String)
-    Base.in_sysimage(PYTHONCALL) || unspecialize_callers() # an image has it for good
+    @isdefined(BAKED) || unspecialize_callers() # an image has it for good
     already = !isempty(LOG[])
     LOG[] = path
     already && return nothing
