@@ -29,8 +29,8 @@ class LayerJulia:
     def __init__(
         self, work: Work, facts: JuliaFacts, situation: Situation, directory: str, image: Image | None
     ) -> None:
-        self.directory = directory
-        self.report = os.path.join(directory, "report")
+        self.directory: str = directory
+        self.report: str = os.path.join(directory, "report")
         self._command = [
             executable_itself(facts, work.environment),
             *([f"--sysimage={image.path}"] if image else []),
