@@ -227,8 +227,10 @@ def layered(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Place:
 
 @pytest.mark.parametrize("environ", [{}, {"MAIN": "1"}, {"PYJL_AUTOIMAGE_PRELOAD": "0"}], ids=str)
 def test_own_code_comes_from_a_layer_to_worker_threads(layered: Place, environ: dict[str, str]) -> None:
+    """From Julia 1.12 on it is evaluated in them: to load a cache would wait for the thread that waits for them."""
     said = layered.run_file(layered.root / "program.py", **environ).stdout
-    assert json.loads(said.splitlines()[-1]) == [[9, 42], True, True], "nothing was evaluated"
+    anywhere = tuple(map(int, layered.facts.version.split(".")[:2])) < (1, 12)
+    assert json.loads(said.splitlines()[-1]) == [[9, 42], True, anywhere]
 
 
 ATTACHED = """

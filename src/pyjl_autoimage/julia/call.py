@@ -18,6 +18,7 @@ __all__ = [
     "evaluate",
     "julia_string",
     "load_from_layer",
+    "may_load_caches",
     "use_layer",
 ]
 
@@ -56,6 +57,16 @@ def _is_julias_first(library: Any) -> bool:
         return False
     known.restype, number.restype = ctypes.c_void_p, ctypes.c_int16
     return bool(known()) and number() == 0
+
+
+def may_load_caches(juliacall: Any) -> bool:
+    """Whether this thread may have Julia load a precompile cache.
+
+    From Julia 1.12 on that waits until all other threads have stopped (`jl_safepoint_suspend_all_threads`, called in
+    src/staticdata.c), and so for ever for the one that started Julia while that waits in Python.
+    """
+    library = juliacall.CONFIG["lib"]
+    return not hasattr(library, "jl_safepoint_suspend_thread") or _is_julias_first(library)
 
 
 def _through_pythoncall(juliacall: Any, code: str) -> int | None:

@@ -330,9 +330,9 @@ def _record(juliacall: ModuleType, own: recording.Recording) -> None:
 
 
 def load_from_layer(name: str, uuid: str) -> bool:
-    """Load a package of the layer from its cache; False if Julia finds that stale."""
+    """Load a package of the layer from its cache; False if Julia finds that stale, or this thread must not."""
     juliacall = running()
-    return juliacall is not None and call.load_from_layer(juliacall, name, uuid)
+    return juliacall is not None and call.may_load_caches(juliacall) and call.load_from_layer(juliacall, name, uuid)
 
 
 def _options(plan: Plan) -> Options:

@@ -71,28 +71,8 @@ function guard_init(m::Module)
     ccall(:jl_method_def, Any, (Any, Ptr{Cvoid}, Any, Any), signature, C_NULL, Base.uncompressed_ir(method), m)
     Base.delete_method(method) # to overwrite one is not allowed here
     Core.eval(m, :(__init__() = $initialize($m, $copy)))
-    Base.invokelatest(compile, Tuple{typeof(copy)})
+    Base.invokelatest(precompile, copy, ())
     Base.invokelatest(precompile, getfield(m, :__init__), ())
-end
-
-# Compiles a method and what it calls, as far as Julia's own image has no code for it: an image gets code for what
-# `precompile` was asked for, and no recording names what a run had from a package's cache.
-function compile(@nospecialize(signature))
-    seen, waiting = Base.IdSet{Any}(), Any[signature]
-    while !isempty(waiting) && length(seen) < MOST
-        signature = pop!(waiting)
-        signature in seen && continue
-        push!(seen, signature)
-        precompile(signature)
-        for (code, _) in Base.code_typed_by_type(signature), statement in code.code
-            Meta.isexpr(statement, :(=)) && (statement = statement.args[2])
-            Meta.isexpr(statement, :invoke) || continue
-            called = statement.args[1]
-            called isa Core.CodeInstance && (called = called.def)
-            called isa Core.MethodInstance && isdefined(called, :cache) && !in_image(called.cache) &&
-                push!(waiting, called.specTypes)
-        end
-    end
 end
 
 function initialize(m::Module, f)
