@@ -43,7 +43,7 @@ function reason(id, place)
     known, Base._track_dependencies[] = length(Base._require_dependencies), true
     before, found = changeable(), Ref{Any}(nothing)
     look(m) = (found[] = (first_change(before), first_unkept(m)); nothing)
-    evaluate() = Base.include(ex -> with_call(ex, look, within), Base.__toplevel__, entry)
+    evaluate() = Base.include(ex -> with_call(ex, look), Base.__toplevel__, entry)
     open(io -> redirect_stdio(evaluate; stdout = io, stderr = io), printed; write = true)
     files = [path for (_, path, _...) in Base._require_dependencies[known+1:end] if endswith(path, ".jl") && path != entry]
     change, value = found[]
@@ -60,7 +60,7 @@ function reason(id, place)
 end
 
 # The module with a call at its end; which comes before its `__init__`.
-function with_call(ex, look, within)
+function with_call(ex, look)
     push!(module_body(ex).args, :($look($(Expr(:macrocall, Symbol("@__MODULE__"), LineNumberNode(0))))))
     return ex
 end

@@ -6,7 +6,7 @@
 module AutoimageLayer
 
 include("made.jl")
-using .Made: item, visit_methods
+using .Made: item, rooted, visit_methods
 
 parse_id(item) = (parts = split(item, '='); Base.PkgId(Base.UUID(parts[2]), String(parts[1])))
 
@@ -26,8 +26,6 @@ function reason_against_image(root)
     end
     return foreign[] === nothing ? "" : "it adds a method for types that are not its own: $(foreign[].sig)"
 end
-
-rooted(m, root) = m === root || (parentmodule(m) !== m && rooted(parentmodule(m), root))
 
 function mentions(@nospecialize(type), root)
     type isa UnionAll && return mentions(type.body, root) || mentions(type.var.ub, root)

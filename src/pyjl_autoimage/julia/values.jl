@@ -66,7 +66,7 @@ end
 function first_caught(root, seen)
     caught = Ref{Any}(nothing)
     visit_methods() do method
-        (caught[] === nothing && within(method.module, root) && isdefined(method, :source)) || return
+        (caught[] === nothing && rooted(method.module, root) && isdefined(method, :source)) || return
         for literal in literals(Base.uncompressed_ir(method))
             found = unkept(literal, seen)
             found === nothing || (caught[] = method.name => found; return)
@@ -89,5 +89,3 @@ function literals(code::Core.CodeInfo)
     end
     return found
 end
-
-within(m, root) = m === root || (parentmodule(m) !== m && within(parentmodule(m), root))

@@ -5,6 +5,9 @@ function root(m::Module)
     return parent === m || parent === Main ? m : root(parent) # Base lies in Main
 end
 
+# Whether a module is this one, or lies within it.
+rooted(m, root) = m === root || (parentmodule(m) !== m && rooted(parentmodule(m), root))
+
 # Every method of this Julia: 1.12 keeps them in one table, those before it in one for each function's type.
 function visit_methods(f)
     tables = isdefined(Core, :methodtable) ? (Core.methodtable,) : method_tables()
