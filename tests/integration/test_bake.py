@@ -84,12 +84,19 @@ TOO_MUCH = [
 
 
 def bake(place, tmp_path, lines):
-    """What bake.jl reports on these lines (in a Julia that writes no image)."""
+    """What bake.jl reports on these lines (in a Julia that has the recorder and writes no image)."""
     (tmp_path / "statements.jl").write_text("".join(f"{line}\n" for line in lines))
     names = [julia_string(str(tmp_path / name)) for name in ("statements.jl", "report")]
     source = julia_string(os.path.join(JULIA_SOURCES, "bake.jl"))
     code = call_latest(f"Base.include(Module(:AutoimageBake), {source})", "bake", *names)
-    subprocess.run([place.environment.executable, "--startup-file=no", "-e", code], check=True, capture_output=True)
+    command = [place.environment.executable, "--startup-file=no", "--compiled-modules=no", "-e"]
+    load_path = os.pathsep.join((JULIA_SOURCES, "@stdlib"))
+    subprocess.run(
+        [*command, f"using AutoimageRecorder; {code}"],
+        env=os.environ | {"JULIA_LOAD_PATH": load_path},
+        check=True,
+        capture_output=True,
+    )
     report = report_at(str(tmp_path / "report"))
     assert report is not None
     return [int(value) for kind, value, *_ in report if kind == "unresolved"]

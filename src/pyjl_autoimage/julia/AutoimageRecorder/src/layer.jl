@@ -46,16 +46,14 @@ end
 function load_cached(id::Base.PkgId)
     haskey(Base.loaded_modules, id) && return true
     Base.JLOptions().use_compiled_modules == 0 && return false
+    try
+        @isdefined(BAKED) && Base.@lock Base.require_lock wake_for_caches(id)
+    catch # what it needs says so itself where a program loads it
+    end
     for path in Base.find_all_in_cache_path(id)
         library = Base.ocachefile_from_cachefile(path)
         try
-            lock(Base.require_lock)
-            try
-                @isdefined(BAKED) && wake_for_caches(id)
-                Base._tryrequire_from_serialized(id, path, isfile(library) ? library : nothing)
-            finally
-                unlock(Base.require_lock)
-            end
+            Base.@lock Base.require_lock Base._tryrequire_from_serialized(id, path, isfile(library) ? library : nothing)
         catch
         end
         if haskey(Base.loaded_modules, id)
