@@ -126,6 +126,23 @@ def test_warnings_that_are_errors_break_no_start(world):
     assert run(world, SHOW, "-W", "error").stdout == "None\n"
 
 
+def test_a_user_who_has_no_home(world):
+    """A container whose platform chooses a user that it does not know: `expanduser` gives ``~`` as it is."""
+    away = world.root / "away"
+    away.mkdir()
+    nobody = "import pwd; pwd.getpwuid = {}.__getitem__"
+    (world.site / "sitecustomize.py").write_text(nobody)
+    environ = {n: v for n, v in world.environ.items() if n not in ("HOME", "XDG_CACHE_HOME", "PYJL_AUTOIMAGE_HOME")}
+    said = "import pyjl_autoimage; print(pyjl_autoimage.started().notes)"
+    result = python(environ, "-W", "error", "-c", f"{SHOW}; {said}", cwd=away)
+    assert result.stdout.startswith("None\n") and "no home directory" in result.stdout, result.stderr
+    for command in ("build", "status", "doctor"):
+        told = python(environ, "-m", "pyjl_autoimage", command, cwd=away)
+        assert "no home directory" in told.stdout + told.stderr and "Traceback" not in told.stderr, command
+    assert python(environ, "-m", "pyjl_autoimage", "clean", cwd=away).stdout == "0 bytes freed\n"
+    assert os.listdir(away) == []
+
+
 def test_a_frozen_program_is_not_started_again_by_its_own_end(world):
     """PyInstaller, uWSGI, Blender: sys.executable is the program, to which ``-m`` means nothing."""
     log, app = world.root / "relaunched", world.root / "app"

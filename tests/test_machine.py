@@ -111,3 +111,11 @@ def test_a_store_that_is_mounted_noexec(tmp_path):
             machine.check_disk(Store(str(place)), [])
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("name", ["12:00:00", "new\nline"])
+def test_a_store_that_julia_has_no_way_to_name(tmp_path, name):
+    place = tmp_path / name
+    place.mkdir()
+    with pytest.raises(StoreError, match="Put it elsewhere"):
+        machine.check_disk(Store(str(place)), [])

@@ -5,6 +5,7 @@ A start comes here when it has to make or write something: what costs time to im
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ..errors import StoreError
@@ -49,8 +50,10 @@ def make_private(directory: str) -> None:
     """Make a directory, and those above it that are missing, each for its owner alone.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be made; or it is ``~``, of a user who has no home.
     """
+    if not os.path.isabs(directory):
+        raise FileNotFoundError(errno.ENOENT, "there is no home directory", directory)
     try:
         os.mkdir(directory, 0o700)
     except FileNotFoundError:

@@ -159,6 +159,12 @@ def check_disk(store: Store, builds: Sequence[State], *, quick: bool = False) ->
     Raises:
         StoreError: there is not, or it cannot.
     """
+    unfit = next((text for text in (os.pathsep, "\n") if text in store.home), None)
+    if unfit:  # Julia's lists of paths have no way to write it
+        raise StoreError(
+            f"Julia can load nothing from a path with {unfit!r} in it, and the store is {store.home!r}. "
+            "Put it elsewhere with PYJL_AUTOIMAGE_HOME"
+        )
     flags = os.statvfs(store.home).f_flag if hasattr(os, "statvfs") else 0
     if flags & getattr(os, "ST_NOEXEC", 0):
         raise StoreError(

@@ -28,10 +28,13 @@ __all__ = ["Store", "default_home", "depot_of", "library_name"]
 
 
 def default_home() -> str:
-    """The user's cache directory for this package (platformdirs)."""
+    """The user's cache directory for this package (platformdirs); below ``~`` where nobody knows the user's home."""
     from platformdirs import user_cache_dir
 
-    return user_cache_dir("pyjl_autoimage", appauthor=False)
+    try:
+        return user_cache_dir("pyjl_autoimage", appauthor=False)
+    except (OSError, RuntimeError):  # newer ones say so
+        return os.path.join("~", "pyjl_autoimage")
 
 
 class Store(Layout):
@@ -140,11 +143,14 @@ class Store(Layout):
         except (FileExistsError, NotADirectoryError) as error:
             raise StoreError(self.unwritable() or f"{directory} is a file, not a directory") from error
         except OSError as error:
-            raise StoreError(f"the store {self.home} cannot be written: {error.strerror}") from error
+            why = self.unwritable() or f"the store {self.home} cannot be written: {error.strerror}"
+            raise StoreError(why) from error
         return directory
 
     def unwritable(self) -> str | None:
         """Why nothing can be written here; None if nothing is known against it."""
+        if not os.path.isabs(self.home):
+            return "this user has no home directory: say with PYJL_AUTOIMAGE_HOME where the store is to be"
         place = self.home
         while not os.path.lexists(place) and os.path.dirname(place) != place:
             place = os.path.dirname(place)
@@ -211,6 +217,8 @@ class Store(Layout):
 
     def distrust_of_itself(self) -> str | None:
         """Why nothing may be read or written in this store; None where nothing is against it."""
+        if not os.path.isabs(self.home):
+            return self.unwritable()
         place = self.home
         while not os.path.lexists(place) and os.path.dirname(place) != place:
             place = os.path.dirname(place)
