@@ -143,6 +143,33 @@ def test_a_user_who_has_no_home(world):
     assert os.listdir(away) == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        'sys.modules["__main__"] = types.SimpleNamespace()',
+        'del sys.modules["__main__"]',
+        'sys.modules["__main__"] = None',
+        'sys.modules["__main__"].__file__ = None',
+        'sys.modules["__main__"].__file__ = b"bytes.py"',
+        'sys.modules["__main__"].__file__ = pathlib.Path("path.py")',
+        'sys.modules["__main__"].__file__ = 7',
+        'sys.modules["__main__"].__spec__ = types.SimpleNamespace()',
+        "sys.argv.clear()",
+        "del sys.argv",
+        "sys.orig_argv.clear()",
+    ],
+)
+def test_a_main_module_that_is_none(world, change):
+    """Job runners put something of their own there. The program runs, and is recorded under some name."""
+    program = world.root / "program.py"
+    recorded = "import pyjl_autoimage; print(pyjl_autoimage.started().recorded)"
+    program.write_text(f"import pathlib, sys, types\n{change}\n{SHOW}\n{recorded}\n")
+    for environ in ({}, {"PYJL_AUTOIMAGE_AUTO": "1"}):
+        result = python({**world.environ, **environ}, "-W", "error", str(program), cwd=world.root)
+        assert (result.stdout, result.stderr) == ("None\nTrue\n", "")
+    assert list(Path(world.store.home).glob("v1/environments/*/recordings/*.log"))
+
+
 def test_a_frozen_program_is_not_started_again_by_its_own_end(world):
     """PyInstaller, uWSGI, Blender: sys.executable is the program, to which ``-m`` means nothing."""
     log, app = world.root / "relaunched", world.root / "app"

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-__all__ = ["PACKAGE", "program_name", "python_itself", "python_path", "script_directory", "spawn_detached"]
+__all__ = [
+    "PACKAGE",
+    "main_file",
+    "program_name",
+    "python_itself",
+    "python_path",
+    "script_directory",
+    "spawn_detached",
+]
 
 PACKAGE: str = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The directory of this package."""
@@ -21,12 +29,20 @@ PACKAGE: str = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 def program_name() -> str:
     """Names the program that this process runs: its script's path, ``-m module``, or empty (interactive, ``-c``)."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:  # python -m
-        return f"-m {spec.name.removesuffix('.__main__')}"
-    path = getattr(main, "__file__", None)
+    module = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None)
+    if isinstance(module, str):  # python -m
+        return f"-m {module.removesuffix('.__main__')}"
+    path = main_file()
     return os.path.abspath(path) if path else ""
+
+
+def main_file() -> str:
+    """The script, as far as ``__main__`` tells: frameworks put other things there. Empty if there is none."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        return os.fsdecode(path) if path else ""
+    except TypeError:
+        return ""
 
 
 def python_path() -> str:
@@ -85,10 +101,10 @@ def script_directory() -> str:
 
     Without a script, and for our own commands, the current directory.
     """
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    main = main_file()
     try:
         directory = os.path.dirname(os.path.abspath(main)) if main else ""
-        ours = directory == PACKAGE or _COMMAND in os.path.basename(main or "")
+        ours = directory == PACKAGE or _COMMAND in os.path.basename(main)
         return os.getcwd() if not main or ours else directory
     except OSError:
         return os.path.abspath(os.sep)  # the current directory is gone

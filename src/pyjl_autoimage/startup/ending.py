@@ -125,7 +125,7 @@ def _cost(log: str, trace: str, *, on_image: bool) -> float:
 
 def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
     """Start the process that decides, unless somebody did so lately."""
-    from ..base.program import python_itself, python_path, script_directory, spawn_detached
+    from ..base.program import main_file, python_itself, python_path, script_directory, spawn_detached
     from ..store.places import Store
     from .options import user_options
 
@@ -141,7 +141,6 @@ def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
         pass
     os.close(os.open(mark, os.O_CREAT | os.O_WRONLY, 0o600))
     os.utime(mark, (now, now + AT_ONCE))
-    main_module = sys.modules.get("__main__")
     request = {
         "home": plan.home,
         "environment": [plan.executable, plan.project, plan.libjulia, plan.bindir, "project" not in user_options()],
@@ -150,7 +149,7 @@ def _wake(plan: Plan, keywords: Mapping[str, Any]) -> None:
         "script_directory": script_directory(),
         "path": sys.path,
         "options": [f"{k}={v}" for k, v in sys._xoptions.items() if k.startswith(("juliacall-", "juliapkg-"))],
-        "main_file": getattr(main_module, "__file__", None),
+        "main_file": main_file() or None,
     }
     spawn_detached(
         [interpreter, "-m", "pyjl_autoimage", "_automatic", repr(request)],  # importing json takes longer
