@@ -123,3 +123,27 @@ def test_numbers_that_are_drawn_differ_from_run_to_run(runs) -> None:
     first, later, _ = runs
     for name in ("rng", "salt"):
         assert len({run[name][1] for run in (first, *later)}) == 3
+
+
+def test_a_package_that_cannot_be_loaded_where_the_build_runs(prepared, tmp_path_factory):
+    """It waits for a build where it can; the program's own code, and what else it compiles, does not."""
+    from acting import add_packages
+
+    place = make_place(tmp_path_factory.mktemp("unlicensed"), prepared)
+    add_packages(place, place.root / "dev")
+    (place.root / "own.jl").write_text("double(x) = 2x\n")
+    program = place.root / "program.py"
+    program.write_text(
+        "import os\nfrom pyjl_autoimage import include, jl\nfrom pyjl_autoimage.startup.start import session\n"
+        "if 'LICENSED_KEY' in os.environ: jl.seval('using Licensed; Licensed.answer()')\n"
+        "jl.seval('using Layered; Layered.ready()')\n"
+        "print(include('own.jl').double(21), session.plan.layer is not None, session.evaluator is None)\n"
+    )
+    assert place.run_file(program, LICENSED_KEY="x").stdout.endswith("42 False False\n")
+    built = json.loads(place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
+    (note,) = built["notes"]
+    assert note.startswith("Licensed cannot be loaded here") and "no key for Licensed" in note
+    assert place.run_file(program).stdout == "42 True True\n"
+    assert place.run_file(program, LICENSED_KEY="x").stdout == "42 True True\n"
+    again = json.loads(place.cli("build", "--quick", "--json", LICENSED_KEY="x").stdout.splitlines()[-1])
+    assert again["notes"] == [] and again["layers"] != built["layers"]

@@ -102,11 +102,10 @@ def write_code_package(directory: str, name: str, uuid: str, code: Code) -> dict
 def _write_statements(directory: str, parts: Parts, used: Mapping[str, str]) -> dict[str, Any]:
     files = {
         "statements.jl": "".join(f"{statement}\n" for statement in parts.statements),
-        "code.jl": "",  # written when it is known which code could be precompiled: it is what the statements mean
+        "code.jl": "",  # written when it is known what can be loaded: what the statements are about, and mean
         f"{parts.package}.jl": "\n".join(
             [
                 f"module {parts.package}",
-                *(f"import {name}" for name in parts.roots),
                 'include("code.jl")',
                 'include("bake.jl")',
                 "Bake.unspecialize_callers()",
@@ -175,6 +174,8 @@ class Report:
     """module -> why it must not be part of an image."""
     failed: Mapping[str, str]
     """module -> why it could not be precompiled."""
+    unloaded: Mapping[str, str]
+    """package -> why it could not be loaded: the layer is not about it."""
     caches: tuple[str, ...]
     """The precompile caches that the layer consists of, and those that it stands on."""
     made: tuple[Made, ...]
@@ -196,6 +197,7 @@ def read_report(path: str) -> Report:
         files={name: tuple(files) for name, (_, *files) in code.items()},
         not_for_images={name: against for name, (against, *_) in code.items() if against},
         failed={name: why for kind, name, *of in items if kind == "failed" for why in of},
+        unloaded={name: why for kind, name, *of in items if kind == "unloaded" for why in of},
         caches=tuple(path for kind, path, *_ in items if kind == "cache"),
         made=made_in(items),
     )

@@ -139,6 +139,8 @@ def _build(
         raise
     for module, why in report.failed.items():
         work.state.notes.append(f"{parts.code[module].path} is evaluated in each process: {why}")
+    for name, why in report.unloaded.items():
+        work.state.notes.append(f"{name} cannot be loaded here, so no layer has what was compiled with it: {why}")
     work.say(f"layer {layer_id} for {program or 'interactive use'}: {report.statements} statements")
     return layer
 
@@ -182,8 +184,11 @@ def _publish(
         bytes=tree_size(directory),
         package=parts.package,
         uuid=parts.uuid(parts.package),
-        roots=(*parts.roots.values(), *(own.uuid for own in code)),
-        contents=parts.contents,
+        roots=(
+            *(uuid for name, uuid in parts.roots.items() if name not in report.unloaded),
+            *(own.uuid for own in code),
+        ),
+        contents="" if report.unloaded else parts.contents,  # what cannot be loaded is tried again
         caches={path: cache_header(path) for path in report.caches},
         code=tuple(code),
         statements=report.statements,

@@ -6,7 +6,7 @@
 module AutoimageLayer
 
 include("made.jl")
-using .Made: item, rooted, visit_methods
+using .Made: item, mentions, rooted, visit_methods
 
 parse_id(item) = (parts = split(item, '='); Base.PkgId(Base.UUID(parts[2]), String(parts[1])))
 
@@ -25,15 +25,6 @@ function reason_against_image(root)
         rooted(method.module, root) && !mentions(method.sig, root) && (foreign[] = method)
     end
     return foreign[] === nothing ? "" : "it adds a method for types that are not its own: $(foreign[].sig)"
-end
-
-function mentions(@nospecialize(type), root)
-    type isa UnionAll && return mentions(type.body, root) || mentions(type.var.ub, root)
-    type isa Union && return mentions(type.a, root) && mentions(type.b, root)
-    type isa TypeVar && return mentions(type.ub, root)
-    type isa Core.TypeofVararg && return isdefined(type, :T) && mentions(type.T, root)
-    type isa DataType || return false
-    return rooted(type.name.module, root) || any(parameter -> mentions(parameter, root), type.parameters)
 end
 
 # -- the journey ---------------------------------------------------------------------------------------------------
@@ -57,19 +48,32 @@ function code(io, id)
     end
 end
 
+# A package may be loaded where the program runs, and not here: no licence, no device. The others do not wait for it.
+function loaded(io, id)
+    try
+        Base.require(id)
+        return true
+    catch error
+        item(io, "unloaded", id.name, first(split(sprint(showerror, error), '\n')))
+        return false
+    end
+end
+
 function main(layer, report, statements, modules...)
     push!(LOAD_PATH, layer)
     open(report, "w") do io
         usable = [id for id in map(parse_id, modules) if code(io, id)]
         id = parse_id(statements)
         begin_with(io, id)
-        open(joinpath(layer, "packages", id.name, "src", "code.jl"), "w") do file
-            foreach(used -> println(file, "import ", used.name), usable)
+        place = joinpath(layer, "packages", id.name)
+        needed = [Base.PkgId(Base.UUID(uuid), name) for (name, uuid) in Base.parsed_toml(joinpath(place, "Project.toml"))["deps"]]
+        roots = [root for root in needed if !(root in map(parse_id, modules)) && loaded(io, root)]
+        open(joinpath(place, "src", "code.jl"), "w") do file
+            foreach(used -> println(file, "import ", used.name), (roots..., usable...))
             println(file, "const OWN = Module[", join((used.name for used in usable), ", "), "]")
         end
         precompiled(id)
-        loaded = Base.require(id)
-        item(io, "statements", Base.invokelatest(getfield, loaded, :COMPILED))
+        item(io, "statements", Base.invokelatest(getfield, Base.require(id), :COMPILED))
         for origin in values(Base.pkgorigins) # the layer's own, and all that they were built upon
             origin.cachepath === nothing || item(io, "cache", origin.cachepath)
         end

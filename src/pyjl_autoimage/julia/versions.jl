@@ -8,6 +8,16 @@ end
 # Whether a module is this one, or lies within it.
 rooted(m, root) = m === root || (parentmodule(m) !== m && rooted(parentmodule(m), root))
 
+# Whether a signature names a type that is this module's own, so that no call without one of its values comes to it.
+function mentions(@nospecialize(type), root)
+    type isa UnionAll && return mentions(type.body, root) || mentions(type.var.ub, root)
+    type isa Union && return mentions(type.a, root) && mentions(type.b, root)
+    type isa TypeVar && return mentions(type.ub, root)
+    type isa Core.TypeofVararg && return isdefined(type, :T) && mentions(type.T, root)
+    type isa DataType || return false
+    return rooted(type.name.module, root) || any(parameter -> mentions(parameter, root), type.parameters)
+end
+
 # Every method of this Julia: 1.12 keeps them in one table, those before it in one for each function's type.
 function visit_methods(f)
     tables = isdefined(Core, :methodtable) ? (Core.methodtable,) : method_tables()
