@@ -125,25 +125,30 @@ def test_numbers_that_are_drawn_differ_from_run_to_run(runs) -> None:
         assert len({run[name][1] for run in (first, *later)}) == 3
 
 
-def test_a_package_that_cannot_be_loaded_where_the_build_runs(prepared, tmp_path_factory):
-    """It waits for a build where it can; the program's own code, and what else it compiles, does not."""
+def test_packages_that_no_layer_can_load(prepared, tmp_path_factory):
+    """One fails here, for want of a licence; one starts a timer, which a precompilation waits for. The others do not."""
     from acting import add_packages
 
     place = make_place(tmp_path_factory.mktemp("unlicensed"), prepared)
     add_packages(place, place.root / "dev")
     (place.root / "own.jl").write_text("double(x) = 2x\n")
+    (place.root / "watch.jl").write_text("using Resident\nworks() = isopen(Resident.WORK[])\n")
     program = place.root / "program.py"
     program.write_text(
-        "import os\nfrom pyjl_autoimage import include, jl\nfrom pyjl_autoimage.startup.start import session\n"
+        "import os\nfrom pyjl_autoimage import include, jl\n"
         "if 'LICENSED_KEY' in os.environ: jl.seval('using Licensed; Licensed.answer()')\n"
         "jl.seval('using Layered; Layered.ready()')\n"
-        "print(include('own.jl').double(21), session.plan.layer is not None, session.evaluator is None)\n"
+        "own, watch = include('own.jl'), include('watch.jl')\n"
+        "compiled = jl.seval('m -> Base.PkgId(m).uuid !== nothing')\n"
+        "print(own.double(21), watch.works(), compiled(own), compiled(watch))\n"
     )
-    assert place.run_file(program, LICENSED_KEY="x").stdout.endswith("42 False False\n")
+    assert place.run_file(program, LICENSED_KEY="x").stdout.endswith("42 True False False\n")
     built = json.loads(place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
-    (note,) = built["notes"]
-    assert note.startswith("Licensed cannot be loaded here") and "no key for Licensed" in note
-    assert place.run_file(program).stdout == "42 True True\n"
-    assert place.run_file(program, LICENSED_KEY="x").stdout == "42 True True\n"
+    licensed, resident, watch = sorted(built["notes"], key=lambda note: note.partition("compiled with")[2] or "~")
+    assert "with Licensed: it cannot be loaded here" in licensed and "no key for Licensed" in licensed
+    assert "with Resident: it leaves something running" in resident
+    assert "watch.jl is evaluated in each process: of Resident, which it uses: it leaves something running" in watch
+    assert place.run_file(program).stdout == "42 True True False\n"
+    assert place.run_file(program, LICENSED_KEY="x").stdout == "42 True True False\n"
     again = json.loads(place.cli("build", "--quick", "--json", LICENSED_KEY="x").stdout.splitlines()[-1])
-    assert again["notes"] == [] and again["layers"] != built["layers"]
+    assert sorted(again["notes"]) == sorted([resident, watch]) and again["layers"] != built["layers"]

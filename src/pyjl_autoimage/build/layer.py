@@ -174,8 +174,8 @@ class Report:
     """module -> why it must not be part of an image."""
     failed: Mapping[str, str]
     """module -> why it could not be precompiled."""
-    unloaded: Mapping[str, str]
-    """package -> why it could not be loaded: the layer is not about it."""
+    without: Mapping[str, str]
+    """package -> why the layer is not about it."""
     caches: tuple[str, ...]
     """The precompile caches that the layer consists of, and those that it stands on."""
     made: tuple[Made, ...]
@@ -197,7 +197,7 @@ def read_report(path: str) -> Report:
         files={name: tuple(files) for name, (_, *files) in code.items()},
         not_for_images={name: against for name, (against, *_) in code.items() if against},
         failed={name: why for kind, name, *of in items if kind == "failed" for why in of},
-        unloaded={name: why for kind, name, *of in items if kind == "unloaded" for why in of},
+        without={name: why for kind, name, *of in items if kind == "without" for why in of},
         caches=tuple(path for kind, path, *_ in items if kind == "cache"),
         made=made_in(items),
     )

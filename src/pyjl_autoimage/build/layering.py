@@ -139,8 +139,8 @@ def _build(
         raise
     for module, why in report.failed.items():
         work.state.notes.append(f"{parts.code[module].path} is evaluated in each process: {why}")
-    for name, why in report.unloaded.items():
-        work.state.notes.append(f"{name} cannot be loaded here, so no layer has what was compiled with it: {why}")
+    for name, why in report.without.items():
+        work.state.notes.append(f"no layer has what was compiled with {name}: {why}")
     work.say(f"layer {layer_id} for {program or 'interactive use'}: {report.statements} statements")
     return layer
 
@@ -185,10 +185,10 @@ def _publish(
         package=parts.package,
         uuid=parts.uuid(parts.package),
         roots=(
-            *(uuid for name, uuid in parts.roots.items() if name not in report.unloaded),
+            *(uuid for name, uuid in parts.roots.items() if name not in report.without),
             *(own.uuid for own in code),
         ),
-        contents="" if report.unloaded else parts.contents,  # what cannot be loaded is tried again
+        contents="" if report.without else parts.contents,  # what cannot be loaded is tried again
         caches={path: cache_header(path) for path in report.caches},
         code=tuple(code),
         statements=report.statements,

@@ -49,6 +49,8 @@ const TABLE = [
     ("Base.__require_prelocked", "letting the packages of an image sleep", "they are loaded as Julia starts",
         :(hasmethod(has(Base, :_require) ? Base._require : Base.__require_prelocked, Tuple{Base.PkgId,Any}) &&
           has(Base, :loaded_modules_order, :register_root_module, :EXT_PRIMED, :EXT_DORMITORY, :_require_prelocked))),
+    ("uv_loop_t.active_handles", "seeing that a package leaves a timer or a server running", "a layer waits for it until its limit of time",
+        :(has(Base, :eventloop) && unsafe_load(Ptr{Cuint}(Base.eventloop() + sizeof(Ptr{Cvoid}))) < 1000)),
     ("Base.Linking", "where Julia's linker is", "images are linked with gcc or clang", :(has(Base, :Linking))),
     ("Base.module_build_id", "telling one base image from another", "there is no image", :(has(Base, :module_build_id))),
     ("Base.GIT_VERSION_INFO", "telling one build of Julia from another", "there is no image",

@@ -8,6 +8,7 @@ module AutoimageOwnCode
 
 include("versions.jl")
 include("items.jl")
+include("restless.jl")
 include("toplevel.jl")
 include("values.jl")
 
@@ -36,8 +37,9 @@ first_change(before) =
 function reason(id, place)
     project = joinpath(place, "Project.toml")
     within, facts = alike(project), Base.parsed_toml(project)
-    for (name, uuid) in facts["deps"]
-        Base.require(Base.PkgId(Base.UUID(uuid), name)) # what it does as it is loaded is not this code's doing
+    for (name, uuid) in facts["deps"] # what one does as it is loaded is not this code's doing
+        against = reason_against(Base.PkgId(Base.UUID(uuid), name))
+        against === nothing || return "of $name, which it uses: $against"
     end
     entry, printed = joinpath(place, "src", string(id.name, ".jl")), tempname()
     known, Base._track_dependencies[] = length(Base._require_dependencies), true

@@ -6,6 +6,7 @@
 module AutoimageLayer
 
 include("made.jl")
+include("restless.jl")
 using .Made: item, mentions, rooted, visit_methods
 
 parse_id(item) = (parts = split(item, '='); Base.PkgId(Base.UUID(parts[2]), String(parts[1])))
@@ -48,29 +49,26 @@ function code(io, id)
     end
 end
 
-# A package may be loaded where the program runs, and not here: no licence, no device. The others do not wait for it.
-function loaded(io, id)
-    try
-        Base.require(id)
-        return true
-    catch error
-        item(io, "unloaded", id.name, first(split(sprint(showerror, error), '\n')))
-        return false
-    end
+needed(place) = [Base.PkgId(Base.UUID(uuid), name) for (name, uuid) in Base.parsed_toml(joinpath(place, "Project.toml"))["deps"]]
+
+# A package may be fine where the program runs, and not here: no licence, no device. The others do not wait for it.
+function usable(io, root)
+    against = reason_against(root)
+    against === nothing || item(io, "without", root.name, against)
+    return against === nothing
 end
 
 function main(layer, report, statements, modules...)
     push!(LOAD_PATH, layer)
     open(report, "w") do io
-        usable = [id for id in map(parse_id, modules) if code(io, id)]
+        own = filter(id -> code(io, id), map(parse_id, modules))
         id = parse_id(statements)
         begin_with(io, id)
         place = joinpath(layer, "packages", id.name)
-        needed = [Base.PkgId(Base.UUID(uuid), name) for (name, uuid) in Base.parsed_toml(joinpath(place, "Project.toml"))["deps"]]
-        roots = [root for root in needed if !(root in map(parse_id, modules)) && loaded(io, root)]
+        roots = filter(root -> usable(io, root), setdiff(needed(place), needed(layer))) # of ours some have been left out
         open(joinpath(place, "src", "code.jl"), "w") do file
-            foreach(used -> println(file, "import ", used.name), (roots..., usable...))
-            println(file, "const OWN = Module[", join((used.name for used in usable), ", "), "]")
+            foreach(used -> println(file, "import ", used.name), (roots..., own...))
+            println(file, "const OWN = Module[", join((used.name for used in own), ", "), "]")
         end
         precompiled(id)
         item(io, "statements", Base.invokelatest(getfield, Base.require(id), :COMPILED))
