@@ -14,12 +14,13 @@ import pytest
 
 from pyjl_autoimage.base import liveness
 from pyjl_autoimage.base.liveness import DAY, boot_id, hold, hostname
+from pyjl_autoimage.base.locks import lock
 from pyjl_autoimage.base.reads import Reads
 from pyjl_autoimage.profile import recordings
 from pyjl_autoimage.startup import ending, guard, plan, recording, start
 from pyjl_autoimage.store import sweep as sweeping
 from pyjl_autoimage.store.publish import remove_image
-from pyjl_autoimage.store.sweep import PLANS_KEPT, RECORDINGS_KEPT, sweep
+from pyjl_autoimage.store.sweep import ENVIRONMENTS_KEPT, PLANS_KEPT, RECORDINGS_KEPT, sweep
 
 from standin import World, age, python, start_in
 
@@ -217,6 +218,25 @@ def test_a_start_sweeps_now_and_then_and_never_fails_of_it(world, monkeypatch):
     assert not left.exists()
     broken = "import pyjl_autoimage.store.sweep as s; s.sweep = lambda *given: 1 / 0\n"
     assert start_in(world, code=broken + fixed % "40")["sysimage"] == image.path
+
+
+def test_environments_that_lived_for_one_run_do_not_pile_up(world):
+    """``uv run --with`` makes a virtual environment for each run, so each has a Julia project, and a name, of its own."""
+    image = world.publish()
+    for number in range(ENVIRONMENTS_KEPT + 20):
+        directory = Path(world.store.ensure(world.store.recordings(f"{number:016x}"))).parent
+        old(directory / "recordings", 3 * DAY - number)
+        old(directory, 3 * DAY - number)
+    old(world.store.ensure(world.store.environment(image.environment)), 9 * DAY)
+    building = os.path.join(world.store.environment(f"{1:016x}"), "recordings")
+    with lock(world.store.build_lock(f"{0:016x}"), 0):
+        old(world.store.build_lock(f"{0:016x}"), 9 * DAY)
+        old(world.store.environment(f"{0:016x}"), 9 * DAY)
+        assert os.path.isdir(building)
+        sweep(world.store)
+    left = world.store.environment_ids()
+    assert {f"{0:016x}", image.environment, f"{ENVIRONMENTS_KEPT + 19:016x}"} <= {*left}
+    assert not os.path.exists(building) and len(left) == ENVIRONMENTS_KEPT + 1
 
 
 # -- a year ------------------------------------------------------------------------------------------------

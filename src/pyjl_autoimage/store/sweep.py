@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 
 from ..base.liveness import DAY, discard, is_dead
+from ..base.locks import lock
+from ..errors import StoreError
 from .places import Store
 
-__all__ = ["PLANS_KEPT", "RECORDINGS_KEPT", "RECORDING_BYTES_KEPT", "prune_plans", "sweep"]
+__all__ = ["ENVIRONMENTS_KEPT", "PLANS_KEPT", "RECORDINGS_KEPT", "RECORDING_BYTES_KEPT", "prune_plans", "sweep"]
 
 PLANS_KEPT = 500
 
 RECORDINGS_KEPT = 200
 """In one environment, where nobody builds: with the next build they become a profile. So do as many bytes:"""
 RECORDING_BYTES_KEPT = 10_000_000
+
+ENVIRONMENTS_KEPT = 200
+"""A virtual environment that lives for one run (``uv run --with``) leaves one, and nobody comes back to it."""
 
 YEAR = 365 * DAY
 
@@ -28,7 +34,7 @@ def sweep(store: Store, seconds: float = float("inf")) -> None:
         seconds: how long it may take. Each time it begins elsewhere, so all of it has its turn.
     """
     end = time.monotonic() + seconds
-    kinds = (_uses, _starts, _plans, _condemnations, _builds, _recordings)
+    kinds = (_uses, _starts, _plans, _condemnations, _builds, _recordings, _environments)
     first = os.urandom(1)[0] % len(kinds)
     for kind in (*kinds[first:], *kinds[:first]):
         for path, goes in kind(store):
@@ -95,6 +101,28 @@ def _recordings(store: Store) -> Iterator[tuple[str, bool]]:
             too_much = number >= RECORDINGS_KEPT or kept > RECORDING_BYTES_KEPT
             goes = too_much and is_dead(files[1])
             yield from ((path, goes) for path in files)
+
+
+def _environments(store: Store) -> Iterator[tuple[str, bool]]:
+    """Those that were not used for longest, and have neither image nor layer. They are more than files."""
+    known = store.environment_ids()
+    if len(known) <= ENVIRONMENTS_KEPT:
+        return
+    needed = {built.environment for built in (*store.all_images(), *store.all_layers())}
+    idle = sorted((one for one in known if one not in needed), key=lambda one: _last_use(store, one))
+    for one in idle[: len(known) - ENVIRONMENTS_KEPT]:
+        if time.time() - _last_use(store, one) > DAY:
+            try:
+                with lock(store.build_lock(one), 0):
+                    shutil.rmtree(store.environment(one), ignore_errors=True)
+            except (TimeoutError, StoreError, OSError):
+                pass  # a build of it runs, or the store cannot be written
+        yield store.environment(one), False
+
+
+def _last_use(store: Store, environment: str) -> float:
+    """When something was last recorded or built there: seconds since the epoch."""
+    return max(_time(path) for path in (store.environment(environment), *_paths(store.environment(environment))))
 
 
 def _paths(directory: str) -> Iterator[str]:
