@@ -333,3 +333,16 @@ def test_a_workspace_takes_the_project_in(prepared: Path, place: Place, tmp_path
     assert not places.compare(2) and "DemoInWorkspace" in demo(5)
     (tmp_path / "Project.toml").unlink()
     assert not places.compare() and "DemoBefore" in demo(0)
+
+
+def test_a_store_and_a_project_with_odd_names(prepared: Path, tmp_path: Path) -> None:
+    place = make_place(tmp_path / "it's $HOME größe", prepared)
+    (place.root / "own model.jl").write_text("probe() = 6 * 7\n")
+    program = (
+        "from pyjl_autoimage import include, jl\nprint(include('own model.jl').probe(), jl.seval('using Test; 1'))\n"
+    )
+    told = "import pyjl_autoimage\nprint(pyjl_autoimage.started().layer)\n"
+    (place.root / "größe.py").write_text(program + told, encoding="utf-8")
+    assert place.run_file(place.root / "größe.py").stdout.endswith("42 1\nNone\n")
+    (layer,) = json.loads(place.cli("build", "--quick", "--json").stdout.splitlines()[-1])["layers"]
+    assert place.run_file(place.root / "größe.py").stdout == f"42 1\n{layer}\n"
