@@ -23,14 +23,14 @@ end
 
 # A method of Base that was compiled for a type of Pkg's is Pkg's. One method for all kinds of type: nothing here
 # is compiled yet when it runs.
-function mentions(modules, @nospecialize(type))
-    type isa UnionAll && return mentions(modules, type.body)
-    type isa Union && return mentions(modules, type.a) || mentions(modules, type.b)
-    type isa Core.TypeofVararg && return isdefined(type, :T) && mentions(modules, type.T)
+function names_one(modules, @nospecialize(type))
+    type isa UnionAll && return names_one(modules, type.body)
+    type isa Union && return names_one(modules, type.a) || names_one(modules, type.b)
+    type isa Core.TypeofVararg && return isdefined(type, :T) && names_one(modules, type.T)
     type isa DataType || return false
     root(type.name.module) in modules && return true
     for parameter in type.parameters
-        mentions(modules, parameter) && return true
+        names_one(modules, parameter) && return true
     end
     return false
 end
@@ -54,7 +54,7 @@ function forget()
         for instance in Base.specializations(method)
             (instance === nothing || !isdefined(instance, :cache)) && continue
             all += 1
-            if own || mentions(modules, instance.specTypes)
+            if own || names_one(modules, instance.specTypes)
                 forget!(instance)
                 forgotten += 1
             end
