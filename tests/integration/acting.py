@@ -113,6 +113,18 @@ PACKAGES = {
         8, "using Random\nconst OWN = Ref{Any}()\n__init__() = OWN[] = MersenneTwister()", needs=("Random",)
     ),
     "Resident": Package(9, "const WORK = Ref{Any}()\n__init__() = WORK[] = Timer(identity, 0; interval = 0.5)"),
+    "Pirate": Package(
+        10,
+        """
+        using Shade
+        Base.length(::Nothing) = 7
+        Base.show(io::IO, ::Val{:flag}) = print(io, "black")
+        Base.div(a::String, b::String; sep = "/") = string(a, sep, b)
+        Shade.which(n::Int) = "one and $n"
+        shown(x) = sum(length, (x, x))
+        """,
+        needs=("Shade",),
+    ),
 }  # fmt: skip
 
 
@@ -257,6 +269,16 @@ print(jl.seval('''
 """,
     "a timer that nobody asked for": 'print(jl.seval("string(sum(1:10))"))',
     "a timer that was asked for": 'jl.seval("using Resident")\nprint(jl.seval("isopen(Resident.WORK[])"))',
+    "what others are given": """
+LOOK = '''
+    try; string(given()); catch error; sprint(showerror, error)[1:30]; end,
+    string(Val(:flag)), applicable(length, nothing), applicable(div, "a", "b"), hasmethod(Shade.which, Tuple{Int})
+'''
+jl.seval("using Shade; given() = length(first((nothing, 1)))")
+print(jl.seval(LOOK))
+jl.seval("using Pirate")
+print(jl.seval(LOOK), jl.seval('Pirate.shown(nothing), div("a", "b"; sep = "-"), Shade.which(2)'))
+""",
     "threads that load": """
 jl.seval('''
     let tasks = [Threads.@spawn(Base.require(Base.identify_package(name))) for name in ("Layered", "Chooser", "Parent", "Shade")]

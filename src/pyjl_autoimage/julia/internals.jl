@@ -51,6 +51,8 @@ const TABLE = [
           has(Base, :loaded_modules_order, :register_root_module, :EXT_PRIMED, :EXT_DORMITORY, :_require_prelocked))),
     ("uv_loop_t.active_handles", "seeing that a package leaves a timer or a server running", "a layer waits for it until its limit of time",
         :(has(Base, :eventloop) && unsafe_load(Ptr{Cuint}(Base.eventloop() + sizeof(Ptr{Cvoid}))) < 1000)),
+    ("jl_method_table_insert", "taking back what a sleeping package adds to functions of others", "it is there as Julia starts",
+        :(cglobal(:jl_method_table_insert) != cglobal(:jl_method_get_table) && field(Method, :primary_world))),
     ("Base.Linking", "where Julia's linker is", "images are linked with gcc or clang", :(has(Base, :Linking))),
     ("Base.module_build_id", "telling one base image from another", "there is no image", :(has(Base, :module_build_id))),
     ("Base.GIT_VERSION_INFO", "telling one build of Julia from another", "there is no image",

@@ -1,7 +1,7 @@
 # The packages of an image sleep until somebody loads them. Until then they are as absent as in plain Julia: none is among
 # the loaded ones, no `__init__` runs, and another version may be loaded in place of one. Who loads one (`using` comes to
 # Julia's `require`) has it, and first what it needs, registered and initialized as Julia does it for what comes from a
-# precompile cache. What they add to functions and types of others is there from the start.
+# precompile cache; and what it adds to functions of others for types of others is in force.
 
 struct Sleeper
     root::Module
@@ -11,6 +11,9 @@ end
 
 const BAKED = Dict{Base.PkgId,Sleeper}() # all of them
 const ASLEEP = Set{Base.PkgId}()
+
+# What they add to functions of others for types of others.
+const ADDED = Dict{Base.PkgId,Vector{Method}}()
 
 # Modules with an `__init__`, in the order in which Julia, as it started, would have run those.
 const INITS = Module[]
@@ -39,8 +42,44 @@ function put_to_sleep()
         push!(ASLEEP, id)
         Base.pkgorigins[id].cachepath = nothing
     end
+    can_reinstate() && withdraw(Dict(m => id for (id, m) in order))
     respect_no_versions()
     return length(ASLEEP)
+end
+
+function withdraw(roots)
+    visit_methods() do method
+        id = get(roots, root(method.module), nothing)
+        (id === nothing || method.name === :__init__) && return
+        all_mentioned(method.sig, [id]) || all_mentioned(method.sig, triggers(id)) || push!(get!(Vector{Method}, ADDED, id), method)
+    end
+    foreach(methods -> filter!(withdrawn, methods), values(ADDED))
+end
+
+# No call comes to a method without values of all the types that it names.
+all_mentioned(signature, ids) = !isempty(ids) && all(id -> mentions(signature, BAKED[id].root), ids)
+
+# False if it was deleted before.
+function withdrawn(method)
+    hasfield(Method, :deleted_world) && method.deleted_world != typemax(UInt) && return false
+    try
+        Base.delete_method(method)
+        return true
+    catch
+        return false
+    end
+end
+
+# What has Julia load an extension, once all of it is loaded; nothing of a package that is none.
+function triggers(id)
+    for (parent, sleeper) in BAKED
+        Base.uuid5(parent.uuid, id.name) == id.uuid || continue
+        facts = Base.parsed_toml(joinpath(dirname(dirname(sleeper.path)), "Project.toml"))
+        uuids = merge(get(facts, "deps", Dict()), get(facts, "weakdeps", Dict()))
+        others = [Base.PkgId(Base.UUID(uuids[name]), name) for name in vcat(facts["extensions"][id.name])]
+        return filter(in(keys(BAKED)), [parent; others]) # what is in Julia's own image is always there
+    end
+    return Base.PkgId[]
 end
 
 # Whether Julia's own image holds it: the process that makes an image does not say.
@@ -155,6 +194,7 @@ end
 function rouse(id)
     m = BAKED[id].root
     delete!(ASLEEP, id)
+    foreach(reinstate, get(ADDED, id, ()))
     Base.register_root_module(m)
     isdefined(Base, :loaded_precompiles) && push!(get!(Vector{Module}, Base.loaded_precompiles, id), m)
     unlock(Base.require_lock) # as Julia does meanwhile
@@ -166,6 +206,29 @@ function rouse(id)
         lock(Base.require_lock)
     end
     return m
+end
+
+can_reinstate() =
+    try
+        cglobal(:jl_method_table_insert) != cglobal(:jl_method_get_table) != C_NULL
+    catch
+        false
+    end
+
+# Where a method keeps from when on it counts, and until when; and what stands there before it does.
+const WORLDS = Pair{Int,UInt}[
+    fieldoffset(Method, number) => world for (name, world) in (:primary_world => UInt(1), :deleted_world => typemax(UInt))
+    for (number, field) in enumerate(fieldnames(Method)) if field === name
+]
+
+# A method that was deleted counts from now on, as if it were defined now.
+function reinstate(method::Method)
+    for (offset, world) in WORLDS
+        unsafe_store!(Ptr{UInt}(pointer_from_objref(method) + offset), world)
+    end
+    table = ccall(:jl_method_get_table, Any, (Any,), method)
+    ccall(:jl_method_table_insert, Cvoid, (Any, Any, Ptr{Cvoid}), table, method, C_NULL)
+    return nothing
 end
 
 # A package outside of the image that was precompiled upon packages in it.
@@ -186,6 +249,9 @@ end
 
 # For who asks what there is, and runs nothing of it: all as an image of Julia's own would have it.
 function reveal()
-    foreach(id -> Base.register_root_module(BAKED[id].root), ASLEEP)
+    for id in ASLEEP
+        foreach(reinstate, get(ADDED, id, ()))
+        Base.register_root_module(BAKED[id].root)
+    end
     empty!(ASLEEP)
 end
