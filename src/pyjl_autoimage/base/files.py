@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any
 
+NO_HOME = "this user has no home directory; name a place with PYJL_AUTOIMAGE_HOME"
+
 _NUMBER = 1e19
 """All sizes, counts and times are smaller: they can be added up, rounded and shown."""
 
@@ -53,7 +55,7 @@ def make_private(directory: str) -> None:
         OSError: it cannot be made; or it is ``~``, of a user who has no home.
     """
     if not os.path.isabs(directory):
-        raise FileNotFoundError(errno.ENOENT, "there is no home directory", directory)
+        raise FileNotFoundError(errno.ENOENT, NO_HOME, directory)
     try:
         os.mkdir(directory, 0o700)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ import os
 import stat
 
 from ..base.files import (
+    NO_HOME,
     make_private,
     names_in,
     read_json,
@@ -143,14 +144,13 @@ class Store(Layout):
         except (FileExistsError, NotADirectoryError) as error:
             raise StoreError(self.unwritable() or f"{directory} is a file, not a directory") from error
         except OSError as error:
-            why = self.unwritable() or f"the store {self.home} cannot be written: {error.strerror}"
-            raise StoreError(why) from error
+            raise StoreError(f"the store {self.home} cannot be written: {error.strerror}") from error
         return directory
 
     def unwritable(self) -> str | None:
         """Why nothing can be written here; None if nothing is known against it."""
         if not os.path.isabs(self.home):
-            return "this user has no home directory: say with PYJL_AUTOIMAGE_HOME where the store is to be"
+            return f"the store {self.home} cannot be made: {NO_HOME}"
         place = self.home
         while not os.path.lexists(place) and os.path.dirname(place) != place:
             place = os.path.dirname(place)
