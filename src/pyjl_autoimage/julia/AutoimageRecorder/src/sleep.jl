@@ -73,8 +73,9 @@ end
 # What has Julia load an extension, once all of it is loaded; nothing of a package that is none.
 function triggers(id)
     for (parent, sleeper) in BAKED
-        Base.uuid5(parent.uuid, id.name) == id.uuid || continue
-        facts = Base.parsed_toml(joinpath(dirname(dirname(sleeper.path)), "Project.toml"))
+        project = joinpath(dirname(dirname(sleeper.path)), "Project.toml")
+        Base.uuid5(parent.uuid, id.name) == id.uuid && isfile(project) || continue
+        facts = Base.parsed_toml(project)
         uuids = merge(get(facts, "deps", Dict()), get(facts, "weakdeps", Dict()))
         others = [Base.PkgId(Base.UUID(uuids[name]), name) for name in vcat(facts["extensions"][id.name])]
         return filter(in(keys(BAKED)), [parent; others]) # what is in Julia's own image is always there
