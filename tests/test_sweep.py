@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.base import liveness
-from pyjl_autoimage.base.liveness import DAY, boot_id, hold, hostname
+from pyjl_autoimage.base.liveness import DAY, boot_id, hold, hostname, mark_name
 from pyjl_autoimage.base.locks import lock
 from pyjl_autoimage.base.reads import Reads
 from pyjl_autoimage.profile import recordings
@@ -228,6 +228,8 @@ def test_environments_that_lived_for_one_run_do_not_pile_up(world):
         old(directory / "recordings", 3 * DAY - number)
         old(directory, 3 * DAY - number)
     old(world.store.ensure(world.store.environment(image.environment)), 9 * DAY)
+    hold(os.path.join(world.store.recordings(f"{2:016x}"), f"{mark_name()}.log"))  # a server that began long ago
+    old(world.store.recordings(f"{2:016x}"), 3 * DAY)
     building = os.path.join(world.store.environment(f"{1:016x}"), "recordings")
     with lock(world.store.build_lock(f"{0:016x}"), 0):
         old(world.store.build_lock(f"{0:016x}"), 9 * DAY)
@@ -235,8 +237,8 @@ def test_environments_that_lived_for_one_run_do_not_pile_up(world):
         assert os.path.isdir(building)
         sweep(world.store)
     left = world.store.environment_ids()
-    assert {f"{0:016x}", image.environment, f"{ENVIRONMENTS_KEPT + 19:016x}"} <= {*left}
-    assert not os.path.exists(building) and len(left) == ENVIRONMENTS_KEPT + 1
+    assert {f"{0:016x}", f"{2:016x}", image.environment, f"{ENVIRONMENTS_KEPT + 19:016x}"} <= {*left}
+    assert not os.path.exists(building) and len(left) == ENVIRONMENTS_KEPT + 2
 
 
 # -- a year ------------------------------------------------------------------------------------------------

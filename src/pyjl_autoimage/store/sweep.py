@@ -111,7 +111,8 @@ def _environments(store: Store) -> Iterator[tuple[str, bool]]:
     needed = {built.environment for built in (*store.all_images(), *store.all_layers())}
     idle = sorted((one for one in known if one not in needed), key=lambda one: _last_use(store, one))
     for one in idle[: len(known) - ENVIRONMENTS_KEPT]:
-        if time.time() - _last_use(store, one) > DAY:
+        recorded = (path for path in _paths(store.recordings(one)) if path.endswith(".log"))
+        if time.time() - _last_use(store, one) > DAY and all(map(is_dead, recorded)):
             try:
                 with lock(store.build_lock(one), 0):
                     shutil.rmtree(store.environment(one), ignore_errors=True)
