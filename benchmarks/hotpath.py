@@ -211,7 +211,7 @@ PROGRAM = """
 import json, sys
 from time import perf_counter as now
 sys.path += {path!r}
-import ctypes, faulthandler, shutil, subprocess, warnings  # which juliacall imports by itself
+import atexit, ctypes, faulthandler, shutil, subprocess, warnings  # which juliacall imports by itself
 sys.stamps = []
 if sys.argv[1:] == ["plain"]:
     began = now()

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from pyjl_autoimage.base.call import JULIA_SOURCES
 from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.build import layer
 from pyjl_autoimage.build.layer import Parts
 from pyjl_autoimage.build.made import Made
 from pyjl_autoimage.errors import BuildError
-from pyjl_autoimage.julia.call import JULIA_SOURCES
 from pyjl_autoimage.profile.profile import Code
 from pyjl_autoimage.startup import code, start
 from pyjl_autoimage.store.built import Layer, OwnCode, cache_header

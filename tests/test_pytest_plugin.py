@@ -72,7 +72,7 @@ def test_without_the_flag_nothing_happens_and_nothing_is_imported(world):
     world.publish()
     (world.root / "test_theirs.py").write_text(
         "import sys\n\ndef test_it():\n"
-        f"    assert {OURS} == ['pyjl_autoimage', 'pyjl_autoimage._version', 'pyjl_autoimage.people', 'pyjl_autoimage.people.pytest_plugin']\n"
+        f"    assert {OURS} == ['pyjl_autoimage', 'pyjl_autoimage.people', 'pyjl_autoimage.people.pytest_plugin']\n"
         "    assert sys.modules['juliacall'].CONFIG['sysimage'] is None\n"
         "    assert not [f for f in sys.meta_path if hasattr(f, 'pyjl_autoimage')]\n"
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pyjl_autoimage import _version
 from pyjl_autoimage.base.reads import Reads, content, is_file
 from pyjl_autoimage.base.unchanged import difference
 from pyjl_autoimage.startup import decide, plan
@@ -233,7 +232,7 @@ def test_a_package_that_appears_in_an_earlier_depot(world):
 def test_plans_of_another_version_of_this_package_are_none(world, monkeypatch):
     """A release that mends what makes an image valid must not go on with what was found before."""
     before = plan.question({})
-    monkeypatch.setattr(_version, "__version__", "0.0.0")
+    monkeypatch.setattr(plan, "__version__", "0.0.0")
     assert plan.question({}) != before
 
 

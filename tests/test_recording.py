@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyjl_autoimage.julia import call
+from pyjl_autoimage.base import call
 from pyjl_autoimage.startup import recording
 
 

@@ -134,7 +134,7 @@ def test_the_version_comes_from_one_place(release, empty):
     (place,) = (
         path for path in SOURCES.rglob("*.py") if re.search(r"^__version__ *=", path.read_text(), re.MULTILINE)
     )
-    assert place.name == "_version.py"
+    assert place.name == "program.py"
     assert not re.search(r"^version *=", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
 
 
@@ -161,7 +161,7 @@ def test_its_page_is_the_readme_and_its_license_is_named(release):
 def test_importing_it_needs_nothing_and_warns_of_nothing(empty):
     code = "import pyjl_autoimage, sys; print(sorted(m for m in sys.modules if m.startswith('pyjl_autoimage')))"
     result = run(empty / "python", "-W", "error", "-X", "dev", "-c", code, cwd=empty)
-    assert (result.stdout, result.stderr) == ("['pyjl_autoimage', 'pyjl_autoimage._version']\n", "")
+    assert (result.stdout, result.stderr) == ("['pyjl_autoimage']\n", "")
 
 
 def test_every_module_compiles_without_a_warning():
@@ -174,7 +174,7 @@ def test_every_module_compiles_without_a_warning():
 
 def test_its_command_and_its_julia_files_are_there(empty):
     assert "COMMAND" in run(empty / "pyjl-autoimage", "--help", cwd=empty).stdout
-    code = "from pyjl_autoimage.julia.call import *; import pathlib; print(*sorted(pathlib.Path(JULIA_SOURCES).rglob('*.*l')))"
+    code = "from pyjl_autoimage.base.call import *; import pathlib; print(*sorted(pathlib.Path(JULIA_SOURCES).rglob('*.*l')))"
     result = run(empty / "python", "-c", code, cwd=empty)
     names = [path.name for path in sorted((SOURCES / "julia").rglob("*.*l"))]
     assert [os.path.basename(path) for path in result.stdout.split()] == names and "Project.toml" in names, (

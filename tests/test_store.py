@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage.base.files import read_json, write_atomically
+from pyjl_autoimage.base.layout import others_can_write
 from pyjl_autoimage.base.liveness import mark_name
 from pyjl_autoimage.errors import StoreError
-from pyjl_autoimage.store.layout import others_can_write
 from pyjl_autoimage.store.places import Store
 from pyjl_autoimage.store.publish import damage, remove_image
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pyjl_autoimage import Workload, WorkloadError, workload
+from pyjl_autoimage.base.call import julia_string
 from pyjl_autoimage.build.perform import run
-from pyjl_autoimage.julia.call import julia_string
 from pyjl_autoimage.profile.workloads import Caller, Task, tasks
 
 from standin import World, python, runs, wait_for

@@ -7,12 +7,11 @@ makes the next image of it. Importing this package starts nothing.
 
 from __future__ import annotations
 
-from ._version import __version__
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .base.program import __version__ as __version__
     from .base.settings import Settings as Settings
     from .build.begin import Build as Build
     from .build.begin import rebuild as rebuild
@@ -73,6 +72,7 @@ _HOMES = {
     "StoreError": "errors",
     "Workload": "profile.workloads",
     "WorkloadError": "errors",
+    "__version__": "base.program",
     "attach": "startup.attach",
     "define": "startup.code",
     "detach": "startup.attach",

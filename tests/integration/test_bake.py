@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from pyjl_autoimage.julia.call import JULIA_SOURCES, call_latest, julia_string
+from pyjl_autoimage.base.call import JULIA_SOURCES, call_latest, julia_string
 from pyjl_autoimage.julia.items import report_at
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

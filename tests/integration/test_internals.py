@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from conftest import Place
-from pyjl_autoimage.julia.call import JULIA_SOURCES, julia_string
+from pyjl_autoimage.base.call import JULIA_SOURCES, julia_string
 
 with open(f"{JULIA_SOURCES}/internals.jl", encoding="utf-8") as _file:
     TABLE = re.findall(r'^    \("([^"]+)", ".+", "([^"]+)",', _file.read(), re.MULTILINE)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Place
+from pyjl_autoimage.base.call import JULIA_SOURCES
 from pyjl_autoimage.build import julia
-from pyjl_autoimage.julia.call import JULIA_SOURCES
 
 
 class Alone:

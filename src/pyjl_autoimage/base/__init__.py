@@ -1,1 +1,1 @@
-"""What everything else stands on: settings, locks, processes, this program, words, files. It knows no images."""
+"""What everything else stands on: settings, locks, processes, this program, words, files, what each start needs."""

@@ -1,4 +1,4 @@
-"""The Python program that this process runs, where this package is, and how it starts another program of its own.
+"""The Python program that this process runs, this package, and how the one starts another program of its own.
 
 Start-up uses this module, so it imports next to nothing.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PACKAGE",
+    "__version__",
     "main_file",
     "program_name",
     "python_itself",
@@ -25,6 +26,9 @@ __all__ = [
 
 PACKAGE: str = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The directory of this package."""
+
+__version__ = "0.1.0"
+"""Its version, in one place: pyproject.toml reads it from here."""
 
 
 def program_name() -> str:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ..base.call import RECORDER
 from ..base.files import file_sha256
 from ..errors import AutoimageError, BuildError
-from ..julia.call import RECORDER
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..julia.versions import usual_seconds

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.call import JULIA_SOURCES
 from ..base.data import typed
 from ..base.files import read_json, write_json
 from ..errors import AutoimageError
-from ..julia.call import JULIA_SOURCES
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..julia.items import report_at

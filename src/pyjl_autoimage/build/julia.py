@@ -9,9 +9,9 @@ import signal
 import sys
 from collections.abc import Mapping
 
+from ..base.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
 from ..base.files import write_atomically
 from ..errors import BuildError
-from ..julia.call import JULIA_SOURCES, RECORDER, call_latest, julia_string
 from ..julia.facts import JuliaFacts
 from ..store.places import library_name
 from . import linking

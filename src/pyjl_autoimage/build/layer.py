@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.call import JULIA_SOURCES, julia_string
 from ..errors import BuildError
-from ..julia.call import JULIA_SOURCES, julia_string
 from ..julia.items import report_at
 from ..julia.manifest import Manifest
 from ..profile.profile import Code

@@ -16,7 +16,7 @@ from itertools import takewhile
 from types import AsyncGeneratorType, GeneratorType
 from typing import IO, Any
 
-from ..julia.call import evaluate, julia_string
+from ..base.call import evaluate, julia_string
 from ..profile.workloads import GENERATOR, Caller, Task, Workload, tasks
 from ..startup.recording import WORKLOAD_VARIABLE
 from .runner import Running, TooLong, ending, within

@@ -9,8 +9,8 @@ import os
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
+from ..base.call import JULIA_SOURCES
 from ..errors import BuildError
-from ..julia.call import JULIA_SOURCES
 from ..julia.facts import JuliaFacts
 from ..julia.items import items_of
 from ..store.built import Image

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ..base.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
 from ..base.reads import load_toml
 from ..base.settings import Settings
 from ..errors import BuildError
-from ..julia.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
 from ..julia.facts import JuliaFacts
 from ..julia.items import report_at
 from ..julia.manifest import Manifest, Package, project_file

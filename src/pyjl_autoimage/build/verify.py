@@ -13,8 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
+from ..base.call import RECORDER, RECORDER_UUID, call_latest, julia_string
 from ..errors import BuildError
-from ..julia.call import RECORDER, RECORDER_UUID, call_latest, julia_string
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
 from ..store.built import BakedPackage

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..base import settings
+from ..base.call import INTERPRETED, JULIA_SOURCES, julia_string
 from ..base.files import read_json, write_json
 from ..base.program import PACKAGE
 from ..base.reads import load_toml
@@ -29,7 +30,6 @@ from ..build.layer import statements_of
 from ..build.runner import ending
 from ..errors import AutoimageError, WorkloadError
 from ..hook import run
-from ..julia.call import INTERPRETED, JULIA_SOURCES, julia_string
 from ..julia.environment import locate
 from ..julia.manifest import Package, load_manifest, manifest_file, project_file
 from ..profile import recordings

@@ -1,1 +1,1 @@
-"""Which Julia, which project, how a running Julia is spoken to; beside them the files that Julia itself reads."""
+"""Which Julia and which project; beside them the files that Julia itself reads."""

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .._version import __version__
+from ..base.program import __version__
 from ..errors import JuliaNotFoundError, SetUpError
 
 __all__ = [

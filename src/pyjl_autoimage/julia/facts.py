@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..base.call import JULIA_SOURCES
 from ..base.data import typed
 from ..errors import JuliaNotFoundError
-from ..julia.call import JULIA_SOURCES
 from .environment import Environment
 from .items import items_of
 from .manifest import PROJECT_NAMES

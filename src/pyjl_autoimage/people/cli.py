@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from .._version import __version__
+from ..base.program import __version__
 from ..base.words import os_error_text
 from ..errors import AutoimageError, JuliaNotFoundError, SettingsError, WorkloadError
 from . import commands as do

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from .._version import __version__
 from ..base import settings
+from ..base.program import __version__
 from ..base.settings import Settings
 from ..base.words import ago_text, bytes_text, count_text, error_line, os_error_text, seconds_text
 from ..build import linking

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from .._version import __version__
+from ..base.program import __version__
 from ..base.settings import Settings, env_name
 from ..errors import AutoimageError
 from .doctor import Check

@@ -15,8 +15,8 @@ from enum import IntEnum
 from itertools import accumulate
 from typing import Any
 
+from ..base.call import RECORDER
 from ..base.data import typed
-from ..julia.call import RECORDER
 
 __all__ = ["Code", "LoadedPackage", "Origin", "Profile", "Program", "Run", "Statement", "is_of_main"]
 

@@ -11,10 +11,10 @@ from statistics import median
 from typing import Any
 
 from ..base.files import names_in, parsed_json, write_json
+from ..base.layout import belongs_to_us
 from ..base.liveness import discard, is_dead
 from ..base.locks import lock
 from ..errors import StoreError
-from ..store.layout import belongs_to_us
 from ..store.places import Store
 from .ageing import compact
 from .profile import (

@@ -11,8 +11,8 @@ import os
 import sys
 from _thread import RLock
 
+from ..base import call
 from ..errors import CodeError
-from ..julia import call
 from .door import start as begin
 from .start import load_from_layer, session
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..store.layout import depot_of
+from ..base.layout import depot_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ import os
 import sys
 import zlib
 
-from .. import _version
-from ..base.program import program_name, script_directory
+from ..base.layout import Layout, belongs_to_us, others_can_write
+from ..base.program import __version__, program_name, script_directory
 from ..base.unchanged import difference, whole
-from ..store.layout import Layout, belongs_to_us, others_can_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def question(keywords: Mapping[str, Any]) -> str:
     if any(_is_relative(key, value) for key, value in told):
         lines += (os.getcwd(), environ.get("PATH", ""))
     lines += (sys.executable, sys.prefix, sys.base_prefix, script_directory(), program_name())
-    lines += (sys.version, _version.__version__, _cpu())
+    lines += (sys.version, __version__, _cpu())
     lines += map(os.path.abspath, sys.path)
     lines += [f"{name}={mapping!r}" for name, mapping in editable_installs()]
     juliapkg = sys.modules.get("juliapkg.state")

@@ -13,9 +13,9 @@ import os
 import sys
 import time
 
+from ..base.call import _COMPILED_FOR_TRACE, _call_recorder, evaluate, julia_string
 from ..base.liveness import hold, mark_name, release
 from ..base.program import program_name
-from ..julia.call import _COMPILED_FOR_TRACE, _call_recorder, evaluate, julia_string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import os
 import sys
 import time
 
+from ..base import call
+from ..base.layout import Layout
 from ..base.liveness import mark_name
-from ..julia import call
-from ..store.layout import Layout
 from . import guard, recording
 from .options import Options, encodes, user_option
 from .plan import Plan, quick_home, recall

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..base.call import JULIA_SOURCES, RECORDER
 from ..base.data import typed
 from ..base.files import file_sha256, parsed_json
-from ..julia.call import JULIA_SOURCES, RECORDER
 from ..julia.manifest import Package
 from ..julia.sources import source_digest, source_directory
 

@@ -1,4 +1,4 @@
-"""The directory of images, recordings and builds: with `pyjl_autoimage.store.layout` all that knows what lies where.
+"""The directory of images, recordings and builds: with `pyjl_autoimage.base.layout` all that knows what lies where.
 
 Files appear by rename within one directory, so a reader sees a whole file or none. A JSON file with an
 unknown schema, or none at all, is treated as absent.
@@ -16,9 +16,9 @@ from ..base.files import (
     read_json,
     write_json,
 )
+from ..base.layout import Layout, depot_of
 from ..base.liveness import discard, is_dead
 from ..errors import StoreError
-from ..store.layout import Layout, depot_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

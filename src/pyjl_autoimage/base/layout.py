@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..base.liveness import hold, mark_name
+from .liveness import hold, mark_name
 
 __all__ = ["Layout", "belongs_to_us", "depot_of", "others_can_write"]
 

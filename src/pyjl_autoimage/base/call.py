@@ -1,8 +1,13 @@
-"""How a running Julia is spoken to: through its C interface, in code that is one look-up and one call."""
+"""How a running Julia is spoken to: through its C interface, in code that is one look-up and one call.
+
+Every start comes here: it imports next to nothing.
+"""
 
 from __future__ import annotations
 
 import os
+
+from .program import PACKAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +27,7 @@ __all__ = [
     "use_layer",
 ]
 
-JULIA_SOURCES: str = os.path.dirname(os.path.abspath(__file__))
+JULIA_SOURCES: str = os.path.join(PACKAGE, "julia")
 """The directory of the files that Julia reads."""
 
 RECORDER_UUID = "b0f3d9c4-7a52-4f0e-9d0b-5c1c1a2e6f37"
