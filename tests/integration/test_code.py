@@ -301,7 +301,7 @@ def test_what_may_be_part_of_an_image_and_what_must_be_evaluated(place, tmp_path
             include({json.dumps(str(tmp_path / "own.jl"))})
         end
         println(AutoimageLayer.reason_against_image(Own))
-        println(something(AutoimageOwnCode.first_effect_in({json.dumps(str(tmp_path / "own.jl"))}), ""))
+        println(something(AutoimageOwnCode.first_effect_in([{json.dumps(str(tmp_path / "own.jl"))}]), ""))
         """
     command = [place.environment.executable, "--startup-file=no", "-O0", "-e", asked]
     against, found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-2:]
@@ -336,6 +336,16 @@ while false end
 @unknown f(x) = x
 run(`true`)
 3 + 4
+const ID = objectid(Ref(1))
+const LINES = readlines("table.csv")
+const TABLE = CSV.read("table.csv", DataFrame)
+const TEXTS = map(read, ["a", "b"])
+if isfile("local.jl") f() = 1 end
+rows(p) = countlines(p); twice(p; n = 2) = n * rows(p); const ROWS = twice("x")
+const GET = path -> read(path, String); const DATA = GET("x")
+started() = Base.time(); module Inner; const AT = Main.started(); end
+struct S; x; S() = new(objectid(Ref(1))); end; const IT = S()
+macro host() gethostname() end; const HOST = (@host)
 """
 DEFINITIONS = """
 f(x::T) where {T} = x
@@ -362,6 +372,11 @@ include("x.jl"); Base.include_dependency("x.csv")
 @inline g() = run(`true`)
 @views h(x) = x[1:2]
 for (n, m) in ((:a, :b),) @eval $n(x) = $m(x) end
+rows(p) = countlines(p)
+include_dependency("x.csv"); const ROWS = countlines("x.csv")
+step(time, load; read = 1) = (stat = time + load; stat + read); const S = step(1, 2; read = 3)
+struct T; time::Float64; end; width(x) = x.time + x.hash; const W = width((time = 1, hash = 2)) + T(1.0).time
+name() = :time; const NAME = name()
 """
 
 
@@ -371,7 +386,10 @@ def test_only_what_is_known_to_define_is_a_definition(julia, tmp_path):
     asked = f"""
         include({json.dumps(str(driver))})
         for line in eachline({json.dumps(str(tmp_path / "lines"))})
-            isempty(line) || println(AutoimageOwnCode.effect(Meta.parseall(line)) === nothing ? "defines: " : "acts: ", line)
+            isempty(line) && continue
+            code = Meta.parseall(line)
+            AutoimageOwnCode.doubt([code])
+            println(AutoimageOwnCode.effect(code) === nothing ? "defines: " : "acts: ", line)
         end
         """
     command = [julia, "--startup-file=no", "-O0", "-e", asked]

@@ -58,6 +58,14 @@ FILES = {
     "timer": ("const BEAT = Timer(0.1)\nprobe() = (wait(BEAT); 1)", "timer.jl:1: BEAT holds a Timer"),
     "task": ("const WORK = Threads.@spawn(1 + 1)\nprobe() = fetch(WORK)", "task.jl:1: "),
     "waiting": ("make() = Task(() -> 3)\nconst WORK = make()\nprobe() = 1", "waiting.jl:2: WORK holds a Task"),
+    "table": (
+        'rows() = countlines(joinpath(@__DIR__, "table.csv"))\nconst ROWS = rows()\nprobe() = ROWS',
+        "table.jl:2: rows",
+    ),
+    "named": (
+        'include_dependency("named.csv")\nconst ROWS = countlines(joinpath(@__DIR__, "named.csv"))\nprobe() = ROWS',
+        "",
+    ),
     "clock": ("const WHEN = time_ns()\nprobe() = time_ns() - WHEN < 60_000_000_000", "clock.jl:1: time_ns"),
     "says": ('hello() = println("hello")\nconst SAID = hello()\nprobe() = 1', "at its top level it prints: hello"),
     "setter": ('set() = (ENV["OF_SETTER"] = "x"; 1)\nconst SET = set()\nprobe() = ENV["OF_SETTER"]', "it changes ENV"),
@@ -92,6 +100,8 @@ def runs(tmp_path_factory, prepared) -> tuple[dict, list[dict], list[str]]:
     directory.mkdir()
     for name, (text, _) in FILES.items():
         (directory / f"{name}.jl").write_text(f"{text}\n", encoding="utf-8")
+    for name in ("table.csv", "named.csv"):
+        (directory / name).write_text("a\nb\n")
     program = directory / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
 
@@ -102,7 +112,9 @@ def runs(tmp_path_factory, prepared) -> tuple[dict, list[dict], list[str]]:
     first = run()
     built = json.loads(place.cli("build", "--quick", "--json").stdout.splitlines()[-1])
     assert len(built["layers"]) == 1, built
-    return first, [run(), run()], built["notes"]
+    second = run()
+    (directory / "table.csv").write_text("a\nb\nc\n")
+    return first, [second, run()], built["notes"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -115,7 +127,7 @@ def test_each_file_gives_what_it_gives_when_it_is_evaluated(runs, name: str) -> 
     for run in later:
         compiled, value = run[name]
         assert compiled is not bool(why)
-        if name not in ("rng", "salt"):
+        if name not in ("rng", "salt", "table"):
             assert value == first[name][1]
 
 
@@ -123,6 +135,11 @@ def test_numbers_that_are_drawn_differ_from_run_to_run(runs) -> None:
     first, later, _ = runs
     for name in ("rng", "salt"):
         assert len({run[name][1] for run in (first, *later)}) == 3
+
+
+def test_a_file_is_read_in_each_run(runs) -> None:
+    first, later, _ = runs
+    assert [run["table"][1] for run in (first, *later)] == ["2", "2", "3"]
 
 
 def test_packages_that_no_layer_can_load(prepared, tmp_path_factory):

@@ -89,5 +89,5 @@ def test_the_files_of_a_package_are_parsed_as_its_project_says(julia, tmp_path, 
     (tmp_path / "Project.toml").write_text(f'name = "own_1a"\n{syntax}')
     (tmp_path / "own.jl").write_text("f(x) = x\n\nsort!([1])\n")
     project, file = (json.dumps(str(tmp_path / name)) for name in ("Project.toml", "own.jl"))
-    code = f"println(AutoimageOwnCode.first_effect_in({file}, AutoimageOwnCode.alike({project})))"
+    code = f"println(AutoimageOwnCode.first_effect_in([{file}], AutoimageOwnCode.alike({project})))"
     assert said(julia, "own_code.jl", code) == [f"{tmp_path / 'own.jl'}:3: sort!([1])"]

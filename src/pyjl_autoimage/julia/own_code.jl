@@ -49,10 +49,8 @@ function reason(id, place)
     open(io -> redirect_stdio(evaluate; stdout = io, stderr = io), printed; write = true)
     files = [path for (_, path, _...) in Base._require_dependencies[known+1:end] if endswith(path, ".jl") && path != entry]
     change, value = found[]
-    for path in unique(files)
-        effect = first_effect_in(path, within)
-        effect === nothing || return "at its top level it does more than define: $effect"
-    end
+    effect = first_effect_in(unique(files), within)
+    effect === nothing || return string("at its top level it ", something(change, "does more than define"), ": ", effect)
     if value !== nothing
         name, held = value
         return string(place_of(name, files, within), name, " holds a ", typeof(held), ", which means nothing to another process")

@@ -12,11 +12,19 @@ const OF_DEFINITIONS = (
     "@static", "@views", "@with_kw",
 )
 
-# What differs between processes, and macros and calls that do something besides giving a value.
+# What differs between processes, what reads files, and macros and calls that do something besides giving a value.
 const OF_THE_PROCESS = (
-    :ARGS, :ENV, :PROGRAM_FILE, :CPU_THREADS, :getpid, :gethostname, :homedir, :isinteractive, :mktemp, :mktempdir, :now,
-    :nprocs, :nthreads, :nworkers, :pwd, :rand, :randn, :randstring, :tempdir, :tempname, :time, :time_ns, :today, :uuid1,
-    :uuid4, :workers,
+    :ARGS, :CPU_NAME, :CPU_THREADS, :DEPOT_PATH, :ENV, :LOAD_PATH, :PROGRAM_FILE, :active_project, :current_task,
+    :find_library, :free_memory, :getaddrinfo, :gethostname, :getipaddr, :getpid, :hash, :homedir, :isinteractive,
+    :julia_cmd, :loadavg, :maxrss, :mktemp, :mktempdir, :nprocs, :nthreads, :now, :nworkers, :objectid, :pointer,
+    :pointer_from_objref, :pwd, :rand, :randn, :randperm, :randstring, :shuffle, :tempdir, :tempname, :threadid,
+    :time, :time_ns, :today, :total_memory, :uptime, :uuid1, :uuid4, :which, :workers,
+)
+# A file may be another one tomorrow. (Where code says `include_dependency`, it has told of what it reads.)
+const OF_FILES = (
+    :countlines, :ctime, :deserialize, :eachline, :filesize, :h5open, :h5read, :isdir, :isfile, :islink, :ispath, :jldopen,
+    :load, :load_object, :lstat, :matread, :mmap, :mtime, :npzread, :open, :parsefile, :read, :readavailable, :readbytes!,
+    :readchomp, :readdir, :readdlm, :readline, :readlines, :readlink, :readuntil, :stat, :tryparsefile, :walkdir,
 )
 const EFFECTFUL_MACROS = (
     "@async", "@ccall", "@debug", "@distributed", "@error", "@everywhere", "@info", "@printf", "@show", "@spawn",
@@ -32,6 +40,66 @@ function last_name(ex)
     ex isa Expr && ex.head === :curly && return last_name(ex.args[1])
     return ex isa Expr && ex.head === :. && length(ex.args) == 2 ? last_name(ex.args[2]) : nothing
 end
+
+# Names whose value is not the same tomorrow, or in another process: these, and the code's own functions that use one.
+const DOUBTFUL = Set{Symbol}(OF_THE_PROCESS)
+
+function doubt(files)
+    union!(empty!(DOUBTFUL), OF_THE_PROCESS)
+    any(ex -> mentions_any(ex, (:include_dependency,)), files) || union!(DOUBTFUL, OF_FILES)
+    own = Pair{Symbol,Any}[]
+    foreach(ex -> functions!(own, ex), files)
+    while true
+        known = length(DOUBTFUL)
+        for (name, does) in own
+            name in DOUBTFUL || !mentions_any(does, setdiff(DOUBTFUL, locals!(Symbol[], does))) || push!(DOUBTFUL, name)
+        end
+        length(DOUBTFUL) == known && return
+    end
+end
+
+# What is defined anywhere in an expression that may be called.
+function functions!(found, ex)
+    ex isa Expr || return
+    if ex.head in (:function, :macro, :(=)) && length(ex.args) > 1
+        made, does = ex.args
+        name = last_name(named(made))
+        called = ex.head !== :(=) || is_method(made) || (does isa Expr && does.head in (:->, :function))
+        called && name !== nothing && push!(found, (ex.head === :macro ? Symbol('@', name) : name) => ex)
+    end
+    foreach(arg -> functions!(found, arg), ex.args)
+end
+
+# `f` of `f(x::T) where T`.
+named(ex) = ex isa Expr && ex.head in (:call, :where, :(::)) && !isempty(ex.args) ? named(ex.args[1]) : ex
+
+# What a function calls its arguments and its own variables.
+function locals!(found, ex)
+    ex isa Expr || return found
+    if ex.head in (:function, :(=), :->, :kw) && !isempty(ex.args)
+        within = ex.args[1]
+        while within isa Expr && within.head in (:where, :(::)) && !isempty(within.args)
+            within = within.args[1]
+        end
+        called = within isa Expr && within.head === :call
+        foreach(arg -> symbols!(found, arg), within isa Expr ? within.args[1+called:end] : (within,))
+    end
+    foreach(arg -> locals!(found, arg), ex.args)
+    return found
+end
+
+symbols!(found, ex) = ex isa Symbol ? push!(found, ex) : ex isa Expr && ex.head !== :kw && foreach(arg -> symbols!(found, arg), ex.args)
+
+mentions_any(ex, names) =
+    ex isa Symbol ? ex in names : ex isa GlobalRef ? ex.name in names :
+    ex isa Expr && (of_a_module(ex) in names || any(arg -> mentions_any(arg, names), ex.args))
+
+# `name` of `A.B.name`; of `x.name`, which may be a field of anything, nothing.
+of_a_module(ex) = is_dotted(ex) && is_module(ex.args[1]) ? ex.args[2].value : nothing
+is_dotted(ex) = ex isa Expr && ex.head === :. && length(ex.args) == 2 && ex.args[2] isa QuoteNode
+is_module(ex) = is_dotted(ex) ? is_module(ex.args[2].value) : ex isa Symbol && isuppercase(first(string(ex)))
+
+is_doubtful(ex) = mentions_any(ex isa Expr ? something(of_a_module(ex), true) : ex, DOUBTFUL)
 
 # The first expression that is more than a definition, or nothing.
 function effect(ex)
@@ -84,18 +152,21 @@ is_named(ex) =
 
 # What computing a value does beyond that, as far as it is not within a function that is only defined here.
 function effect_of_value(ex)
-    !(ex isa QuoteNode) && last_name(ex) in OF_THE_PROCESS && return ex
+    is_doubtful(ex) && return ex
     ex isa Expr || return nothing
     head, args = ex.head, ex.args
     if head in (:quote, :inert, :->, :function) || (head === :(=) && is_method(args[1]))
         return nothing
     elseif head === :macrocall
-        return string(last_name(args[1])) in EFFECTFUL_MACROS ? ex : first_of(effect_of_value, args[3:end])
+        name = last_name(args[1])
+        return string(name) in EFFECTFUL_MACROS || name in DOUBTFUL ? ex : first_of(effect_of_value, args[3:end])
+    elseif head === :kw
+        return effect_of_value(args[2])
     elseif head === :call || (head === :. && args[end] isa Expr) # `f.(x)`
         name = last_name(args[1])
         (name in EFFECTFUL_CALLS || (endswith(string(name), '!') && name !== :!)) && return ex
     elseif head === :(=)
-        is_named(args[1]) || return ex
+        return is_named(args[1]) ? effect_of_value(args[2]) : ex
     elseif endswith(string(head), '=') # `x += 1`, `x .= 1`
         return ex
     end
@@ -121,7 +192,12 @@ expressions(path, within) =
 module_body(ex) = ex.args[end]
 
 # Where code does more than define, and the text of that; or nothing.
-function first_effect_in(path, within = Module())
+function first_effect_in(paths, within = Module())
+    doubt([expressions(path, within) for path in paths])
+    return first_of(path -> first_effect_of(path, within), paths)
+end
+
+function first_effect_of(path, within)
     at = LineNumberNode(1, Symbol(path))
     for ex in expressions(path, within).args
         ex isa LineNumberNode && (at = ex; continue)
