@@ -66,6 +66,20 @@ FILES = {
         'include_dependency("named.csv")\nconst ROWS = countlines(joinpath(@__DIR__, "named.csv"))\nprobe() = ROWS',
         "",
     ),
+    "identity": (
+        "const KNOWN = Dict{Any,Int}(Ref(k) => k for k in 1:50)\nprobe() = sum(get(KNOWN, k, 0) for k in collect(keys(KNOWN)))",
+        "identity.jl:1: KNOWN holds a Dict",
+    ),
+    "within": (
+        "struct Key\n    x\nend\nconst SEEN = Set([(Key([k]), k) for k in 1:50])\nprobe() = sum(k in SEEN for k in collect(SEEN))",
+        "within.jl:4: SEEN holds a Dict",
+    ),
+    "by value": (
+        'const BY = Dict(Int => 1, :a => 2, "b" => 3, (1, "c") => 4, sin => 5, [1] => 6, nothing => 7)\n'
+        "const IDS = IdDict(Ref(1) => 1)\n"
+        "probe() = (sum(BY[k] for k in collect(keys(BY))), IDS[first(keys(IDS))])",
+        "",
+    ),
     "clock": ("const WHEN = time_ns()\nprobe() = time_ns() - WHEN < 60_000_000_000", "clock.jl:1: time_ns"),
     "says": ('hello() = println("hello")\nconst SAID = hello()\nprobe() = 1', "at its top level it prints: hello"),
     "setter": ('set() = (ENV["OF_SETTER"] = "x"; 1)\nconst SET = set()\nprobe() = ENV["OF_SETTER"]', "it changes ENV"),

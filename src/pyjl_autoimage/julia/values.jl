@@ -24,11 +24,31 @@ function unkept(@nospecialize(value), seen = Base.IdSet{Any}())
         is_harmless(typeof(value)) && continue
         value isa Ptr && (value == C_NULL ? continue : return holder)
         value isa RawFD && return holder
-        (value isa Task || is_generator(value)) && return value
+        (value isa Task || is_generator(value) || finds_by_identity(value)) && return value
         ismutable(value) && (value in seen ? continue : push!(seen, value))
         foreach_part(part -> push!(waiting, (part, is_container(value) ? part : value)), value)
     end
     return nothing
+end
+
+# A table that finds its keys by where they lie in memory (a `Dict`, that of a `Set`): elsewhere it finds none of them.
+# (Julia makes an `IdDict` anew.)
+function finds_by_identity(@nospecialize(table))
+    keys = all(name -> hasfield(typeof(table), name), (:slots, :keys)) ? getfield(table, :keys) : nothing
+    (keys isa Vector || is_memory(keys)) && !is_harmless(eltype(keys)) || return false
+    return any(index -> isassigned(keys, index) && is_identity(keys[index]), eachindex(keys))
+end
+
+# Whether a value is hashed by where it, or a part of it, lies: by `objectid`, where its type has no `hash` of its own.
+function is_identity(@nospecialize(value))
+    value isa Union{Tuple,Pair,AbstractArray} && return any(is_identity, value)
+    return which(hash, Tuple{typeof(value),UInt}) === which(hash, Tuple{Any,UInt}) && has_address(value)
+end
+
+# Whether a value's `objectid` is made of an address (`jl_object_id` in src/builtins.c).
+function has_address(@nospecialize(value))
+    (value isa Union{String,Symbol,Type,Module,Core.SimpleVector} || isbitstype(typeof(value))) && return false
+    return ismutable(value) || any(index -> isdefined(value, index) && has_address(getfield(value, index)), 1:nfields(value))
 end
 
 is_container(@nospecialize(value)) = value isa Union{Array,Core.SimpleVector,Tuple} || is_memory(value)
