@@ -616,16 +616,18 @@ def test_a_change_while_the_answer_was_made_is_not_missed(tmp_path):
     store, file = Store(str(tmp_path / "store")), tmp_path / "file"
     file.write_text("")
 
-    def noted(before: int) -> Reads:
+    def noted(before: int, grain: int = 1) -> Reads:
         reads = Reads()
         reads.since -= 60_000_000_000
-        os.utime(file, ns=(0, reads.since - before))
+        os.utime(file, ns=(0, (reads.since - before) // grain * grain))
         reads.file(str(file))
         return reads
 
-    for before in (-1, 0, 1_000_000_000):  # the last: within the grain of some clocks
-        assert not plan.remember(plan.Plan(home=store.home), "question", noted(before))
-    for before in (3_000_000_000, -3600_000_000_000):  # a time that is yet to come tells as much as any other
+    second = 1_000_000_000
+    for before, grain in ((-1, 1), (0, 1), (second, second)):  # the last: within the grain of some clocks
+        assert not plan.remember(plan.Plan(home=store.home), "question", noted(before, grain))
+    # By a finer one that is before; and a time that is yet to come tells as much as any other.
+    for before in (second, 3 * second, -3600 * second):
         assert plan.remember(plan.Plan(home=store.home, notes=["one"]), "question", noted(before))
     assert plan.recall(store, "question").notes == ["one"]
     assert plan.recall(store, "another question") is None

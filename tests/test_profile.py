@@ -221,7 +221,7 @@ def whole() -> Profile:
     return Profile(
         {statement(1): profile.Statement(2, 5.0, 1.5, {"a.py"}, True)},
         {DATAFRAMES: profile.LoadedPackage("DataFrames", 1, 5.0)},
-        {"a.py": profile.Program(1, 5.0, {DATAFRAMES: 5.0}, ["c"], 5.0, [1.0])},
+        {"a.py": profile.Program(1, 5.0, {DATAFRAMES: 5.0}, ["c"], ["x.jl"], 5.0, [1.0])},
         {"c": profile.Code("c.jl", None, ["CSV"], ["c.jl"], {"CSV": "u"}, 5.0, "1.14.0")},
         {"host-1-1": profile.Run("a.py", 5.0, ready=1.0, compiled=2.0, ended=True)},
         {"host-1-1": [10, 20]},

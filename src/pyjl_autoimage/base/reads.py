@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["CLOCK_GRAIN_NS", "Reads", "active", "content", "is_file", "load_toml", "may_be_trusted"]
+__all__ = ["CLOCK_GRAIN_NS", "Reads", "active", "content", "installed_in", "is_file", "load_toml", "may_be_trusted"]
 
 # A file changed within the clock's grain of the moment we looked may change again unseen. Two seconds is
 # the coarsest grain of file systems in use (FAT).
@@ -35,7 +35,7 @@ class Reads:
     """What an answer depends on."""
 
     def __init__(self) -> None:
-        self.since: int = time.time_ns()
+        self.since: int = _time_of_files()
         self.contents: dict[str, int | None] = {}
         """path -> checksum of a file that decides, which every start reads again; None where there is none."""
         self.files: dict[str, tuple[tuple[int, ...], int | None]] = {}
@@ -74,11 +74,15 @@ class Reads:
         except OSError:
             self.absent[path] = None
             return
-        self.files[path] = identity(status), checksum_of(path) if _is_small(status) else None
-        self._settle(status.st_mtime_ns)
-
-    def _settle(self, changed: int) -> None:
-        self.settled &= not self.since - CLOCK_GRAIN_NS <= changed <= time.time_ns()
+        checksum, changed = checksum_of(path) if _is_small(status) else None, status.st_mtime_ns
+        self.files[path] = identity(status), checksum
+        if self.since - CLOCK_GRAIN_NS <= changed <= time.time_ns():
+            # Some libraries write the same juliapkg.json at each import: the content tells, as long as it is that
+            # young, where the file system's clock is fine enough to tell that it was there before.
+            if checksum is not None and changed < self.since and changed % 1_000_000_000:
+                self.contents[path] = checksum
+            else:
+                self.settled = False
 
     def all_of(self, paths: Iterable[str]) -> None:
         """`file` for each."""
@@ -104,7 +108,7 @@ class Reads:
         except OSError:
             self.absent[path] = None
             return
-        below, installed = subdirectories(path), _installed(path)
+        below, installed = subdirectories(path), installed_in(path)
         names = [name for name in below if not (name in installed and _holds_none(path, name))]
         # A directory that has just changed gets no trusted time: it is listed at every start until then.
         trusted = status.st_mtime_ns < self.since - CLOCK_GRAIN_NS
@@ -140,6 +144,13 @@ class Reads:
         }
 
 
+def _time_of_files() -> int:
+    """Now, by a clock that is not ahead of the one that files get their times from."""
+    if sys.platform == "linux":
+        return time.clock_gettime_ns(5)  # CLOCK_REALTIME_COARSE, the very same one
+    return time.time_ns() - 20_000_000  # a tick of Windows' clock is 16 ms
+
+
 def may_be_trusted(directory: tuple[int, ...]) -> bool:
     """Whether a directory that looks so just now (`identity_of_directory`) will look another way when it changes."""
     return directory[1] < time.time_ns() - 2 * CLOCK_GRAIN_NS
@@ -149,7 +160,7 @@ def _is_small(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_size <= 1_000_000
 
 
-def _installed(path: str) -> set[str]:
+def installed_in(path: str) -> set[str]:
     """The names in a directory of sys.path that installers have written down as theirs; in Python's, its own."""
     found: set[bytes] = set()
     if path == os.path.dirname(getattr(os, "__file__", "")):  # a frozen program may have none

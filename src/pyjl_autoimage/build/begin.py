@@ -95,7 +95,7 @@ def begin_here(keywords: Mapping[str, Any], to_run: Sequence[Task], caller: Call
     """
     settled = settings.settle(keywords)
     options = user_options()
-    environment = locate(options)
+    environment = locate(options, outdated=True)
     return begin(environment, settled, code_flags(options), to_run, caller, quick=quick)
 
 

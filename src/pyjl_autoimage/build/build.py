@@ -17,7 +17,7 @@ from ..base.files import file_sha256
 from ..errors import AutoimageError, BuildError
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
-from ..julia.versions import usual_seconds
+from ..julia.versions import against_juliacall, usual_seconds
 from ..profile import recordings
 from ..profile.profile import Profile
 from ..startup.code import module_uuid, unchanged
@@ -108,6 +108,8 @@ def _look(work: Work, *, quick: bool) -> Snapshot:
     began = time.time()
     facts = validity.julia_facts(work.environment, work.store, fresh=True, ask=partial(answer, work))
     work.state.expect(usual_seconds(facts.version))
+    if work.environment.outdated:
+        work.note(f"the Julia project is taken as it was set up last; {work.environment.outdated}")
     for lack in facts.lacks:
         work.note(f"this Julia lacks {lack}")
     if not quick:
@@ -117,6 +119,9 @@ def _look(work: Work, *, quick: bool) -> Snapshot:
     flags = recorded.flags if recorded.runs else work.flags
     with _project_lock(work.environment):
         found = validity.situation_of(work.environment, work.store, flags)
+    old = against_juliacall(found.juliacall)
+    if old:
+        raise BuildError(old)
     manifest = found.manifest.with_standard_libraries(recorded.packages, facts.stdlib)
     situation = replace(found, facts=facts, manifest=manifest)
     recipe.choose(situation, recorded, work.settings)

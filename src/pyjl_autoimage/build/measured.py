@@ -5,6 +5,7 @@ Nothing is measured here: every run has noted how long its start took and how lo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from statistics import median
@@ -17,6 +18,11 @@ from ..store.built import Image
 __all__ = ["TIERS", "estimate", "gain_over", "latest_program", "times"]
 
 TIERS = ("plain", "layer", "image")
+
+
+def theirs(run: Run) -> str | None:
+    """The path of the image that a library or the user chose for a run; None where it was on ours, or on none."""
+    return run.image if run.image and os.path.isabs(run.image) else None
 
 
 def tier(run: Run) -> str:
@@ -51,7 +57,8 @@ def times(
     Returns:
         For each program a dictionary with its name as ``program``, and for each of `TIERS` None or ``runs`` (how
         many), ``ready_seconds`` (from our first line to a running Julia) and ``compile_seconds`` (compiling after
-        that; None if no run has ended), both medians.
+        that; None if no run has ended), both medians. As ``theirs`` the path of the image that its last run was
+        on, where a library or the user had chosen that: no image of ours makes such a program faster.
     """
     runs = _runs(recorded)
     found = []
@@ -60,7 +67,8 @@ def times(
         now = "image" if image else "layer" if name in layers else "plain"
         if now != "plain":
             on[now] = _present(on[now], image, layers.get(name)) or on[now][:1]
-        found.append({"program": name, **{kind: _times_of(on[kind]) for kind in TIERS}})
+        last = next(run for run in runs if run.program == name)
+        found.append({"program": name, **{kind: _times_of(on[kind]) for kind in TIERS}, "theirs": theirs(last)})
     return found
 
 

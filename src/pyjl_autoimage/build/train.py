@@ -135,6 +135,7 @@ def _run(work: Work, task: Task, token: str = "") -> tuple[Outcome, Profile]:
             "PYJL_AUTOIMAGE": "1",
             "PYJL_AUTOIMAGE_RECORD": "1",
             "PYJL_AUTOIMAGE_AUTO": "0",
+            **(work.environment.variables if task.kind.startswith("julia") else {}),  # no program that sees more
         },
         packages=_names_in(work.environment.project),
         limit=work.settings.time_limit,

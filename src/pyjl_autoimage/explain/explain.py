@@ -30,7 +30,7 @@ from ..build.layer import statements_of
 from ..build.runner import ending
 from ..errors import AutoimageError, WorkloadError
 from ..hook import run
-from ..julia.environment import locate
+from ..julia.environment import Environment, locate
 from ..julia.manifest import Package, load_manifest, manifest_file, project_file
 from ..profile import recordings
 from ..profile.profile import Profile
@@ -80,20 +80,22 @@ def explain(
     store = Store(settings.settle().home)
     options = user_options()
     with _where_it_looks(program):
-        environment = locate(options)
+        environment = locate(options, outdated=True)
     facts = validity.julia_facts(environment, store)
     packages = _packages(environment.project, facts.version)
+    named: Mapping[str, str] = {}
     if program:
         name = " ".join(os.path.basename(part) if number == 0 else part for number, part in enumerate(program))
     else:
         roots = _roots(recordings.peek(store, environment.id), packages)
         program = ["-c", _bare_start(roots, packages, environment.project)]
+        named = environment.variables
         name = ", ".join(["import juliacall", *(f"using {packages[uuid].name}" for uuid in roots)])
     timed = tuple(map(int, facts.version.split(".")[:2])) >= (1, 12)
     timelines = []
     for way in ways:
         tell(f"running it {'on plain juliacall' if way == 'plain' else 'as it starts with pyjl_autoimage'}")
-        timeline = _measure_usual(way, program, timed, packages, tell)
+        timeline = _measure_usual(way, program, timed, packages, named, tell)
         used = next((one for one in store.all_layers() if one.id == timeline.layer), None)
         beyond = _beyond(timeline, statements_of(used)) if used else 0
         timelines.append(replace(timeline, beyond_layer=beyond))
@@ -106,14 +108,16 @@ def explain(
     return found
 
 
-def bare_start() -> Timeline:
+def bare_start(environment: Environment) -> Timeline:
     """Measure ``import juliacall`` as it is here. Nothing is kept of it, and no layer of a program's takes part.
 
     Raises:
         AutoimageError: Julia did not start, or cannot be watched; the message holds the last that was said.
     """
     _check_watched()
-    timeline = _measure_usual("image", ["-c", "import juliacall"], False, {}, limit=_LONGEST_START)
+    timeline = _measure_usual(
+        "image", ["-c", "import juliacall"], False, {}, environment.variables, limit=_LONGEST_START
+    )
     if timeline.status:
         said = next((line.strip() for line in reversed(timeline.output.splitlines()) if line.strip()), "")
         raise AutoimageError(f"{ending(timeline.status)}{f': {said}' if said else ''}")
@@ -182,19 +186,25 @@ def _measure_usual(
     program: Sequence[str],
     timed: bool,
     packages: Mapping[str, Package],
+    named: Mapping[str, str],
     tell: Callable[[str], object] = lambda text: None,
     limit: float = math.inf,
 ) -> Timeline:
     """Measure a start; a short one that was the first since something changed is no usual one, and repeated."""
-    timeline = _measure(way, program, timed, packages, limit)
+    timeline = _measure(way, program, timed, packages, named, limit)
     if timeline.asked_anew and timeline.total < AGAIN:
         tell("running it once more, now that it is remembered what to start on")
-        timeline = _measure(way, program, timed, packages, limit)
+        timeline = _measure(way, program, timed, packages, named, limit)
     return timeline
 
 
 def _measure(
-    way: str, program: Sequence[str], timed: bool, packages: Mapping[str, Package], limit: float
+    way: str,
+    program: Sequence[str],
+    timed: bool,
+    packages: Mapping[str, Package],
+    named: Mapping[str, str],
+    limit: float,
 ) -> Timeline:
     with tempfile.TemporaryDirectory(prefix="pyjl-autoimage-explain-") as directory:
         recordings = os.path.join(directory, "recordings")
@@ -208,6 +218,7 @@ def _measure(
         search = os.environ.get("PYTHONPATH")
         environ = {
             **os.environ,
+            **named,
             "PYTHONPATH": os.pathsep.join([*places, *([search] if search else [])]),
             "_PYJL_AUTOIMAGE_OBSERVE": directory,
         }

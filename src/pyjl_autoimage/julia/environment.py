@@ -13,10 +13,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..base.program import __version__
 from ..errors import JuliaNotFoundError, SetUpError
+from .manifest import manifest_file, project_file
 
 __all__ = [
     "Environment",
@@ -37,6 +39,8 @@ class Environment:
     bindir: str | None = None
     managed: bool = True
     """Whether juliapkg manages the project (False: the user named executable and project to juliacall)."""
+    outdated: str = field(default="", compare=False)
+    """Why juliapkg, seen from here, would set the project up again at the next start; empty where it would not."""
 
     @property
     def id(self) -> str:
@@ -49,6 +53,12 @@ class Environment:
         name = "julia.exe" if sys.platform == "win32" else "julia"
         itself = os.path.join(self.bindir or "", name)
         return itself if self.bindir and os.path.isfile(itself) else self.executable
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a start of ours is told, so that juliapkg leaves the project as the user's programs have it."""
+        named = {"EXE": self.executable, "PROJECT": self.project, "LIB": self.libjulia, "BINDIR": self.bindir}
+        return {f"PYTHON_JULIACALL_{name}": value for name, value in named.items() if value and self.outdated}
 
     def is_launcher(self, bindir: str | None = None) -> bool:
         """Whether the executable is another program than the Julia that it starts.
@@ -129,10 +139,12 @@ def locate(options: Mapping[str, str] | None = None, *, install: bool = True, ou
         options: what the user gave juliacall: any of ``exe``, ``project``, ``lib``, ``home``, ``check_bounds``.
         install: let juliapkg install and resolve what is missing, as juliacall would. False asks only
             for what is there already.
-        outdated: (with `install` False) also what juliapkg would set up again at the next start. Its id is the same.
+        outdated: take a project that was set up before as it is, also where juliapkg, seen from here, would set it up
+            again: it goes by the files that it sees, and removes what only a program elsewhere asks for. With
+            `install`, only a project that never was is set up.
 
     Raises:
-        JuliaNotFoundError: there is none, or (with `install` False) it has not been set up yet.
+        JuliaNotFoundError: there is none, or what is there may not be set up.
         SetUpError: (with `install`) juliapkg failed, as it would for juliacall.
     """
     options = options or {}
@@ -161,16 +173,15 @@ def _ask_juliapkg(options: Mapping[str, str], install: bool, outdated: bool) -> 
     import juliapkg
 
     try:
+        if outdated or not install:
+            as_it_is = _as_it_is(options, install, outdated)
+            if as_it_is is not None:
+                return as_it_is
         if install:
             # The same call as juliacall's own, so that what gets precompiled fits what is started.
             check_bounds = options.get("check_bounds")
             arguments = [f"--check-bounds={check_bounds}"] if check_bounds else []
             _resolve(arguments)
-        elif not juliapkg.resolve(dry_run=True):
-            before = _as_it_was_set_up() if outdated else None
-            if before is not None:
-                return before
-            raise JuliaNotFoundError(_why_not_set_up())
         executable = juliapkg.executable()
         return Environment(
             os.path.abspath(shutil.which(executable) or executable),  # PYTHON_JULIAPKG_EXE may be a name on PATH
@@ -201,24 +212,50 @@ def _resolve(arguments: list[str]) -> None:
         raise SetUpError(f"{error}. {_HOW_TO_HAVE_JULIA}", error) from error
 
 
-def _as_it_was_set_up() -> Environment | None:
-    from juliapkg.deps import load_meta
+def _as_it_is(options: Mapping[str, str], install: bool, outdated: bool) -> Environment | None:
+    """What juliapkg set up before, though it would do that again; None where it would not, or where `install` may.
+
+    Raises:
+        JuliaNotFoundError: nothing was set up, or not for the Julia that there is now.
+    """
+    import juliapkg
+    from juliapkg.deps import julia_version, load_meta
     from juliapkg.state import STATE
 
-    before = load_meta()
-    executable = before and shutil.which(before["executable"])
-    return Environment(os.path.abspath(executable), os.path.abspath(STATE["project"])) if executable else None
+    if juliapkg.resolve(dry_run=True):
+        return None
+    before, project = load_meta(), STATE["project"]
+    if before is None and install and not project_file(project) and not manifest_file(project):
+        return None
+    executable = shutil.which(before["executable"]) if before and outdated else None
+    if not before or not executable:
+        raise JuliaNotFoundError(_why_not_set_up(before))
+    named = STATE["override_executable"]
+    if install and (named != before["override_executable"] or str(julia_version(executable)) != before["version"]):
+        raise JuliaNotFoundError(
+            f"the Julia project was set up with Julia {before['version']} ({before['executable']}), and that is not "
+            "the one that there is now: run your program once (its `import juliacall` sets the project up again)"
+        )
+    return Environment(
+        os.path.abspath(executable),
+        os.path.abspath(project),
+        options.get("lib") or before.get("libjulia"),
+        options.get("home") or before.get("bindir"),
+        outdated=_why_not_set_up(before),
+    )
 
 
-def _why_not_set_up() -> str:
+def _why_not_set_up(before: Mapping[str, Any] | None) -> str:
     """Why juliapkg would set the project up now: it never did, or what it goes by is not what it was.
 
     It goes by the ``juliapkg.json`` files that it sees from ``sys.path`` (`deps_files` in its ``deps.py``): beside a
     script, but for ``python -m`` in the current directory, and in whatever this virtual environment holds.
-    """
-    from juliapkg.deps import deps_files, load_meta
 
-    before = load_meta()
+    Args:
+        before: what it kept of the last time.
+    """
+    from juliapkg.deps import deps_files
+
     if before is None:
         return "the Julia project has not been set up yet: run your program once (`import juliacall` sets it up)"
     known, seen = set(before["deps_files"]), set(deps_files())
@@ -230,7 +267,9 @@ def _why_not_set_up() -> str:
         (
             "from here, juliapkg sees other juliapkg.json files than those that it set the Julia project up with:",
             *lines,
-            "go to the directory of your program, or `import juliacall` here: that sets the project up again",
+            # An `import juliacall` here would remove what only those files ask for.
+            "go to the directory of your program"
+            + ("" if known - seen else ", or `import juliacall` here: that sets the project up again"),
         )
     )
 

@@ -1,8 +1,17 @@
-"""Which Julias and Pythons this version was tried with, and which cannot work; more of it in docs/versions.md."""
+"""Which Julias, juliacalls and Pythons this version works with, and which cannot; more of it in docs/versions.md."""
 
 from __future__ import annotations
 
-__all__ = ["NEWEST_TRIED", "TRIED", "USUAL_SECONDS", "about_julia", "about_python", "against_python", "usual_seconds"]
+__all__ = [
+    "NEWEST_TRIED",
+    "TRIED",
+    "USUAL_SECONDS",
+    "about_julia",
+    "about_python",
+    "against_juliacall",
+    "against_python",
+    "usual_seconds",
+]
 
 TRIED = ((1, 10), (1, 11), (1, 12), (1, 14))
 """The minor versions of Julia that the tests with a real one have run on; 1.11 and 1.14 while they were developed."""
@@ -47,6 +56,23 @@ def about_julia(version: str) -> str:
         return f"newer than {tried}, the newest that this version of pyjl_autoimage was tried with: {proved}"
     last = _LAST_OF.get(_minor(version))
     return f"it gets no fixes any more: {last} was its last release" if last else ""
+
+
+def against_juliacall(version: str) -> str:
+    """Why this juliacall cannot start on an image that holds PythonCall; empty where it can.
+
+    Args:
+        version: as its distribution tells it, ``0.9.26``.
+    """
+    known = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if known >= _OLDEST_JULIACALL:
+        return ""
+    oldest = ".".join(map(str, _OLDEST_JULIACALL))
+    return f"juliacall {version} cannot start on an image with PythonCall in it, as {oldest} was the first to do"
+
+
+# Its changelog; and before, it asked juliapkg at each start, whatever it was told.
+_OLDEST_JULIACALL = (0, 9, 35)
 
 
 def _minor(version: str) -> tuple[int, int]:

@@ -125,7 +125,7 @@ def _set_up(home: str, settled: settings.Settings, console: Any) -> _Stage:
             return _Stage(environ, "with-csv", found)
         reason = f"the packages could not be installed ({problem})"
     with stdout_to_stderr():
-        environment = locate()
+        environment = locate(outdated=True)
     variant, left_out = _what_the_project_has(environment)
     say(console, ("No Julia project of its own:", "yellow"), f" {reason}; using {environment.project}.")
     if left_out:

@@ -80,7 +80,7 @@ def _examine(settled: Settings, store: Store, *, start: bool) -> Iterator[Check]
     yield from _memory()
     try:
         with stdout_to_stderr():
-            environment = locate(user_options(), install=False)
+            environment = locate(user_options(), install=False, outdated=True)
         facts = validity.julia_facts(environment, store, fresh=True)
     except JuliaNotFoundError as error:
         yield Check("Julia", False, str(error), "`import juliacall` once, or set PYTHON_JULIAPKG_EXE")
@@ -99,7 +99,11 @@ def _examine(settled: Settings, store: Store, *, start: bool) -> Iterator[Check]
     else:
         packages = count_text(len(situation.manifest.packages), "package")
         how = how_project_was_found(environment)
-        yield Check("Julia project", True, f"{environment.project} ({packages}), {how}")
+        found = f"{environment.project} ({packages}), {how}"
+        if environment.outdated:
+            yield Check("Julia project", False, f"{found}; {environment.outdated}", "builds take it as it is")
+        else:
+            yield Check("Julia project", True, found)
         yield from _pythoncall(situation, facts)
     yield _builder_project(settled, store, facts)
     yield _recordings(environment, settled, store)
@@ -108,7 +112,7 @@ def _examine(settled: Settings, store: Store, *, start: bool) -> Iterator[Check]
     yield from _images(store, situation)
     yield from _layers(environment, store)
     if start:
-        yield _start()
+        yield _start(environment)
 
 
 # -- the machine, and where things are kept --------------------------------------------------------------
@@ -157,6 +161,9 @@ def _versions() -> Iterator[Check]:
             found[name] = version(name)
         except PackageNotFoundError:
             yield Check(name, False, "not installed", f"pip install {name}")
+    old = versions.against_juliacall(found["juliacall"]) if "juliacall" in found else ""
+    if old:
+        yield Check("juliacall", False, old, "pip install -U juliacall; until then, programs start as without us")
     yield Check("versions", True, ", ".join(f"{name} {number}" for name, number in found.items()))
 
 
@@ -358,9 +365,9 @@ def _layers(environment: Environment, store: Store) -> Iterator[Check]:
         yield Check("layers", True, f"{count_text(len(layers), 'layer')}, yours alone to write")
 
 
-def _start() -> Check:
+def _start(environment: Environment) -> Check:
     try:
-        start = bare_start()
+        start = bare_start(environment)
     except AutoimageError as error:
         return Check("start", False, str(error), "`python -c 'import juliacall'` shows whether it is Julia or we")
     beside = ("python", "program", "running", "exit", "measuring")

@@ -55,7 +55,7 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
     settled = settings.settle()
     store = Store(settled.home)
     options = user_options()
-    environment = locate(options, install=measure)
+    environment = locate(options, install=measure, outdated=True)
     facts = validity.julia_facts(environment, store)
     explanation = explain(tell=tell) if measure else last(store, environment.id)
     recorded = recordings.peek(store, environment.id)

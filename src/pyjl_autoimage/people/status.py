@@ -62,8 +62,9 @@ def status(**keywords: Any) -> dict[str, Any]:
           ``superseded`` by a newer one.
         - ``layers``: ``id``, ``program``, ``reasons`` (why it cannot be used; empty when it can), ``used`` (whether
           the next start of its program does), ``built_at``, ``bytes``, ``statements``, ``code``, ``changed`` of each.
-        - ``profile``: ``statements``, ``recordings`` (how many), ``packages`` (names), ``aside`` (files that
-          were one, could not be read, and count no more).
+        - ``profile``: ``statements``, ``recordings`` (how many), ``packages`` (names), ``included`` (Julia
+          files that are compiled in each process of the program that ran last, since they are no package's, and
+          ``lines`` of each), ``aside`` (files that were one, could not be read, and count no more).
         - ``runs``: the latest: what each still compiled and what that cost.
         - ``build``: the current or last one: ``state`` (``none``, ``running``, ``done``, ``failed``, ``cancelled``),
           ``progress`` (None, or ``phase``, ``detail``, ``fraction``, ``elapsed_seconds``, ``left_seconds``,
@@ -105,11 +106,12 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
     fresh = _unchanged_code([*([chosen] if chosen else []), *(i for i in layers if used.get(i.program) == i.id)])
     layers_data = [_layer(i, against[i.id], used.get(i.program) == i.id, fresh) for i in layers]
     state = State.read(store, environment.id)
+    times = measured.times(recorded, chosen.id if chosen else None, used)
     gain = measured.estimate(recorded, chosen, used)
     return {
-        "summary": _summary(settled, options, chosen, rejected, layers_data, recorded),
+        "summary": _summary(settled, options, chosen, rejected, layers_data, recorded, times),
         "estimate": gain and {**gain, "build_seconds": round(expected_seconds(state, usual_seconds(facts.version)))},
-        "times": measured.times(recorded, chosen.id if chosen else None, used),
+        "times": times,
         "saved": {"seconds": round(recorded.saved, 2), "runs": recorded.saved_runs},
         "environment": {
             "id": environment.id,
@@ -125,6 +127,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "inferred": sum(statement.inferred for statement in recorded.statements.values()),
             "recordings": recorded.runs,
             "packages": sorted(package.name for package in recorded.packages.values()),
+            "included": _included(recorded),
             "aside": recordings.aside(store, environment.id),
         },
         "runs": [
@@ -233,6 +236,7 @@ def _summary(
     rejected: list[dict[str, Any]],
     layers: list[dict[str, Any]],
     recorded: Profile,
+    times: list[dict[str, Any]],
 ) -> dict[str, Any]:
     if not settled.enabled:
         where = settled.origins.get("enabled", "a setting")
@@ -243,6 +247,9 @@ def _summary(
             "fast": False,
             "why": [f"juliacall was told which image to use: {options['sysimage']}"],
         }
+    if times and all(entry["theirs"] for entry in times):
+        paths = sorted({entry["theirs"] for entry in times})
+        return {"state": "off", "fast": False, "why": [f"programs choose their image themselves: {', '.join(paths)}"]}
     usable = any(not layer["reasons"] for layer in layers)
     against = rejected or (layers if not usable else [])
     why = [] if chosen else against[0]["reasons"] if against else ["there is no image yet"]
@@ -250,6 +257,21 @@ def _summary(
         return {"state": "nothing", "fast": False, "why": ["nothing has been recorded, and there is no image"]}
     state = "image" if chosen else "layer" if usable else "stale" if against else "recorded"
     return {"state": state, "fast": state in ("image", "layer"), "why": why}
+
+
+def _included(recorded: Profile) -> list[dict[str, Any]]:
+    ran = recorded.programs.get(measured.latest_program(recorded) or "")
+    own = {path for code in recorded.code.values() for path in (code.path, *code.files)}
+    found = []
+    for path in ran.included if ran else ():
+        try:
+            with open(path, "rb") as file:
+                lines = sum(1 for _ in file)
+        except (OSError, ValueError):
+            continue  # it was a temporary one
+        if path not in own:
+            found.append({"path": path, "lines": lines})
+    return found
 
 
 def _image(image: Image, fresh: Set[str], sizes: Mapping[str, int]) -> dict[str, Any]:

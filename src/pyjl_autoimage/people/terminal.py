@@ -229,6 +229,11 @@ def _show_times(data: dict[str, Any], console: Any) -> None:
             if entry[tier]:
                 table.add_row(f"  {_TIER_TEXTS[tier]}", *_cells(entry[tier]), style=_style(tier))
     console.print(table)
+    for entry in data["times"][:PROGRAMS_SHOWN]:
+        if entry["theirs"]:
+            console.print(
+                f"{_short_name(entry['program'])} chooses its image itself: {path_text(entry['theirs'])}", style="dim"
+            )
     more = len(data["times"]) - PROGRAMS_SHOWN
     if more > 0:
         console.print(f"and {count_text(more, 'more program')}", style="dim")
@@ -259,6 +264,9 @@ def _shortened(text: str, width: int) -> str:
 # -- the facts -----------------------------------------------------------------------------------------
 
 
+_HOW_TO_KEEP = "give it to `pyjl_autoimage.include`, or make it a Julia package (docs/libraries.md)"
+
+
 def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
     environment, image, recorded, build = (data[k] for k in ("environment", "image", "profile", "build"))
     yield "Julia", f"{environment['julia_version']}  {path_text(environment['executable'])}"
@@ -279,6 +287,9 @@ def _facts(data: dict[str, Any]) -> Iterable[tuple[str, str]]:
         names = [name for name in recorded["packages"] if not name.endswith(("_jll", "Ext"))]
         loaded = f"; loaded: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
         yield "profile", f"{count_text(recorded['statements'], 'statement')} from {runs}{loaded}"
+    for file in recorded["included"]:
+        size = count_text(file["lines"], "line")
+        yield "not kept", f"{path_text(file['path'])} ({size}) is compiled in each process: {_HOW_TO_KEEP}"
     for path in recorded["aside"]:
         yield "", f"{path_text(path)} is a profile that could not be read: what it holds counts no more"
     for run in data["runs"][:1]:

@@ -20,7 +20,8 @@ from ..base.data import typed
 
 __all__ = ["Code", "LoadedPackage", "Origin", "Profile", "Program", "Run", "Statement", "is_of_main"]
 
-SCHEMA = 6
+SCHEMA = 7
+FILES_KEPT = 20
 RUNS_KEPT = 60
 """Enough to tell what the last runs cost, with and without an image; the profile does not grow with them."""
 
@@ -91,6 +92,8 @@ class Program:
     """uuid -> when a run last loaded it from outside its image."""
     code: list[str] = field(default_factory=list)
     """The modules of its own Julia code, by name, in the order in which they were first asked for."""
+    included: list[str] = field(default_factory=list)
+    """Julia files of its latest run that became part of no package, and so are compiled in each."""
     plain: float = 0.0
     """When it last ran with neither image nor layer, and so recorded all that it compiled."""
     costs: list[float] = field(default_factory=list)
@@ -168,7 +171,11 @@ class Profile:
             packages: identifies what an image consists of; what did not resolve in such a one is left out.
         """
         refused = self.refused if packages is not None and packages == self.refused_by else frozenset()
-        return [text for text in self.statements if text not in refused and not is_of_main(text)]
+        return [
+            text
+            for text, statement in self.statements.items()
+            if text not in refused and not is_of_main(text) and not _of_an_installation(text, statement)
+        ]
 
     def untried(self) -> list[str]:
         """The statements that can be compiled ahead of time and that no image was built with yet."""
@@ -247,6 +254,14 @@ class Profile:
 _OF_MAIN = re.compile(r"(?<![\w.])Main\b")
 
 
+def _of_an_installation(text: str, statement: Statement) -> bool:
+    """Whether it was compiled because one run installed packages. (There are programs that ask Pkg at each start.)"""
+    return statement.runs < 2 and statement.origin is Origin.RECORDED and bool(_OF_PKG.search(text))
+
+
+_OF_PKG = re.compile(r"\b(Pkg|LibGit2|Downloads|LibCURL|Tar|p7zip_jll)\.")
+
+
 def is_of_main(statement: str) -> bool:
     """Whether a statement names something of a program's own Main, which no image can hold."""
     return _OF_MAIN.search(statement) is not None
@@ -258,7 +273,7 @@ _TIMING = re.compile(r"^#=\s*([0-9.]+)\s*ms\s*=#\s*")
 
 _LINE = re.compile(
     r"package (?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) (?P<name>\S+)"
-    r"|ready (?P<ready>[0-9.]+)|compiled (?P<compiled>[0-9.]+)|code (?P<code>\{.*\})"
+    r"|ready (?P<ready>[0-9.]+)|compiled (?P<compiled>[0-9.]+)|code (?P<code>\{.*\})|included (?P<included>.+)"
 )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
+from ..base.call import JULIA_SOURCES
 from ..base.files import names_in, parsed_json, write_json
 from ..base.layout import belongs_to_us
 from ..base.liveness import discard, is_dead
@@ -23,6 +24,7 @@ from .profile import (
     _TIMING,
     BARE_START,
     COSTS_KEPT,
+    FILES_KEPT,
     INFERRED,
     LONGEST_STATEMENT,
     OURS,
@@ -331,6 +333,7 @@ def _begin(profile: Profile, line: str, now: float) -> Run:
         return run
     program = profile.programs.setdefault(run.program, Program())
     program.runs += 1
+    program.included = []
     program.last = max(program.last, started)
     if run.image is None and run.layer is None:
         program.plain = max(program.plain, started)
@@ -353,8 +356,18 @@ def _note(profile: Profile, run: Run, line: str, now: float) -> None:
     elif match["compiled"]:
         run.compiled, run.ended = _float(match["compiled"]), True
         _reckon(profile, run)
+    elif match["included"]:
+        _note_included(profile, run, match["included"])
     elif match["code"]:
         _note_code(profile, run, _object(match["code"]), now)
+
+
+def _note_included(profile: Profile, run: Run, path: str) -> None:
+    program = profile.programs.get(run.program)
+    if program is None or path.startswith(JULIA_SOURCES) or path in program.included:
+        return
+    if len(program.included) < FILES_KEPT:
+        program.included.append(path)
 
 
 def _reckon(profile: Profile, run: Run) -> None:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..errors import SetUpError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
 from ..julia.sources import source_files
+from ..julia.versions import against_juliacall
 from ..store.built import BakedPackage, Image, recorder_files
 from ..store.places import Store
 from ..store.validity import (
@@ -84,6 +86,9 @@ def _decide_with(settings: Settings, reads: Reads) -> tuple[Plan, bool]:
     options = user_options()
     if not settings.enabled or options.get("init") == "no":
         return Plan(home=store.home, enabled=False, notes=["standing aside: plain juliacall"]), False
+    old = _against_juliacall(reads)
+    if old:
+        return Plan(home=store.home, enabled=False, notes=[f"plain start, not recorded: {old}"]), True
     environment = locate(options)
     distrusted = store.distrust_of_itself()
     plan = Plan(
@@ -123,6 +128,15 @@ def _decide_with(settings: Settings, reads: Reads) -> tuple[Plan, bool]:
     return plan, not environment.may_start_another(facts.bindir if facts else None)
 
 
+def _against_juliacall(reads: Reads) -> str:
+    """Why this juliacall is too old; empty where it is not, or nobody knows."""
+    _note_juliacall(reads)
+    try:
+        return against_juliacall(version("juliacall"))
+    except PackageNotFoundError:
+        return ""  # a program that was packed without
+
+
 def _note_juliapkg(environment: Environment, reads: Reads) -> None:
     """What juliapkg's answer depends on (`can_skip_resolve` and `deps_files` in its ``deps.py``)."""
     project = environment.project
@@ -158,7 +172,6 @@ def _choose(
     layers = layers_of(environment, store, program_name())
     if not images and not layers:
         return None
-    _note_juliacall(reads)
     situation = situation_of(environment, store, plan.flags)
     facts = situation.facts
     reads.all_of((facts.libjulia, facts.base_sysimage))

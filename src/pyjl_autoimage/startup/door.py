@@ -47,6 +47,7 @@ def start(**settings: Any) -> Any:
     juliacall = running()
     if juliacall is None:
         juliacall = _import(settings)
+        sys.meta_path.insert(0, _Late())
     if session.plan is None and running() is not None:
         from .attach import already_running
 
@@ -152,6 +153,20 @@ class _Finder:
 
     def __init__(self, find: Any) -> None:
         self.find_spec = find
+
+
+class _Late:
+    """Finds nothing, but notices options for juliacall that come when Julia runs: who sets them imports more."""
+
+    def __init__(self) -> None:
+        self._known = set(os.environ)
+
+    def find_spec(self, *_: object) -> None:
+        if len(os.environ) != len(self._known):
+            new, self._known = set(os.environ) - self._known, set(os.environ)
+            from .late import tell
+
+            tell(new)
 
 
 def install() -> None:

@@ -33,12 +33,12 @@ _OPTION_NAMES = (
 )
 FLAG_DEFAULTS = {
     "check_bounds": "auto",
-    "compile": "yes",
     "inline": "yes",
     "min_optlevel": "0",
     "optimize": "2",
 }
-"""juliacall's options that change which code Julia generates, with Julia's defaults."""
+"""juliacall's options that change which code Julia generates, with Julia's defaults. Not `compile`, which says when:
+an image that were made with "all" would hold every method that there is, with "min" none."""
 
 
 def user_options() -> dict[str, str]:

@@ -4,7 +4,7 @@
 # An image holds this compiled, as the package AutoimageRecorder. In a stock start it is evaluated, and
 # interpreted, in a module that nothing refers to: compiling it would cost more than it ever does.
 
-# The file that gets a line "package UUID NAME" for each package; empty: none.
+# The file that gets a line "package UUID NAME" for each package, and "included PATH" for each file; empty: none.
 const LOG = Ref{String}("")
 
 # What Julia's clock of compilation showed at `start`, in nanoseconds.
@@ -12,6 +12,12 @@ const COMPILED = Ref{UInt64}(0)
 
 function note(id::Base.PkgId)
     id.uuid === nothing || write_line(string("package ", string(id.uuid), " ", id.name, "\n"))
+    return nothing
+end
+
+# A file of Julia code that becomes part of no package is compiled in each process: by `include` of juliacall's, say.
+function note_included(m::Module, path::String)
+    Base.PkgId(Base.moduleroot(m)).uuid === nothing && write_line(string("included ", path, "\n"))
     return nothing
 end
 
@@ -62,6 +68,7 @@ function start(path::String)
         Base.in_sysimage(id) || note(id)
     end
     push!(Base.package_callbacks, note)
+    isdefined(Base, :include_callbacks) && push!(Base.include_callbacks, note_included)
     Base.cumulative_compile_timing(true)
     COMPILED[] = first(Base.cumulative_compile_time_ns())
     atexit(note_compiled)
