@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from pyjl_autoimage.base.reads import load_toml
 from pyjl_autoimage.base.settings import from_everywhere
 from pyjl_autoimage.people import cli, demo
 from pyjl_autoimage.profile.workloads import tasks
@@ -80,14 +81,20 @@ def test_what_to_run_is_at_the_top_and_can_be_run(path):
 @pytest.mark.parametrize("julia", sorted(EXAMPLES.rglob("*.jl")), ids=lambda path: str(path.relative_to(EXAMPLES)))
 def test_the_packages_that_julia_files_use_are_asked_for(julia):
     used = {name for line in re.findall(r"^using (.+)$", julia.read_text(), re.M) for name in re.split(r",\s*", line)}
+    project = next((file for up in julia.parents[:2] if (file := up / "Project.toml").is_file()), None)
     beside = julia.parent / "juliapkg.json"
-    assert used - IN_JULIA <= set(json.loads(beside.read_text())["packages"])
+    named = load_toml(str(project))["deps"] if project else json.loads(beside.read_text())["packages"]
+    assert used - IN_JULIA <= set(named)
 
 
 def test_packages_are_the_same_everywhere():
     for path in EXAMPLES.rglob("juliapkg.json"):
         for name, package in json.loads(path.read_text())["packages"].items():
-            assert package["uuid"] == demo.JULIAPKG_JSON["packages"][name]["uuid"], path
+            if package.get("dev"):  # its own one, beside it
+                theirs = load_toml(str(path.parent / package["path"] / "Project.toml"))
+                assert (name, package["uuid"]) == (theirs["name"], theirs["uuid"])
+            else:
+                assert package["uuid"] == demo.JULIAPKG_JSON["packages"][name]["uuid"], path
 
 
 @pytest.mark.parametrize(("path", "function"), [("web/app.py", "first_request"), ("container/app.py", "first_event")])

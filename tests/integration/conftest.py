@@ -179,7 +179,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Place:
 def install_example_library(place: Place) -> None:
     """Put the example of a library that brings workloads along where this place's processes find it installed."""
     example = HERE.parent.parent / "examples" / "library"
-    site = place.root / "site"
+    site = place.root / "site-packages"
     shutil.copytree(example / "src" / "shop_tables", site / "shop_tables")
     declared = load_toml(str(example / "pyproject.toml"))["project"]
     metadata = site / f"shop_tables-{declared['version']}.dist-info"
@@ -187,6 +187,8 @@ def install_example_library(place: Place) -> None:
     (metadata / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {declared['name']}\nVersion: {declared['version']}\n"
     )
+    (metadata / "RECORD").write_text("shop_tables/__init__.py,,\n")
+    add_path_package(place, site / "shop_tables" / "ShopTables")
     groups = declared["entry-points"]
     lines = [
         line
@@ -195,6 +197,16 @@ def install_example_library(place: Place) -> None:
     ]
     (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
     place.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site), place.environ.get("PYTHONPATH"))))
+
+
+def add_path_package(place: Place, directory: Path) -> None:
+    """Have the place's project track a Julia package by path, as juliapkg does where a juliapkg.json says "dev"."""
+    about = load_toml(str(directory / "Project.toml"))
+    name, uuid, needs = about["name"], about["uuid"], list(about.get("deps", {}))
+    project, manifest = Path(place.environment.project, "Project.toml"), Path(place.manifest.path)
+    project.write_text(project.read_text().replace("[deps]\n", f'[deps]\n{name} = "{uuid}"\n', 1))
+    entry = f"\n[[deps.{name}]]\ndeps = {json.dumps(needs)}\npath = {json.dumps(str(directory))}\n"
+    manifest.write_text(f'{manifest.read_text()}{entry}uuid = "{uuid}"\nversion = "{about["version"]}"\n')
 
 
 def quickstart() -> tuple[list[Block], list[Block]]:

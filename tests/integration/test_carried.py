@@ -72,8 +72,9 @@ import json, shop_tables
 from pyjl_autoimage.startup.start import session
 sold = shop_tables.totals(["bread", "milk", "bread"], [2.5, 1.0, 2.5])
 statements = [line for line in open(session.recording.trace) if "Main." not in line]
-print(json.dumps([sold, session.on_image, len(statements)]))
+baked = shop_tables.jl.seval("Base.in_sysimage(Base.PkgId(ShopTables))")
+print(json.dumps([sold, session.on_image, bool(baked), len(statements)]))
 """
-    sold, on_image, compiled = built.json(f"import pyjl_autoimage.hook as hook; hook.install()\n{code}")
-    assert (sold, on_image) == ({"bread": 5.0, "milk": 1.0}, True)
+    sold, on_image, baked, compiled = built.json(f"import pyjl_autoimage.hook as hook; hook.install()\n{code}")
+    assert (sold, on_image, baked) == ({"bread": 5.0, "milk": 1.0}, True, True), "though it is tracked by path"
     assert compiled < told["shop-tables: totals"]["statements"] / 4

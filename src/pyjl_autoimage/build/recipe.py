@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..base.call import JULIA_SOURCES, RECORDER, RECORDER_UUID
-from ..base.reads import load_toml
+from ..base.reads import installed_in, load_toml
 from ..base.settings import Settings
 from ..errors import BuildError
 from ..julia.facts import JuliaFacts
@@ -137,13 +137,20 @@ def _barred(manifest: Manifest, settings: Settings, reasons: Mapping[str, str]) 
     for package in manifest.packages.values():
         if package.name in settings.exclude:
             roots[package.uuid] = "it is excluded"
-        elif package.path is not None and settings.dev_packages == "skip":
+        elif package.path is not None and settings.dev_packages == "skip" and not _came_in_a_wheel(package.path):
             roots[package.uuid] = "the manifest tracks it by path"
     barred = dict(roots)
     for root, why in roots.items():
         for uuid in manifest.dependents([root]):
             barred.setdefault(uuid, f"it depends on {manifest.packages[root].name}: {why}")
     return barred
+
+
+def _came_in_a_wheel(path: str) -> bool:
+    """Whether an installer of Python's put a directory where it is: unlike a checkout, nobody edits it there."""
+    parts = os.path.normpath(path).split(os.sep)
+    site = next((at for at, name in enumerate(parts) if name in ("site-packages", "dist-packages")), len(parts))
+    return len(parts) > site + 1 and parts[site + 1] in installed_in(os.sep.join(parts[: site + 1]))
 
 
 def write_project(directory: str, recipe: Recipe, situation: Situation) -> None:

@@ -11,19 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import juliacall
+from juliacall import Main as jl
 
-jl = juliacall.newmodule("ShopTables")
-jl.seval("using DataFrames")
-_totals = jl.seval("""
-    function totals(items, prices)
-        sales = DataFrame(item = String.(items), price = Float64.(prices))
-        table = combine(groupby(sales, :item), :price => sum => :total)
-        return Dict(zip(table.item, table.total))
-    end
-""")
+jl.seval("import ShopTables")  # the Julia package beside this file
 
 
 def totals(items: Sequence[str], prices: Sequence[float]) -> dict[str, float]:
     """What was sold of each item, in all."""
-    return dict(_totals(items, prices))
+    return dict(jl.ShopTables.totals(items, prices))
