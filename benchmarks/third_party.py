@@ -2,7 +2,8 @@
 
 Each program runs in fresh Python processes in turn: plain, under ``python -m pyjl_autoimage run``, and plain again
 where the environment is enabled. Printed are the medians, as JSON and as a table: seconds from the start of Python to
-the first output, and to the end of the process.
+the first output, to the end of the process, and to the end of one that only imports what the program does.
+With --build the first step of a build alone (``build --quick``) is measured before, too.
 
     python benchmarks/third_party.py --build                   the programs in third_party/ that can run here
     python benchmarks/third_party.py --runs 9 mine.py
@@ -27,13 +28,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from build import measured
 from startup import command
 
 import results
 
 HERE = Path(__file__).parent
 RUN = ["-m", "pyjl_autoimage", "run"]
-MEASURES = {"first_output": "first output", "process": "whole process"}
+MEASURES = {"import": "import", "first_output": "first output", "process": "whole process"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Program:
     arguments: list[str]
     repeatable: bool = True
     missing: tuple[str, ...] = ()
+    imports: str = "pass"
+    """Its import statements."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,16 @@ def main() -> int:
 def from_file(file: Path) -> Program:
     """The program in a file; what it imports and this Python does not have is missing."""
     imported: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    imports = "\n".join(ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imported.add(node.module)
     modules = sorted({name.partition(".")[0] for name in imported})
     missing = tuple(name for name in modules if importlib.util.find_spec(name) is None)
-    return Program(file.stem, [str(file)], missing=missing)
+    return Program(file.stem, [str(file)], missing=missing, imports=imports)
 
 
 def from_command(command: str) -> Program:
@@ -102,19 +108,22 @@ def measure(programs: list[Program], options: argparse.Namespace) -> dict:
     if is_enabled(environ):
         kinds["enabled"] = ([], environ)
     usable = [program for program in programs if not program.missing]
-    built = build(usable, environ) if options.build and usable else None
+    built, quick, layered = None, None, {}
+    if options.build and usable:
+        for program in usable:
+            run(program, RUN, environ)  # recorded
+        print("building layers", file=sys.stderr)
+        quick = measured(lambda: {"layers": len(command(["build", "--quick", "--json"], environ)["layers"])})
+        ways = {"stock": kinds["stock"], "layer": kinds["run"]}
+        layered = {program.name: sample(program, ways, options.runs) for program in usable}
+        print("building an image", file=sys.stderr)
+        built = measured(lambda: {"bytes": command(["build", "--json"], environ)["bytes"]})
     rows: list[dict] = []
     for program in programs:
         if program.missing:
             rows.append({"program": program.name, "missing": program.missing})
-            continue
-        # A first run of each reads its files from disk, and says whether it works at all.
-        first = {kind: run(program, *how) for kind, how in kinds.items()}
-        samples: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
-        for _ in range(options.runs):
-            for kind, how in kinds.items():
-                samples[kind].append(run(program, *how))
-        rows.append(compare(program, first, samples))
+        else:
+            rows.append({**sample(program, kinds, options.runs), "layered": layered.get(program.name)})
     status = command(["status", "--json"], environ)
     return {
         "machine": results.machine(),
@@ -123,8 +132,20 @@ def measure(programs: list[Program], options: argparse.Namespace) -> dict:
         "enabled": "enabled" in kinds,
         "runs": options.runs,
         "build": built,
+        "quick": quick,
         "programs": rows,
     }
+
+
+def sample(program: Program, kinds: dict[str, tuple[list[str], dict[str, str]]], runs: int) -> dict:
+    """So many runs of each kind, in turn, and what they say."""
+    # A first run of each reads its files from disk, and says whether it works at all.
+    first = {kind: run(program, *how) for kind, how in kinds.items()}
+    samples: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
+    for _ in range(runs):
+        for kind, how in kinds.items():
+            samples[kind].append(run(program, *how))
+    return compare(program, first, samples)
 
 
 def compare(program: Program, first: dict[str, Outcome], samples: dict[str, list[Outcome]]) -> dict:
@@ -164,7 +185,13 @@ def run(program: Program, through: list[str], environ: dict[str, str]) -> Outcom
                 first_output = first_output or time.perf_counter() - began
                 lines.append(line)
     seconds = time.perf_counter() - began
-    return Outcome(process.returncode, "".join(lines), {"first_output": first_output or seconds, "process": seconds})
+    began = time.perf_counter()
+    command = [sys.executable, *through, "-c", program.imports]
+    subprocess.run(
+        command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=program.repeatable
+    )
+    taken = {"import": time.perf_counter() - began, "first_output": first_output or seconds, "process": seconds}
+    return Outcome(process.returncode, "".join(lines), taken)
 
 
 def is_log(line: str) -> bool:
@@ -178,30 +205,26 @@ def is_enabled(environ: dict[str, str]) -> bool:
     return subprocess.run([sys.executable, "-c", question], env=environ, check=False).returncode == 0
 
 
-def build(programs: list[Program], environ: dict[str, str]) -> dict:
-    for program in programs:
-        run(program, RUN, environ)  # recorded
-    print("building an image", file=sys.stderr)
-    began = time.perf_counter()
-    built = command(["build", "--json"], environ)
-    return {"seconds": time.perf_counter() - began, "bytes": built["bytes"]}
-
-
 def table(result: dict) -> str:
-    kinds = ["stock", "run", *(["enabled"] if result["enabled"] else [])]
-    lines = [f"{'':18}{'':16}" + "".join(f"{kind:>16}" for kind in kinds)]
+    kinds = ["stock", "layer", "run", *(["enabled"] if result["enabled"] else [])]
+    lines = [f"{'':32}{'':16}" + "".join(f"{kind:>16}" for kind in kinds)]
     for row in result["programs"]:
         if "median" not in row:
-            lines.append(
-                f"{row['program']:18}" + (row.get("differs") or "not installed: " + ", ".join(row["missing"]))
-            )
+            why = row.get("differs") or "not installed: " + ", ".join(row["missing"])
+            lines.append(f"{row['program']:32}{why}")
             continue
         for name, label in MEASURES.items():
             cells = []
             for kind in kinds:
-                ratio = f" {row['ratio'][kind][name]:5.1f}x" if kind != "stock" else ""
-                cells.append(f"{row['median'][kind][name]:.2f}s{ratio}")
-            lines.append(f"{row['program']:18}{label:16}" + "".join(f"{cell:>16}" for cell in cells))
+                of = row["layered"] or {} if kind == "layer" else row
+                ratio = f" {of['ratio'][kind][name]:5.1f}x" if kind in of.get("ratio", {}) else ""
+                cells.append(f"{of['median'][kind][name]:.2f}s{ratio}" if kind in of.get("median", {}) else "-")
+            lines.append(f"{row['program']:32}{label:16}" + "".join(f"{cell:>16}" for cell in cells))
+    for name in ("quick", "build"):
+        if result[name]:
+            cost = result[name]
+            size = f", {cost['bytes'] / 1e6:.0f} MB" if "bytes" in cost else ""
+            lines.append(f"{name}: {cost['wall']:.0f} s, {cost['peak_resident'] / 1e9:.1f} GB of memory{size}")
     if not result["image"]:
         lines.append("There is no image here: `run` starts as stock does, and records. Build one with --build.")
     if not result["enabled"]:
