@@ -197,6 +197,7 @@ def install_example_library(place: Place) -> None:
     ]
     (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
     place.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site), place.environ.get("PYTHONPATH"))))
+    place.python("import shop_tables", PYJL_AUTOIMAGE="0")  # Julia precompiles its package at the first import
 
 
 def add_path_package(place: Place, directory: Path) -> None:
@@ -207,6 +208,7 @@ def add_path_package(place: Place, directory: Path) -> None:
     project.write_text(project.read_text().replace("[deps]\n", f'[deps]\n{name} = "{uuid}"\n', 1))
     entry = f"\n[[deps.{name}]]\ndeps = {json.dumps(needs)}\npath = {json.dumps(str(directory))}\n"
     manifest.write_text(f'{manifest.read_text()}{entry}uuid = "{uuid}"\nversion = "{about["version"]}"\n')
+    place.manifest = load_manifest(str(manifest))
 
 
 def quickstart() -> tuple[list[Block], list[Block]]:
