@@ -6,8 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
-
 from conftest import Place
 
 
@@ -85,19 +83,3 @@ def test_an_image_that_a_library_brings_is_respected_and_recorded_as_that(built:
     data = json.loads(built.cli("status", "--json", PYJL_AUTOIMAGE_HOME=store).stdout)
     assert data["times"][0]["theirs"] == str(image)
     assert data["summary"]["state"] == "off" and str(image) in data["summary"]["why"][0]
-
-
-def test_newmodule_and_convert_cost_next_to_nothing_on_an_image(built: Place) -> None:
-    """juliacall makes both of text, which is compiled in each process."""
-    code = """
-import json, time
-import pyjl_autoimage.hook as hook; hook.install()
-import juliacall
-from juliacall import Main as jl
-times = []
-for call in (lambda: juliacall.newmodule("Own"), lambda: juliacall.convert(jl.Int, 3)):
-    began = time.perf_counter(); call(); times.append(time.perf_counter() - began)
-print(json.dumps(times))
-"""
-    found = built.python(code).stdout.splitlines()[-1]
-    pytest.skip(f"not yet measured: {found}")
