@@ -179,6 +179,8 @@ def test_options_of_a_library_that_come_too_late_are_told_once(world):
         world.environ, "-W", "error", "-c", "from pyjl_autoimage import jl\nimport solver", cwd=world.root
     )
     assert strict.returncode == 0, "not at the cost of the program"
+    off = {**world.environ, "PYJL_AUTOIMAGE": "0"}
+    assert python(off, "-c", "from pyjl_autoimage import jl\nimport solver", cwd=world.root).stderr == ""
 
 
 def test_options_of_a_library_count_where_it_starts_julia(world):

@@ -47,7 +47,8 @@ def start(**settings: Any) -> Any:
     juliacall = running()
     if juliacall is None:
         juliacall = _import(settings)
-        sys.meta_path.insert(0, _Late())
+        if session.plan is not None and session.plan.enabled:
+            sys.meta_path.insert(0, _Late())
     if session.plan is None and running() is not None:
         from .attach import already_running
 
