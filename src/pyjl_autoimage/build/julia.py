@@ -42,6 +42,8 @@ class CannotPrecompile(BuildError):
 
 # Whichever failed first comes first: what depends on it fails after it (`compilecache` in Julia's base/loading.jl).
 _FAILED = re.compile(r"Failed to precompile (?P<name>\S+) \[(?P<uuid>[0-9a-f-]{36})\]")
+# One that says `__precompile__(false)`, or overwrites a method, Pkg passes over; it fails when the image's Julia loads it.
+_FAILED_AT = re.compile(r"^in expression starting at (?P<file>.+):\d+$", re.MULTILINE)
 
 
 def make_library(
@@ -114,11 +116,23 @@ def make_library(
             left_out.append(at)
             work.enter("load")
     if status or not os.path.isfile(library):
-        for failed in _FAILED.finditer(log_from(work, before)):
-            if failed["uuid"] in chosen.closure:
-                raise CannotPrecompile(failed["uuid"], failed["name"], last_lines(work))
+        failed = _failed_of(log_from(work, before), chosen)
+        if failed is not None:
+            raise CannotPrecompile(*failed, last_lines(work))
         raise BuildError(f"{_ending(status)}:\n{last_lines(work)}{_remedy(work)}")
     return library
+
+
+def _failed_of(log: str, chosen: Recipe) -> tuple[str, str] | None:
+    """Uuid and name of the package that the building Julia could not precompile, or not load."""
+    for failed in _FAILED.finditer(log):
+        if failed["uuid"] in chosen.closure:
+            return failed["uuid"], failed["name"]
+    for at in _FAILED_AT.finditer(log):
+        for uuid, package in chosen.expected.items():
+            if package.source and at["file"].startswith(os.path.join(package.source, "")):
+                return uuid, package.name
+    return None
 
 
 def _statement_at(work: Work, statements: list[str]) -> int | None:
