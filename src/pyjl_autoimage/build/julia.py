@@ -42,7 +42,7 @@ class CannotPrecompile(BuildError):
 
 # Whichever failed first comes first: what depends on it fails after it (`compilecache` in Julia's base/loading.jl).
 _FAILED = re.compile(r"Failed to precompile (?P<name>\S+) \[(?P<uuid>[0-9a-f-]{36})\]")
-# One that says `__precompile__(false)`, or overwrites a method, Pkg passes over; it fails when the image's Julia loads it.
+# One that says `__precompile__(false)`, or overwrites a method, Pkg passes over; the image's Julia fails to load it.
 _FAILED_AT = re.compile(r"^in expression starting at (?P<file>.+):\d+$", re.MULTILINE)
 
 
