@@ -544,7 +544,7 @@ def julia_that(world: World, does: str) -> None:
 
 def julia_that_builds(
     world: World, *, meanwhile: str = "", content: str = "a new image", unresolved: tuple[int, ...] = (),
-    inferred: tuple[int, ...] = (), made: tuple[tuple[str, ...], ...] = (), refuses: str = "",
+    inferred: tuple[int, ...] = (), made: tuple[tuple[str, ...], ...] = (),
 ) -> None:  # fmt: skip
     """The stand-in Julia writes a library, and reports what the manifest says (and does something else besides).
 
@@ -554,19 +554,17 @@ def julia_that_builds(
         unresolved: numbers of statements that it could not resolve.
         inferred: numbers of those that it could not compile, but infer.
         made: items of what it says that packages are made of.
-        refuses: what it says of Example when it fails at first; the second image is one without.
     """
-    packages = [] if refuses else [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
+    packages = [("Example", EXAMPLE_UUID, "0.5.3", world.source)]
     packages.append(("PythonCall", PYTHONCALL_UUID, "0.9.37", pythoncall(world)))
     report = reported("julia", world.facts.version, world.facts.commit, world.facts.base_build_id)
     report += "".join(reported("loaded", uuid, name, version, source) for name, uuid, version, source in packages)
     report += "".join(reported("unresolved", number) for number in unresolved)
     report += "".join(reported("inferred", number) for number in inferred)
     said = "".join(reported(*item) for item in made)
-    once = f'[ -e "{world.root}/refused" ] || {{ echo "{refuses}" | tee "{world.root}/refused"; exit 1; }}; '
     julia_that(
         world,
-        f'{once if refuses else ""}for a; do case "$a" in *bake.jl) printf "{report}{reported("end", "")}" > "$(dirname "$a")/report"; '
+        f'for a; do case "$a" in *bake.jl) printf "{report}{reported("end", "")}" > "$(dirname "$a")/report"; '
         f'printf "{said}" > "$(dirname "$a")/made";; '
         f'*sys.so) printf "half" > "$a"; {meanwhile or ":"}; printf "{content}" > "$a";; esac; done',
     )

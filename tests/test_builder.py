@@ -58,21 +58,6 @@ def only_image(world: World) -> Image:
     return image
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "ERROR: LoadError: Failed to precompile Example [{uuid}] to somewhere",
-        "ERROR: LoadError: Declaring __precompile__(false) is not allowed\nin expression starting at {source}/src/Example.jl:1",
-    ],
-    ids=["precompile", "load"],
-)
-def test_a_package_that_cannot_be_precompiled_is_left_out_by_name(world, said):
-    julia_that_builds(world, refuses=said.format(uuid=EXAMPLE_UUID, source=world.source))
-    told = build(world, PYJL_AUTOIMAGE_INCLUDE="Example")
-    assert told["left_out"] == {"Example": "it cannot be precompiled; the log says why"}
-    assert [package.name for package in only_image(world).packages] == ["PythonCall"]
-
-
 def status(world: World) -> dict:
     return json.loads(cli(environ_of(world), "status", "--json", cwd=world.root).stdout)
 

@@ -277,8 +277,16 @@ def test_a_statement_that_compiles_for_ever_is_left_out(world):
     assert any("once more, without precompile(Tuple{typeof(Base.cos), Float64})" in note for note in told["notes"])
 
 
-def test_a_package_that_cannot_be_precompiled_is_left_out_by_name(world):
-    failed = "Failed to precompile Example [7876af07-990d-54b4-ab0e-23690620f79a] to /depot/compiled/x."
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed to precompile Example [7876af07-990d-54b4-ab0e-23690620f79a] to /depot/compiled/x.",
+        "LoadError: Declaring __precompile__(false) is not allowed\nin expression starting at {source}/src/Example.jl:1",
+    ],
+    ids=["precompiled", "loaded"],
+)
+def test_a_package_that_cannot_be_made_part_of_an_image_is_left_out_by_name(world, said):
+    failed = said.format(source=world.source)
     fails = f'grep -q Example "$(dirname "$(dirname "$a")")/project/Project.toml" && {{ echo "ERROR: {failed}"; exit 1; }}'
     julia_that_builds(world, meanwhile=fails)
     text = world.executable.read_text()
