@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
+from pyjl_autoimage.base.settings import Settings
 from pyjl_autoimage.build import measured
+from pyjl_autoimage.build.recipe import choose
 from pyjl_autoimage.profile import recordings as profile
+from pyjl_autoimage.profile.profile import LoadedPackage, Profile
+from pyjl_autoimage.store.validity import situation_of
 from test_launch import Managed
 
-from standin import World, age, cli, python
+from environments import VirtualEnvironment
+from standin import PYTHONCALL, World, age, buildable_world, cli, python
 
 # -- juliapkg.add (or require_julia) at every import --------------------------------------------
 
@@ -42,10 +46,7 @@ OWN_IMAGE = "import os\nos.environ['PYTHON_JULIACALL_SYSIMAGE'] = {path!r}\nimpo
 def run(world: World, code: str) -> subprocess.CompletedProcess[str]:
     program = world.root / "program.py"
     program.write_text(code)
-    result = subprocess.run(
-        [sys.executable, "-m", "pyjl_autoimage", "run", str(program)],
-        env=world.environ, cwd=world.root, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    result = cli(world.environ, "run", str(program), cwd=world.root)
     assert result.returncode == 0, result.stderr
     return result
 
@@ -55,11 +56,6 @@ def run(world: World, code: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_julia_package_inside_an_installed_wheel_is_baked(tmp_path):
     """What pip installed is edited by nobody; it is compared by its digest anyway."""
-    from pyjl_autoimage.base.settings import Settings
-    from pyjl_autoimage.build.recipe import choose
-
-    from standin import PYTHONCALL, buildable_world
-
     world = buildable_world(tmp_path)
     inside = tmp_path / "env" / "lib" / "python3.12" / "site-packages" / "wrapper" / "julia" / "Example"
     (inside / "src").mkdir(parents=True)
@@ -72,9 +68,6 @@ def test_a_julia_package_inside_an_installed_wheel_is_baked(tmp_path):
         f'[[deps.Example]]\npath = "{inside}"\nuuid = "7876af07-990d-54b4-ab0e-23690620f79a"\nversion = "0.5.3"\n'
         + PYTHONCALL
     )
-    from pyjl_autoimage.profile.profile import LoadedPackage, Profile
-    from pyjl_autoimage.store.validity import situation_of
-
     situation = situation_of(world.environment, world.store, {})
     seen = Profile(packages={"7876af07-990d-54b4-ab0e-23690620f79a": LoadedPackage("Example", 1, 1.0)})
     recipe = choose(situation, seen, Settings())
@@ -105,8 +98,6 @@ def test_a_build_leaves_the_project_as_it_is(tmp_path):
 
     The same happens with a juliapkg.json beside a script, when the build is asked for in another directory.
     """
-    from environments import VirtualEnvironment
-
     env = VirtualEnvironment(tmp_path / "env")
     root, target, elsewhere = tmp_path / "julia", tmp_path / "target", tmp_path / "elsewhere"
     for directory in (root, target, elsewhere, tmp_path / "home"):
@@ -187,7 +178,7 @@ def test_options_of_a_library_count_where_it_starts_julia(world):
     library(world)
     code = "import solver, juliacall, json; print(juliacall.CONFIG['threads'])"
     (world.root / "program.py").write_text(code)
-    result = python(world.environ, "-m", "pyjl_autoimage", "run", "program.py", cwd=world.root)
+    result = cli(world.environ, "run", "program.py", cwd=world.root)
     assert (result.stdout, result.stderr) == ("auto\n", "")
 
 

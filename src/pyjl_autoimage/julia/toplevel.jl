@@ -63,26 +63,20 @@ function functions!(found, ex)
     ex isa Expr || return
     if ex.head in (:function, :macro, :(=)) && length(ex.args) > 1
         made, does = ex.args
-        name = last_name(named(made))
+        of = signature(made)
+        name = last_name(is_method(made) ? of.args[1] : of)
         called = ex.head !== :(=) || is_method(made) || (does isa Expr && does.head in (:->, :function))
         called && name !== nothing && push!(found, (ex.head === :macro ? Symbol('@', name) : name) => ex)
     end
     foreach(arg -> functions!(found, arg), ex.args)
 end
 
-# `f` of `f(x::T) where T`.
-named(ex) = ex isa Expr && ex.head in (:call, :where, :(::)) && !isempty(ex.args) ? named(ex.args[1]) : ex
-
 # What a function calls its arguments and its own variables.
 function locals!(found, ex)
     ex isa Expr || return found
     if ex.head in (:function, :(=), :->, :kw) && !isempty(ex.args)
-        within = ex.args[1]
-        while within isa Expr && within.head in (:where, :(::)) && !isempty(within.args)
-            within = within.args[1]
-        end
-        called = within isa Expr && within.head === :call
-        foreach(arg -> symbols!(found, arg), within isa Expr ? within.args[1+called:end] : (within,))
+        of = signature(ex.args[1])
+        foreach(arg -> symbols!(found, arg), of isa Expr ? of.args[1+is_method(of):end] : (of,))
     end
     foreach(arg -> locals!(found, arg), ex.args)
     return found
@@ -137,13 +131,16 @@ function first_of(look, args)
     return nothing
 end
 
-# `f(x) = ...`, in all its forms.
-function is_method(ex)
+# `f(x)` of `f(x)::T where T`.
+function signature(ex)
     while ex isa Expr && ex.head in (:where, :(::)) && !isempty(ex.args)
         ex = ex.args[1]
     end
-    return ex isa Expr && ex.head === :call
+    return ex
 end
+
+# `f(x) = ...`, in all its forms.
+is_method(ex) = (of = signature(ex); of isa Expr && of.head === :call)
 
 # `x = ...`, `x::T = ...`, `A{T} = ...`, `x, y = ...`.
 is_named(ex) =
@@ -193,13 +190,14 @@ module_body(ex) = ex.args[end]
 
 # Where code does more than define, and the text of that; or nothing.
 function first_effect_in(paths, within = Module())
-    doubt([expressions(path, within) for path in paths])
-    return first_of(path -> first_effect_of(path, within), paths)
+    files = [path => expressions(path, within) for path in paths]
+    doubt(last.(files))
+    return first_of(((path, code),) -> first_effect_of(path, code), files)
 end
 
-function first_effect_of(path, within)
+function first_effect_of(path, code)
     at = LineNumberNode(1, Symbol(path))
-    for ex in expressions(path, within).args
+    for ex in code.args
         ex isa LineNumberNode && (at = ex; continue)
         found = effect(ex)
         found === nothing || return string(path, ':', at.line, ": ", found)

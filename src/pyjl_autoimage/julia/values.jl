@@ -41,6 +41,7 @@ end
 
 # Whether a value is hashed by where it, or a part of it, lies: by `objectid`, where its type has no `hash` of its own.
 function is_identity(@nospecialize(value))
+    value isa AbstractArray && isbitstype(eltype(value)) && return false
     value isa Union{Tuple,Pair,AbstractArray} && return any(is_identity, value)
     return which(hash, Tuple{typeof(value),UInt}) === which(hash, Tuple{Any,UInt}) && has_address(value)
 end
