@@ -1,4 +1,4 @@
-"""What published packages that wrap Julia do at their start (docs/wrappers.md), with stand-ins."""
+"""What published packages that wrap Julia do at their start (docs/wrappers.md), on stand-ins."""
 
 from __future__ import annotations
 
