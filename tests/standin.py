@@ -6,6 +6,7 @@ just as the real one does, and keeps what it was told in CONFIG.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -315,17 +316,28 @@ class World:
     def write_julia(self, facts: JuliaFacts) -> None:
         """A script that counts how often it is started, and answers like Julia."""
         self.facts = facts
-        answer = self.root / "julia" / "answer"
+        directory = self.executable.parent.parent
+        answer = directory / "answer"
         answer.write_bytes(told_by_julia(facts))
         self.executable.write_text(
-            f'#!/bin/sh\necho "$@" >> "{self.root}/julia/started"\n'
+            f'#!/bin/sh\necho "$@" >> "{directory}/started"\n'
             f'case "$*" in *--version*) echo "julia version {facts.version}";; *) cat "{answer}";; esac\n'
         )
         self.executable.chmod(self.executable.stat().st_mode | stat.S_IXUSR)
 
+    def neighbour(self, name: str) -> World:
+        """Another environment of this store: a project with the same packages, and a copy of the same Julia."""
+        other = copy.copy(self)
+        other.project = shutil.copytree(self.project, self.root / name / "project")
+        other.executable = self.root / name / "julia" / "bin" / "julia"
+        other.executable.parent.mkdir(parents=True)
+        load_path = (str(other.project / "Project.toml"),)
+        other.write_julia(replace(self.facts, bindir=str(other.executable.parent), load_path=load_path))
+        return other
+
     def times_started(self) -> int:
         try:
-            return len((self.root / "julia" / "started").read_text().splitlines())
+            return len((self.executable.parent.parent / "started").read_text().splitlines())
         except FileNotFoundError:
             return 0
 

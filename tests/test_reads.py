@@ -88,14 +88,14 @@ def test_a_manifest_that_is_moved_into_place_while_the_plan_is_made(world, monke
     for name, value in world.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(str(world.site))
-    original = decide.newest_valid
+    original = decide.best_valid
 
     def meanwhile(*arguments):
         found = original(*arguments)
         os.replace(other, world.project / "Manifest.toml")
         return found
 
-    monkeypatch.setattr(decide, "newest_valid", meanwhile)
+    monkeypatch.setattr(decide, "best_valid", meanwhile)
     question = plan.question({})
     assert decide.decide({}, question).image == image.id, "the old manifest was read: as it should be, this once"
     assert plan.recall(world.store, question) is None

@@ -386,11 +386,6 @@ def test_a_preference_of_another_package_is_noticed(world):
     assert start_in(world)["sysimage"] is None
 
 
-def test_an_image_of_another_environment_is_never_used(world):
-    world.publish(environment="another")
-    assert start_in(world)["sysimage"] is None
-
-
 def test_a_newer_image_is_noticed(world):
     remembered(world)
     newer = world.publish(b"newer", built_at=2e9)

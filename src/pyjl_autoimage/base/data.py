@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from types import UnionType
@@ -17,22 +17,45 @@ def typed(kind: Any, value: Any) -> Any:
     Raises:
         ValueError: it is none.
     """
-    origin, of = get_origin(kind), get_args(kind)
-    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
-        kinds = _fields(kind)
-        if kinds.keys() == value.keys():
-            return kind(**{name: typed(kinds[name], item) for name, item in value.items()})
-    elif origin is UnionType:
-        return typed(next((one for one in of if one is type(value)), of[0]), value)
-    elif origin in (tuple, list) and isinstance(value, list):
-        return origin(typed(of[0], item) for item in value)
-    elif origin in (dict, Mapping) and isinstance(value, dict):
-        return {name: typed(of[1], item) for name, item in value.items()}
-    elif type(value) is kind or (kind is float and type(value) is int):
-        return kind(value) if value is not None else None
-    raise ValueError(f"{value!r:.80} is no {getattr(kind, '__name__', kind)}")
+    return _reader(kind)(value)
 
 
 @cache
-def _fields(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What makes a value of this type, or raises. (A store may hold hundreds of images of hundreds of packages.)"""
+    origin, of = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        first, plain = _reader(of[0]), {one: _reader(one) for one in of}
+        return lambda value: plain.get(type(value), first)(value)
+    if origin in (tuple, list):
+        item = _reader(of[0])
+        return lambda value: origin(map(item, _a(list, value, kind)))
+    if origin in (dict, Mapping):
+        item = _reader(of[1])
+        return lambda value: {name: item(one) for name, one in _a(dict, value, kind).items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        readers = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+        return lambda value: kind(**_fields(readers, _a(dict, value, kind), kind))
+    return lambda value: value if type(value) is kind else _simple(kind, value)
+
+
+def _a(plain: type, value: Any, kind: Any) -> Any:
+    if isinstance(value, plain):
+        return value
+    raise _refused(kind, value)
+
+
+def _fields(readers: Mapping[str, Callable[[Any], Any]], value: dict[str, Any], kind: Any) -> dict[str, Any]:
+    if readers.keys() != value.keys():
+        raise _refused(kind, value)
+    return {name: read(value[name]) for name, read in readers.items()}
+
+
+def _simple(kind: Any, value: Any) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    raise _refused(kind, value)
+
+
+def _refused(kind: Any, value: Any) -> ValueError:
+    return ValueError(f"{value!r:.80} is no {getattr(kind, '__name__', kind)}")

@@ -20,11 +20,10 @@ from ..julia.versions import usual_seconds
 from ..profile import recordings
 from ..profile.workloads import Caller
 from ..startup.ending import AFTER_A_FAILURE, LEAST_WITHOUT_IMAGE
-from ..store import validity
+from ..store import choice, validity
 from ..store.places import Store
-from . import machine
+from . import machine, measured
 from .begin import begin
-from .measured import gain_over
 from .state import State
 
 __all__ = ["decide", "main"]
@@ -92,20 +91,21 @@ def decide(
         return False, f"only {memory:.1f} GB of memory are free", NOT_YET
     recorded = recordings.merge(store, environment.id)
     situation = validity.situation_of(environment, store, flags)
-    image = validity.valid_image(environment, store, situation, settled.trusted_stores)
+    program = measured.latest_program(recorded) or ""
+    image = choice.valid_image(environment, store, program, situation, settled.trusted_stores)
     if image is not None:
         seconds = (
             sum(state.seconds.values())
             if state is not None and state.image
             else usual_seconds(situation.facts.version)
         )
-        gain = gain_over(image, recorded)
+        gain = measured.gain_over(image, recorded)
         if gain * WORTH < seconds:
             return False, f"{gain:.1f} s compiled beyond the image do not pay for a build of {seconds:.0f} s", NOT_YET
         return True, f"recorded runs compiled {gain:.1f} s beyond the image", BETWEEN_BUILDS
     # Those of programs with other flags, or for other kinds of CPU, are as good as they were.
-    images = validity.images_of(environment, store)
-    newest = next((image for image in images if not validity.of_another_kind(image, situation)), None)
+    own = [image for image in store.all_images() if image.environment == environment.id]
+    newest = next((image for image in own if not validity.of_another_kind(image, situation)), None)
     if newest is not None:
         why = next(iter(validity.reasons_against(newest, situation, store, thorough=True)), "")
         if why.startswith(("condemned", "not trusted")):

@@ -14,11 +14,14 @@ from functools import partial
 
 from ..base.call import RECORDER
 from ..base.files import file_sha256
+from ..base.words import count_text
 from ..errors import AutoimageError, BuildError
 from ..julia.environment import Environment
 from ..julia.facts import JuliaFacts
+from ..julia.manifest import Manifest
 from ..julia.versions import against_juliacall, usual_seconds
 from ..profile import recordings
+from ..profile.neighbours import known_elsewhere
 from ..profile.profile import Profile
 from ..startup.code import module_uuid, unchanged
 from ..store import validity
@@ -46,6 +49,9 @@ NOTHING_RECORDED = (
     "nothing had been recorded: this image makes only `import juliacall` fast; "
     "run your program and build again, or build --train PROGRAM"
 )
+
+
+NOTHING_OWN = "no program has run here: the image holds what those of other environments did with the same packages"
 
 
 NOTHING_FOR_LAYERS = "nothing has been recorded: run your program, or build --train PROGRAM"
@@ -122,6 +128,8 @@ def _look(work: Work, *, quick: bool) -> Snapshot:
     old = against_juliacall(found.juliacall)
     if old:
         raise BuildError(old)
+    if not recorded.programs and not work.tasks:
+        recorded = _without_a_run(work, recorded, found.manifest, quick=quick)
     manifest = found.manifest.with_standard_libraries(recorded.packages, facts.stdlib)
     situation = replace(found, facts=facts, manifest=manifest)
     recipe.choose(situation, recorded, work.settings)
@@ -203,6 +211,7 @@ def _prove(
         sha256=sha256,
         built_at=round(time.time(), 3),
         code=tuple(replace(code, uuid=module_uuid(code.name)) for code in _own(chosen, own)),
+        programs=tuple(sorted(now.recorded.programs)),
         statements=len(statements) - len(unresolved),
         build_seconds=round(time.time() - now.began, 1),
         heap_bytes=sum(sizes[1:]),
@@ -225,16 +234,30 @@ def _keep_house(work: Work, image: Image, statements: list[str], refused: set[st
 
 
 def _recorded(work: Work, *, quick: bool) -> Profile:
-    """The merged profile. Where no program was ever recorded, a bare start is: the import gets fast."""
+    """The merged profile. Where nothing was ever recorded, a bare start is: the import gets fast."""
     recorded = recordings.merge(work.store, work.environment.id)
     for path in recordings.aside(work.store, work.environment.id):
         work.note(f"{path} is a profile that could not be read: what it holds counts no more")
-    if not recorded.programs and not work.tasks:
-        work.note(NOTHING_FOR_LAYERS if quick else NOTHING_RECORDED)
     if recorded.runs or quick:
         return recorded
     train.bare_start(work)
     return recordings.merge(work.store, work.environment.id)
+
+
+def _without_a_run(work: Work, recorded: Profile, manifest: Manifest, *, quick: bool) -> Profile:
+    """With what programs of other environments did with the same packages, until one has run in this one."""
+    names = {uuid: package.name for uuid, package in manifest.packages.items()}
+    known = (
+        Profile()
+        if quick
+        else known_elsewhere(work.store, work.environment.id, names, {*names.values(), *manifest.extensions})
+    )
+    if not known.statements:
+        work.note(NOTHING_FOR_LAYERS if quick else NOTHING_RECORDED)
+        return recorded
+    work.note(f"{NOTHING_OWN} ({count_text(len(known.statements), 'statement')})")
+    statements, packages = {**known.statements, **recorded.statements}, {**known.packages, **recorded.packages}
+    return replace(recorded, statements=statements, packages=packages)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from ..base import settings
@@ -14,7 +15,7 @@ from ..base.liveness import discard
 from ..base.locks import is_held, lock
 from ..errors import AutoimageError, StoreError
 from ..julia.environment import Environment
-from ..store import validity
+from ..store import validity, wants
 from ..store.built import Image, Layer, Requirements
 from ..store.places import Store
 from ..store.publish import remove_debris, remove_image, remove_layer
@@ -44,15 +45,19 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
     removed: list[dict[str, Any]] = []
     kept: list[dict[str, Any]] = []
     newest: set[str] = set()
+    wanted = wants.wanted_by(store)
     for image in store.all_images():
         name = f"image {image.id}"
         reason = "everything goes" if everything else _reason_to_go(image, newest, store)
+        elsewhere = _elsewhere(image, wanted)
         users = store.users(image.id)
         if users:
             use = "1 running process uses it" if len(users) == 1 else f"{len(users)} running processes use it"
             kept.append({"name": name, "reason": use})
         elif reason is None:
             kept.append({"name": name, "reason": "the next start uses it"})
+        elif elsewhere and not everything:
+            kept.append({"name": name, "reason": f"programs of {elsewhere[0]} start on it"})
         else:
             directory = os.path.join(store.images, image.id)
             size = tree_size(directory) if dry_run else remove_image(store, image.id)
@@ -99,7 +104,8 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
 
     Args:
         store: where.
-        keep: images that one environment may have, of each kind of CPU and flags.
+        keep: images that one environment may have built, of each kind of CPU and flags; those that programs of other
+            environments start on go for room alone, and last.
         max_bytes: bytes that all images and layers may have together.
         spare: id of the image that has just been published. It stays, and so does every image in use.
 
@@ -113,10 +119,12 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
     sizes = {image.id: tree_size(os.path.dirname(image.path)) for image in images}
     sizes |= {layer.id: tree_size(layer.path) for layer in layers}
     kinds = Counter(map(_kind, images))
+    wanted = wants.wanted_by(store)
     removed = []
-    for image in images:
+    for image in sorted(images, key=lambda image: bool(_elsewhere(image, wanted))):
         unused = not _has_its_project(image) and time.time() - last_use(store, image) > MONTH
-        if image.id == spare or not (unused or kinds[_kind(image)] > max(1, keep) or sum(sizes.values()) > max_bytes):
+        old = (unused or kinds[_kind(image)] > max(1, keep)) and not _elsewhere(image, wanted)
+        if image.id == spare or not (old or sum(sizes.values()) > max_bytes):
             continue
         if remove_image(store, image.id):
             removed.append(f"image {image.id}")
@@ -132,6 +140,11 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
             removed.append(f"layer {layer.id}")
             del sizes[layer.id]
     return removed
+
+
+def _elsewhere(image: Image, wanted: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The projects of other environments whose programs start on an image."""
+    return sorted(project for one, project in wanted.get(image.id, {}).items() if one != image.environment)
 
 
 def _kind(image: Image) -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ from ..errors import AutoimageError, BuildError
 from ..julia.facts import JuliaFacts
 from ..profile.profile import Profile, Program
 from ..startup.code import fingerprints, module_uuid, unchanged
-from ..store import validity
+from ..store import choice, validity
 from ..store.built import Image, Layer, OwnCode, baked_package, cache_header
 from ..store.publish import new_layer, publish_layer, remove_layer
 from ..store.validity import Situation
@@ -56,10 +56,11 @@ def build_layers(
         BuildError: (`quick`) a layer could not be built. Otherwise that is a note, and no reason to go without
             an image.
     """
-    image = validity.valid_image(work.environment, work.store, situation, work.settings.trusted_stores)
     programs = sorted(recorded.programs.items(), key=lambda item: item[1].last, reverse=True)
     for name, program in programs[:PROGRAMS]:
         try:
+            trusted = work.settings.trusted_stores
+            image = choice.valid_image(work.environment, work.store, name, situation, trusted)
             parts = _parts(name, program, recorded, situation, image, hosts_python)
             if _has_nothing_new(name, program, parts, recorded, image, quick):
                 continue
@@ -117,7 +118,7 @@ def _valid_layers(work: Work, situation: Situation, program: str, image: Image |
     on = image.id if image else None
     return [
         layer
-        for layer in validity.layers_of(work.environment, work.store, program)
+        for layer in choice.layers_of(work.store, program)
         if not validity.reasons_against_layer(layer, on, situation, work.store)
         and all(unchanged(code.files) for code in layer.code)
     ]
@@ -200,5 +201,6 @@ def _publish(
 
 
 def _remove_old(work: Work, program: str) -> None:
-    for layer in validity.layers_of(work.environment, work.store, program)[LAYERS_KEPT:]:
+    layers = choice.layers_of(work.store, program)
+    for layer in [one for one in layers if one.environment == work.environment.id][LAYERS_KEPT:]:
         remove_layer(work.store, layer.id)

@@ -350,8 +350,6 @@ def _images(store: Store, situation: Situation | None) -> Iterator[Check]:
 def _fit(image: Image, situation: Situation | None, store: Store) -> str:
     if situation is None:
         return ""
-    if image.project != situation.project:
-        return f"; for another project ({image.project})"
     reasons = validity.reasons_against(image, situation, store)
     return f"; not used: {reasons[0]}" if reasons else "; fits"
 

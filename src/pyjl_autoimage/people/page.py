@@ -16,6 +16,7 @@ from ..base.settings import Settings
 from ..base.words import bytes_text, count_text, moment_text, seconds_text
 from ..build import history
 from ..build.contents import Contents, contents
+from ..build.measured import latest_program
 from ..build.state import PHASES, State
 from ..errors import AutoimageError
 from ..explain import timeline
@@ -26,7 +27,7 @@ from ..julia.environment import locate
 from ..profile import recordings
 from ..profile.profile import Profile
 from ..startup.options import code_flags, user_options
-from ..store import validity
+from ..store import choice, validity
 from ..store.built import Image
 from ..store.places import Store
 from .explanation import advice
@@ -59,7 +60,8 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
     facts = validity.julia_facts(environment, store)
     explanation = explain(tell=tell) if measure else last(store, environment.id)
     recorded = recordings.peek(store, environment.id)
-    image, why = _image(store, environment, code_flags(options), settled)
+    program = latest_program(recorded) or ""
+    image, why = _image(store, environment, program, code_flags(options), settled)
     held: Contents | str = "There is no valid image."
     if image is not None:
         tell("looking into the image")
@@ -80,19 +82,22 @@ def page(*, measure: bool = True, tell: Callable[[str], None] = lambda text: Non
     )
 
 
-def _image(store: Store, environment: Any, flags: Mapping[str, str], settled: Settings) -> tuple[Image | None, str]:
-    """The image that the next start uses, or why it uses none."""
+def _image(
+    store: Store, environment: Any, program: str, flags: Mapping[str, str], settled: Settings
+) -> tuple[Image | None, str]:
+    """The image that a program's next start uses, or why it uses none."""
     trusted = settled.trusted_stores
-    images = validity.images_of(environment, store, trusted)
+    images = choice.best_first(environment, store, program, trusted)
     if not images:
         return None, ""
     try:
         situation = validity.situation_of(environment, store, flags)
     except (AutoimageError, ValueError) as error:
         return None, str(error)
-    chosen = validity.valid_image(environment, store, situation, trusted)
-    reasons = [] if chosen else validity.reasons_against(images[0], situation, store, trusted=trusted)
-    return chosen, next(iter(reasons), "")
+    chosen = choice.best_valid(images, store, situation, trusted)
+    own = [image for image in images if image.environment == environment.id]
+    reasons = own and not chosen and validity.objections(own[0], situation, store, trusted=trusted)
+    return chosen, next(iter(reasons or ()), "")
 
 
 def compose(

@@ -23,7 +23,7 @@ from ..profile.profile import Profile
 from ..startup.code import unchanged
 from ..startup.options import code_flags, user_options
 from ..startup.start import session
-from ..store import validity
+from ..store import choice, validity
 from ..store.built import Image, Layer
 from ..store.places import Store
 from ..store.validity import Situation
@@ -55,7 +55,8 @@ def status(**keywords: Any) -> dict[str, Any]:
         - ``saved``: ``seconds`` that ``runs`` on images and layers saved, each against the usual plain run of its
           program.
         - ``environment``: ``julia_version``, ``executable``, ``project``, ``id``.
-        - ``image``: None, or ``id``, ``path``, ``built_at``, ``bytes``, ``caches_bytes`` (of what lies beside the
+        - ``image``: None, or ``id``, ``shared_by`` (None, or the project that it was built for, where that is another
+          one), ``path``, ``built_at``, ``bytes``, ``caches_bytes`` (of what lies beside the
           library), ``packages``, ``statements``, ``changed`` (paths of programs' own Julia code in it that has been
           edited since, and so is evaluated).
         - ``rejected``: ``id``, ``reasons`` and ``bytes`` of each image that is not used here, and whether it is only
@@ -94,17 +95,20 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
     store = Store(settled.home)
     facts = validity.julia_facts(environment, store)
     recorded = recordings.peek(store, environment.id)
-    images = validity.images_of(environment, store, settled.trusted_stores)
-    layers = [layer for layer in store.all_layers() if layer.environment == environment.id]
+    program = measured.latest_program(recorded) or ""
+    images = choice.best_first(environment, store, program, settled.trusted_stores)
+    layers = [i for i in store.all_layers() if i.environment == environment.id or i.program in recorded.programs]
     situation = _situation(environment, store, code_flags(options)) if images or layers else None
-    others = [image for image in store.all_images() if image.environment != environment.id]
-    sizes = {image.path: tree_size(os.path.dirname(image.path)) for image in (*images, *others)}
-    chosen, rejected = _choose(images, situation, store, settled.trusted_stores, sizes)
-    strangers = [_rejected(i, [f"built for another environment ({i.project})"], sizes) for i in others]
-    against = {layer.id: _against(layer, chosen, situation, store) for layer in layers}
-    used = _used([layer for layer in layers if not against[layer.id]], recorded)
+    sizes = {image.path: tree_size(os.path.dirname(image.path)) for image in images}
+    chosen, against_images = _choose(images, situation, store, settled.trusted_stores)
+    own = [image for image in images if image.environment == environment.id]
+    against = [_rejected(image, why, sizes, chosen, store) for image, why in against_images]
+    rejected = [entry for entry in against if entry["id"] in {image.id for image in own}]
+    others = [entry for entry in against if entry not in rejected]
+    against_layers = {layer.id: _against(layer, chosen, situation, store) for layer in layers}
+    used = _used([layer for layer in layers if not against_layers[layer.id]], recorded)
     fresh = _unchanged_code([*([chosen] if chosen else []), *(i for i in layers if used.get(i.program) == i.id)])
-    layers_data = [_layer(i, against[i.id], used.get(i.program) == i.id, fresh) for i in layers]
+    layers_data = [_layer(i, against_layers[i.id], used.get(i.program) == i.id, fresh) for i in layers]
     state = State.read(store, environment.id)
     times = measured.times(recorded, chosen.id if chosen else None, used)
     gain = measured.estimate(recorded, chosen, used)
@@ -119,8 +123,8 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "executable": environment.executable,
             "project": environment.project,
         },
-        "image": _image(chosen, fresh, sizes) if chosen else None,
-        "rejected": [*rejected, *strangers],
+        "image": _image(chosen, fresh, sizes, None if chosen in own else chosen.project) if chosen else None,
+        "rejected": [*rejected, *others],
         "layers": layers_data,
         "profile": {
             "statements": sum(not statement.inferred for statement in recorded.statements.values()),
@@ -160,7 +164,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
             "automatic_decision": (read_json(store.automatic(environment.id)) or {}).get("why"),
         },
         "disk": {
-            "images": sum(sizes[image.path] for image in images if _is_in(image.path, store)),
+            "images": sum(sizes[image.path] for image in own if _is_in(image.path, store)),
             "layers": sum(tree_size(layer.path) for layer in layers),
             "recordings": tree_size(store.environment(environment.id)),
             "store": tree_size(store.home),
@@ -198,34 +202,36 @@ def _situation(environment: Environment, store: Store, flags: dict[str, str]) ->
 
 
 def _choose(
-    images: Sequence[Image],
-    situation: Situation | str | None,
-    store: Store,
-    trusted: tuple[str, ...],
-    sizes: Mapping[str, int],
-) -> tuple[Image | None, list[dict[str, Any]]]:
-    """The image that the next start uses, and the reasons against the others of the environment."""
+    images: Sequence[Image], situation: Situation | str | None, store: Store, trusted: tuple[str, ...]
+) -> tuple[Image | None, list[tuple[Image, list[str]]]]:
+    """The image that the next start uses, and the reasons against each of the others."""
     chosen: Image | None = None
     rejected = []
-    thorough = validity.suspicious(images, store)
+    thorough = choice.suspicious(images, store)
     for image in images:
         if isinstance(situation, Situation):
             reasons = validity.reasons_against(image, situation, store, trusted=trusted, thorough=thorough)
         else:
             reasons = [str(situation)]
         if reasons:
-            rejected.append(_rejected(image, reasons, sizes))
+            rejected.append((image, reasons))
         elif chosen is not None:
-            why = [f"a newer image is in use ({chosen.id})"]
-            rejected.append(_rejected(image, why, sizes, superseded=_is_in(image.path, store)))
+            which = "a newer" if _is_older(image, chosen) else "another"
+            rejected.append((image, [f"{which} image is in use ({chosen.id})"]))
         else:
             chosen = image
     return chosen, rejected
 
 
+def _is_older(image: Image, other: Image) -> bool:
+    return image.environment == other.environment and image.built_at < other.built_at
+
+
 def _rejected(
-    image: Image, reasons: list[str], sizes: Mapping[str, int], *, superseded: bool = False
+    image: Image, reasons: list[str], sizes: Mapping[str, int], chosen: Image | None, store: Store
 ) -> dict[str, Any]:
+    newer = f"a newer image is in use ({chosen.id if chosen else ''})"
+    superseded = reasons == [newer] and _is_in(image.path, store)
     return {"id": image.id, "reasons": reasons, "superseded": superseded, "bytes": sizes[image.path]}
 
 
@@ -274,9 +280,10 @@ def _included(recorded: Profile) -> list[dict[str, Any]]:
     return found
 
 
-def _image(image: Image, fresh: Set[str], sizes: Mapping[str, int]) -> dict[str, Any]:
+def _image(image: Image, fresh: Set[str], sizes: Mapping[str, int], shared_by: str | None) -> dict[str, Any]:
     return {
         "id": image.id,
+        "shared_by": shared_by,
         "path": image.path,
         "built_at": image.built_at,
         "bytes": image.bytes,

@@ -130,7 +130,8 @@ def _show_verdict(data: dict[str, Any], console: Any) -> None:
     summary, image = data["summary"], data["image"]
     state, why = summary["state"], summary["why"]
     if state == "image":
-        uses = f"The next start uses image {image['id']}, built {ago_text(image['built_at'])}"
+        shared = f" for {path_text(image['shared_by'])}, of the same packages" if image["shared_by"] else ""
+        uses = f"The next start uses image {image['id']}, built {ago_text(image['built_at'])}{shared}"
         estimate = data["estimate"]
         if estimate and estimate["seconds"] >= MUCH_LEFT:
             still = f"{_short_name(estimate['program'])} still compiles {about_text(estimate['seconds'])} on it"

@@ -19,23 +19,16 @@ from ..base.program import program_name
 from ..base.reads import Reads
 from ..base.settings import Settings, settle
 from ..base.unchanged import version_said
-from ..errors import SetUpError
+from ..errors import SetUpError, StoreError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
 from ..julia.sources import source_files
 from ..julia.versions import against_juliacall
+from ..store import wants
 from ..store.built import BakedPackage, Image, recorder_files
+from ..store.choice import best_first, best_valid, layers_of
 from ..store.places import Store
-from ..store.validity import (
-    Situation,
-    images_of,
-    is_below,
-    julia_facts,
-    layers_of,
-    newest_valid,
-    reasons_against_layer,
-    situation_of,
-)
+from ..store.validity import Situation, is_below, julia_facts, reasons_against_layer, situation_of, stated
 from .options import code_flags, user_options
 from .plan import Plan, editable_installs, quick_home, remember
 
@@ -65,18 +58,19 @@ def decide(settings: Mapping[str, Any], question: str | None, why: str = "") -> 
         except Exception as error:
             # Whatever is wrong, the program starts as it would have without us; juliacall says what it has to.
             return Plan(home=settled.home or quick_home({}), notes=[f"plain start: {error}"])
-    if plan.environment is not None:
-        _note_slow_start(Store(plan.home), plan.environment, why)
+    if plan.environment is not None and plan.project is not None:
+        _note(Store(plan.home), plan.environment, plan.project, plan, why)
     return plan
 
 
-def _note_slow_start(store: Store, environment: str, why: str) -> None:
-    """Why the last start that could not be a quick one was not, for `status`."""
+def _note(store: Store, environment: str, project: str, plan: Plan, why: str) -> None:
+    """For `status`, why the last start that could not be a quick one was not; and which image it wants to be kept."""
     try:
         path = store.slow_start(environment)
         if os.path.isdir(os.path.dirname(path)):
             write_json(path, {"schema": 1, "why": why, "when": time.time(), "program": program_name()})
-    except OSError:
+            wants.note(store, environment, project, (program_name(), plan.flags), plan.image)
+    except (OSError, StoreError):
         pass
 
 
@@ -161,15 +155,15 @@ def _note_juliapkg(environment: Environment, reads: Reads) -> None:
 def _choose(
     plan: Plan, environment: Environment, store: Store, settings: Settings, reads: Reads
 ) -> JuliaFacts | None:
-    """Put the newest valid image, and the newest layer for it, into the plan; note what this depends on.
+    """Put the image that serves best, and the newest layer for it, into the plan; note what this depends on.
 
     Returns:
         What Julia said of itself, where there was anything to choose from.
     """
     trusted = settings.trusted_stores
     reads.all_of((store.images, store.layers, store.condemnations, *(Store(home).images for home in trusted)))
-    images = images_of(environment, store, trusted)
-    layers = layers_of(environment, store, program_name())
+    images = best_first(environment, store, program_name(), trusted)
+    layers = layers_of(store, program_name())
     if not images and not layers:
         return None
     situation = situation_of(environment, store, plan.flags)
@@ -183,12 +177,14 @@ def _choose(
         reads.all_of((*image.files, *recorder_files()))
         _note_packages(image.packages, situation, reads)
 
-    image = newest_valid(images, store, situation, trusted, look)
+    image = best_valid(images, store, situation, trusted, look)
     if image is not None:
         plan.image, plan.image_path, plan.image_files = image.id, image.path, image.files
         plan.trusted = is_below(image.path, trusted)
         plan.code = [(code.name, code.uuid, dict(code.files), False) for code in image.code]
     for layer in layers:
+        if layer.image != plan.image or any(stated(layer, situation)):
+            continue
         reads.file(os.path.join(layer.path, "layer.json"))
         for cache in layer.caches:
             reads.exists(cache)  # Julia touches a cache whenever it loads it

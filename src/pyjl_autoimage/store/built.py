@@ -33,7 +33,7 @@ __all__ = [
     "to_json",
 ]
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Requirements:
     """All that must be the same when something compiled is used as when it was built."""
 
     environment: str
-    """Id of the environment that it was built in."""
+    """Id of the environment that it was built in. That one, its project and its executable are no requirement."""
     project: str
     executable: str
     julia_version: str
@@ -117,6 +117,8 @@ class Image(Requirements):
     built_at: float
     """Seconds since the epoch."""
     code: tuple[OwnCode, ...] = ()
+    programs: tuple[str, ...] = ()
+    """Whose statements and own code it holds (see `pyjl_autoimage.base.program.program_name`)."""
     statements: int = 0
     """How many precompile statements it holds."""
     build_seconds: float = 0.0

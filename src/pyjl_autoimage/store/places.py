@@ -101,6 +101,10 @@ class Store(Layout):
         """File about the last start that could not go by a remembered plan."""
         return os.path.join(self.environment(environment_id), "slow.json")
 
+    def wants(self, environment_id: str) -> str:
+        """Directory of what says which images the environment's programs start on."""
+        return os.path.join(self.environment(environment_id), "wants")
+
     def advice(self, environment_id: str) -> str:
         """File that says on what the last advice was given."""
         return os.path.join(self.environment(environment_id), "advice")
@@ -164,6 +168,17 @@ class Store(Layout):
     def environment_ids(self) -> list[str]:
         """Every environment that the store knows."""
         return sorted(_entries(self.environments))
+
+    def last_seen(self, environment_id: str) -> float:
+        """When a program of an environment was last recorded, or something built: seconds since the epoch."""
+        directory = self.environment(environment_id)
+        times = []
+        for path in (directory, *(os.path.join(directory, name) for name in names_in(directory))):
+            try:
+                times.append(os.stat(path).st_mtime)
+            except OSError:
+                pass
+        return max(times, default=0.0)
 
     # -- images ----------------------------------------------------------------------------------------
 

@@ -20,6 +20,9 @@ RECORDINGS_KEPT = 200
 """In one environment, where nobody builds: with the next build they become a profile. So do as many bytes:"""
 RECORDING_BYTES_KEPT = 10_000_000
 
+WANTS_KEPT = 50
+"""Programs of one environment of which it is known on which image they start; temporary scripts are some."""
+
 ENVIRONMENTS_KEPT = 200
 """A virtual environment that lives for one run (``uv run --with``) leaves one, and nobody comes back to it."""
 
@@ -34,7 +37,7 @@ def sweep(store: Store, seconds: float = float("inf")) -> None:
         seconds: how long it may take. Each time it begins elsewhere, so all of it has its turn.
     """
     end = time.monotonic() + seconds
-    kinds = (_uses, _starts, _plans, _condemnations, _builds, _recordings, _environments)
+    kinds = (_uses, _starts, _plans, _condemnations, _builds, _recordings, _wants, _environments)
     first = os.urandom(1)[0] % len(kinds)
     for kind in (*kinds[first:], *kinds[:first]):
         for path, goes in kind(store):
@@ -103,27 +106,28 @@ def _recordings(store: Store) -> Iterator[tuple[str, bool]]:
             yield from ((path, goes) for path in files)
 
 
+def _wants(store: Store) -> Iterator[tuple[str, bool]]:
+    for environment in store.environment_ids():
+        newest_first = sorted(_paths(store.wants(environment)), key=_time, reverse=True)
+        yield from ((path, number >= WANTS_KEPT) for number, path in enumerate(newest_first))
+
+
 def _environments(store: Store) -> Iterator[tuple[str, bool]]:
     """Those that were not used for longest, and have neither image nor layer. They are more than files."""
     known = store.environment_ids()
     if len(known) <= ENVIRONMENTS_KEPT:
         return
     needed = {built.environment for built in (*store.all_images(), *store.all_layers())}
-    idle = sorted((one for one in known if one not in needed), key=lambda one: _last_use(store, one))
+    idle = sorted((one for one in known if one not in needed), key=store.last_seen)
     for one in idle[: len(known) - ENVIRONMENTS_KEPT]:
         recorded = (path for path in _paths(store.recordings(one)) if path.endswith(".log"))
-        if time.time() - _last_use(store, one) > DAY and all(map(is_dead, recorded)):
+        if time.time() - store.last_seen(one) > DAY and all(map(is_dead, recorded)):
             try:
                 with lock(store.build_lock(one), 0):
                     shutil.rmtree(store.environment(one), ignore_errors=True)
             except (TimeoutError, StoreError, OSError):
                 pass  # a build of it runs, or the store cannot be written
         yield store.environment(one), False
-
-
-def _last_use(store: Store, environment: str) -> float:
-    """When something was last recorded or built there: seconds since the epoch."""
-    return max(_time(path) for path in (store.environment(environment), *_paths(store.environment(environment))))
 
 
 def _paths(directory: str) -> Iterator[str]:

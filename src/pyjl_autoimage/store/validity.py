@@ -2,7 +2,8 @@
 
 A sysimage silently wins over the manifest, so an image whose requirements differ in the least from the
 situation of this start is not used. `mismatches` goes through all of them, in a fixed order, and gives a line
-for each difference: what `status` shows is what decided.
+for each difference: what `status` shows is what decided. What can be told without a look at the image's own files
+comes first: a store may hold hundreds of images, and few are worth that look.
 """
 
 from __future__ import annotations
@@ -38,17 +39,15 @@ from .publish import damage
 
 __all__ = [
     "Situation",
-    "images_of",
     "is_below",
     "julia_facts",
-    "layers_of",
     "mismatches",
-    "newest_valid",
+    "objections",
     "preference_projects",
     "reasons_against",
     "reasons_against_layer",
     "situation_of",
-    "valid_image",
+    "stated",
 ]
 
 
@@ -120,7 +119,30 @@ def preference_projects(project: str, facts: JuliaFacts) -> list[str]:
 
 def mismatches(image: Requirements, now: Situation) -> list[str]:
     """Why this image, or layer, must not be used now, one line each; empty when it is valid."""
-    return [*_julia(image, now), *_cpu(image, now), *_flags(image, now), *_packages(image, now)]
+    return [*stated(image, now), *_found(image, now)]
+
+
+def stated(image: Requirements, now: Situation) -> Iterator[str]:
+    """The mismatches that need no look at files of packages: Julia, flags, what manifest and preferences say."""
+    yield from _julia(image, now)
+    yield from _cpu(image, now)
+    yield from _flags(image, now)
+    for baked in image.packages:
+        current = now.manifest.packages.get(baked.uuid)
+        if current is not None:
+            yield from _as_stated(baked, current)
+            yield from _preferred(baked, now)
+        elif not baked.in_julia:
+            # A standard library that is part of Julia's own image need not be in a manifest.
+            yield f"{baked.name} is in the image, not in the manifest"
+
+
+def _found(image: Requirements, now: Situation) -> Iterator[str]:
+    """The mismatches of files: where packages lie, and what is in them."""
+    for baked in image.packages:
+        current = now.manifest.packages.get(baked.uuid)
+        if current is not None and not any(_as_stated(baked, current)):
+            yield from _on_disk(baked, current, now)
 
 
 def _julia(image: Requirements, now: Situation) -> Iterator[str]:
@@ -161,18 +183,7 @@ def of_another_kind(image: Requirements, now: Situation) -> bool:
     return any((*_cpu(image, now), *_flags(image, now)))
 
 
-def _packages(image: Requirements, now: Situation) -> Iterator[str]:
-    for baked in image.packages:
-        current = now.manifest.packages.get(baked.uuid)
-        if current is None:
-            # A standard library that is part of Julia's own image need not be in a manifest.
-            if not baked.in_julia:
-                yield f"{baked.name} is in the image, not in the manifest"
-            continue
-        yield from _package(baked, current, now)
-
-
-def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[str]:
+def _as_stated(baked: BakedPackage, current: Package) -> Iterator[str]:
     name = baked.name
     if baked.version != current.version:
         yield f"{name} {baked.version or '?'} in the image, {current.version or '?'} in the manifest"
@@ -183,12 +194,16 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
         yield f"{name} comes from {baked.url} at {baked.rev} in the image, {current.url} at {current.rev} now"
     elif baked.tree_sha1 != current.tree_sha1:
         yield f"{name} {baked.version or ''} has another source in the manifest (git-tree-sha1)"
-    elif baked.in_julia:
-        if baked.digest is not None and baked.digest != jll_digest(current, now.facts.stdlib):
-            yield f"{name}, which comes with Julia, has another source in {now.facts.stdlib} now"
-    elif baked.syntax != current.syntax:
+    elif baked.syntax != current.syntax and not baked.in_julia:
         before, after = (syntax or "1.13 and before" for syntax in (baked.syntax, current.syntax))
         yield f"{name} was parsed as Julia {before} in the image, the manifest says {after} now"
+
+
+def _on_disk(baked: BakedPackage, current: Package, now: Situation) -> Iterator[str]:
+    name = baked.name
+    if baked.in_julia:
+        if baked.digest is not None and baked.digest != jll_digest(current, now.facts.stdlib):
+            yield f"{name}, which comes with Julia, has another source in {now.facts.stdlib} now"
     else:
         source = source_directory(current, now.facts.depots)
         if source is None:
@@ -206,6 +221,10 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
             else:
                 if digest != baked.digest:
                     yield f"the source of {name} in {source} has changed"
+
+
+def _preferred(baked: BakedPackage, now: Situation) -> Iterator[str]:
+    name = baked.name
     if baked.preferences != preferences_digest(now.preferences.get(baked.uuid, {})):
         yield f"the preferences of {name} have changed"
     for other, digest in baked.others.items():
@@ -217,47 +236,6 @@ def _package(baked: BakedPackage, current: Package, now: Situation) -> Iterator[
 
 def _same_place(one: str, other: str) -> bool:
     return one == other or os.path.realpath(one) == os.path.realpath(other)
-
-
-def valid_image(
-    environment: Environment, store: Store, situation: Situation, trusted: Sequence[str] = ()
-) -> Image | None:
-    """The newest image that is valid now; None if there is none."""
-    return newest_valid(images_of(environment, store, trusted), store, situation, trusted)
-
-
-def newest_valid(
-    images: Sequence[Image],
-    store: Store,
-    situation: Situation,
-    trusted: Sequence[str],
-    look: Callable[[Image], None] = lambda image: None,
-) -> Image | None:
-    """The first valid image.
-
-    Args:
-        images: newest first.
-        store: the user's store.
-        situation: what they are compared with.
-        trusted: stores whose images are not asked who could have written them.
-        look: called with each image that is looked at; those behind the valid one are not.
-    """
-    thorough = suspicious(images, store)
-    for image in images:
-        look(image)
-        if not reasons_against(image, situation, store, trusted=trusted, thorough=thorough):
-            return image
-    return None
-
-
-def suspicious(images: Sequence[Image], store: Store) -> bool:
-    """Whether checksums are compared: a disk that has spoiled one of them may have spoiled others."""
-    return any(store.condemned(image.id) for image in images)
-
-
-def layers_of(environment: Environment, store: Store, program: str) -> list[Layer]:
-    """The layers of a program, newest first."""
-    return [i for i in store.all_layers() if i.environment == environment.id and i.program == program]
 
 
 def reasons_against_layer(layer: Layer, image: str | None, situation: Situation, store: Store) -> list[str]:
@@ -277,13 +255,6 @@ def _other_caches(layer: Layer) -> list[str]:
     return [path for path, header in layer.caches.items() if cache_header(path) != header]
 
 
-def images_of(environment: Environment, store: Store, trusted: Sequence[str] = ()) -> list[Image]:
-    """The images of an environment, the user's own and those of trusted stores, newest first."""
-    stores = [store, *(type(store)(home) for home in trusted)]
-    images = [i for place in stores for i in place.all_images() if i.environment == environment.id]
-    return sorted(images, key=lambda image: image.built_at, reverse=True)
-
-
 def is_below(path: str, directories: Sequence[str]) -> bool:
     """Whether a path is in one of these directories."""
     return any(path.startswith(os.path.join(directory, "")) for directory in directories)
@@ -292,7 +263,7 @@ def is_below(path: str, directories: Sequence[str]) -> bool:
 def reasons_against(
     image: Image, situation: Situation, store: Store, *, trusted: Sequence[str] = (), thorough: bool = False
 ) -> list[str]:
-    """Why an image of this environment is not valid now; empty when it is.
+    """Why an image is not valid now; empty when it is.
 
     Args:
         image: the image.
@@ -301,12 +272,28 @@ def reasons_against(
         trusted: stores whose images are not asked who could have written them.
         thorough: compare its checksum, too (a second for a few hundred megabytes).
     """
+    return list(objections(image, situation, store, trusted=trusted, thorough=thorough))
+
+
+def objections(
+    image: Image, situation: Situation, store: Store, *, trusted: Sequence[str] = (), thorough: bool = False
+) -> Iterator[str]:
+    """`reasons_against`, one by one: who wants the first only need not wait for what the others take."""
     condemned = store.condemned(image.id)
+    if condemned:
+        yield f"condemned: {condemned}"
     distrusted = None if is_below(image.path, trusted) else store.distrust(*image.files)
-    reasons = [f"condemned: {condemned}"] if condemned else []
-    reasons += [f"not trusted: {distrusted}"] if distrusted else []
-    reasons += [*damage(store, image, thorough=thorough), *mismatches(image, situation)]
-    return reasons if image.pyjl_autoimage == recorder_digest() else [*reasons, OTHER_RECORDER]
+    if distrusted:
+        yield f"not trusted: {distrusted}"
+    differs = False
+    for reason in (*damage(store, image), *mismatches(image, situation)):
+        differs = True
+        yield reason
+    if image.pyjl_autoimage != recorder_digest():
+        differs = True
+        yield OTHER_RECORDER
+    if thorough and not differs:
+        yield from damage(store, image, thorough=True)
 
 
 def situation_of(environment: Environment, store: Store, flags: Mapping[str, str]) -> Situation:
