@@ -16,7 +16,7 @@ from pyjl_autoimage.build.clean import clean, prune, prune_caches
 from pyjl_autoimage.store import publish
 from pyjl_autoimage.store.publish import remove_image
 
-from standin import World, building
+from standin import World, building, cli
 
 BIG = 10**9
 
@@ -232,3 +232,36 @@ def test_only_caches_are_pruned_as_caches(world):
         os.utime(path, (time.time() - 40 * 86400,) * 2)
     prune_caches(world.store)
     assert [path.exists() for path in paths] == [True, True, False]
+
+
+# -- what another version has built ----------------------------------------------------------------------
+
+
+def built_by_another_version(world, days):
+    """An image and a layer of a schema that this version does not know, used so many days ago."""
+    image, layer = world.publish(b"another version's"), world.publish_layer("a" * 16)
+    for path in (Path(image.path).with_name("image.json"), Path(layer.path, "layer.json")):
+        path.write_text(path.read_text().replace('"schema": 3', '"schema": 99').replace('"schema":3', '"schema":99'))
+    for path in (Path(image.path), Path(layer.path)):
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    return Path(image.path), Path(layer.path)
+
+
+def test_what_another_version_has_built_stays_while_it_may_use_it(here):
+    image, layer = built_by_another_version(here, 20)
+    assert prune(here.store, keep=1, max_bytes=BIG, spare="") == []
+    _, kept = clean()
+    assert image.exists() and layer.exists()
+    assert "only another version of pyjl_autoimage can read it, and it was used within a month" in str(kept)
+
+
+def test_and_goes_after_long_disuse(here):
+    image, layer = built_by_another_version(here, 40)
+    assert prune(here.store, keep=1, max_bytes=BIG, spare="") == [f"image {image.parent.name}"]
+    assert not image.exists() and not layer.exists()
+
+
+def test_status_says_so(here):
+    built_by_another_version(here, 20)
+    told = cli(here.environ, "status", cwd=here.root)
+    assert "1 image, 1 kB, that only another version of pyjl_autoimage can read" in told.stdout.replace("\n", " ")

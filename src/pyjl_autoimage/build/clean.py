@@ -26,6 +26,8 @@ __all__ = ["clean", "prune", "prune_caches"]
 
 MONTH = 30 * 86400.0
 
+ANOTHER_VERSIONS = "only another version of pyjl_autoimage can read it"
+
 
 def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Remove what is not valid any more or has been superseded; never an image that a process uses.
@@ -65,6 +67,16 @@ def clean(*, everything: bool = False, dry_run: bool = False) -> tuple[list[dict
                 removed.append({"name": name, "bytes": size, "reason": reason})
             else:
                 kept.append({"name": name, "reason": "a process has just begun to use it"})
+    for image_id in store.unreadable_images():
+        lately = not everything and time.time() - _last_use(store, image_id) < MONTH
+        size = tree_size(os.path.join(store.images, image_id)) if dry_run else 0
+        size = size if dry_run or lately else remove_image(store, image_id)
+        if lately or not size:
+            kept.append(
+                {"name": f"image {image_id}", "reason": f"{ANOTHER_VERSIONS}, and it was used within a month"}
+            )
+        else:
+            removed.append({"name": f"image {image_id}", "bytes": size, "reason": ANOTHER_VERSIONS})
     for layer in store.all_layers():
         name = f"layer {layer.id}"
         reason = "everything goes" if everything else _reason_against_layer(layer, store)
@@ -131,6 +143,12 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
         if not os.path.exists(store.facts_of_image(image.id)):  # another build may have been first
             kinds[_kind(image)] -= 1
             del sizes[image.id]
+    for image_id in store.unreadable_images():
+        if time.time() - _last_use(store, image_id) > MONTH and remove_image(store, image_id):
+            removed.append(f"image {image_id}")
+    for layer_id in store.unreadable_layers():
+        if time.time() - os.stat(store.layer(layer_id)).st_mtime > MONTH:
+            remove_layer(store, layer_id)
     newest = {(layer.environment, layer.program): layer.id for layer in layers}
     for layer in sorted(layers, key=lambda layer: layer.id in newest.values()):
         orphan = layer.image is not None and not os.path.exists(store.image_library(layer.image))
@@ -163,8 +181,12 @@ def _has_its_program(layer: Layer) -> bool:
 
 def last_use(store: Store, image: Image) -> float:
     """When a start last chose an image, or it came here: seconds since the epoch."""
-    found = [image.built_at]
-    for path in (image.path, os.path.join(store.uses, image.id)):
+    return max(image.built_at, _last_use(store, image.id))
+
+
+def _last_use(store: Store, image_id: str) -> float:
+    found = [0.0]
+    for path in (store.image_library(image_id), os.path.join(store.uses, image_id)):
         try:
             found.append(os.stat(path).st_mtime)
         except OSError:

@@ -78,6 +78,7 @@ def status(**keywords: Any) -> dict[str, Any]:
         - ``hook``: ``enabled`` (the file that puts it into every program of this Python, or None) and ``error`` (what
           it last kept from a program).
         - ``store``: its path.
+        - ``unreadable``: how many ``images`` of how many ``bytes`` only another version of this package can read.
         - ``unwritable``: None, or why nothing can be recorded in the store.
 
     Raises:
@@ -110,6 +111,7 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
     fresh = _unchanged_code([*([chosen] if chosen else []), *(i for i in layers if used.get(i.program) == i.id)])
     layers_data = [_layer(i, against_layers[i.id], used.get(i.program) == i.id, fresh) for i in layers]
     state = State.read(store, environment.id)
+    unreadable = store.unreadable_images()
     times = measured.times(recorded, chosen.id if chosen else None, used)
     gain = measured.estimate(recorded, chosen, used)
     return {
@@ -178,6 +180,10 @@ def _status(settled: Settings, environment: Environment, options: dict[str, str]
         },
         "hook": {"enabled": enable.enabled(), "error": enable.last_error(store)},
         "store": store.home,
+        "unreadable": {
+            "images": len(unreadable),
+            "bytes": sum(tree_size(os.path.join(store.images, image_id)) for image_id in unreadable),
+        },
         "unwritable": store.unwritable(),
     }
 

@@ -360,3 +360,8 @@ def _show_rejected(data: dict[str, Any], console: Any) -> None:
             console.print(f"  {reason}", style="dim")
     if len(rest) > IMAGES_SHOWN:
         console.print(f"\nand {count_text(len(rest) - IMAGES_SHOWN, 'more image')}", style="dim")
+    other = data["unreadable"]
+    if other["images"]:
+        size = f"{count_text(other['images'], 'image')}, {bytes_text(other['bytes'])}"
+        what = "only another version of pyjl_autoimage can read; `clean` removes what nobody has used for a month"
+        console.print(f"\n{size}, that {what}", style="dim")

@@ -206,6 +206,11 @@ class Store(Layout):
         found.sort(key=lambda image: image.built_at, reverse=True)
         return iter(found)
 
+    def unreadable_images(self) -> list[str]:
+        """The ids of images that another version has built, or whose facts are damaged."""
+        known = {image.id for image in self.all_images()}
+        return sorted(name for name in _entries(self.images) if name not in known)
+
     # -- layers ----------------------------------------------------------------------------------------
 
     def layer(self, layer_id: str) -> str:
@@ -227,6 +232,12 @@ class Store(Layout):
                 found.append(layer)
         found.sort(key=lambda layer: layer.built_at, reverse=True)
         return iter(found)
+
+    def unreadable_layers(self) -> list[str]:
+        """The ids of such layers; those that are being built have no facts yet."""
+        known = {layer.id for layer in self.all_layers()}
+        names = [name for name in _entries(self.layers) if name not in known]
+        return sorted(name for name in names if os.path.exists(os.path.join(self.layer(name), "layer.json")))
 
     # -- who could have written it ---------------------------------------------------------------------
 
