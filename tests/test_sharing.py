@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage.base.liveness import boot_id, hostname
 from pyjl_autoimage.build.build import NOTHING_OWN
 from pyjl_autoimage.build.clean import clean, prune
 from pyjl_autoimage.profile import recordings
@@ -29,6 +30,7 @@ from standin import (
     cli,
     environ_of,
     julia_that_builds,
+    python,
     start_in,
 )
 
@@ -150,6 +152,42 @@ def test_a_first_start_in_a_store_of_two_hundred_images_looks_at_few(world, monk
     (plan,) = (world.store.root + "/launch/" + name for name in os.listdir(world.store.launches))
     kept = open(plan, "rb").read()
     assert b"/nowhere/" not in kept
+
+
+# -- one that does not work in every environment -------------------------------------------------------
+
+
+def died(world: World, key: str) -> None:
+    """Leave the mark of a process that a fatal signal ended while it loaded an image."""
+    mark = Path(world.store.ensure(world.store.booting), f"{hostname()}-99999001-{boot_id()}-00000001-{key}")
+    mark.write_bytes(b"Fatal Python error: Segmentation fault\n")
+
+
+def test_who_dies_of_it_condemns_it_for_its_own_environment(world, other):
+    image = world.publish()
+    died(other, f"{image.id}-{other.environment.id}")
+    assert start_in(other)["sysimage"] is None
+    assert start_in(other)["sysimage"] is None, "nor later"
+    assert "condemned" in str(status(other)["rejected"])
+    assert start_in(world)["sysimage"] == image.path, "what killed it there may be something of that environment's"
+
+
+def test_who_dies_of_its_own_condemns_it_for_all(world, other):
+    image = world.publish()
+    died(world, image.id)
+    assert start_in(world)["sysimage"] is None
+    assert start_in(other)["sysimage"] is None
+
+
+def test_a_process_says_so_of_itself(world, other):
+    image = world.publish()
+    killed = "from pyjl_autoimage.startup import guard\nguard.Guard.__exit__ = lambda *_: os.kill(os.getpid(), 11)"
+    result = python(other.environ, "-c", f"import os\n{killed}\nfrom pyjl_autoimage import jl", cwd=other.root)
+    assert result.returncode == -11
+    start_in(other)
+    assert os.listdir(world.store.condemnations) == [f"{image.id}-{other.environment.id}"]
+    assert world.store.restore(image.id)
+    assert start_in(other)["sysimage"] == image.path
 
 
 # -- limits --------------------------------------------------------------------------------------------

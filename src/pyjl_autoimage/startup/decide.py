@@ -180,6 +180,7 @@ def _choose(
     image = best_valid(images, store, situation, trusted, look)
     if image is not None:
         plan.image, plan.image_path, plan.image_files = image.id, image.path, image.files
+        plan.shared = image.environment != environment.id
         plan.trusted = is_below(image.path, trusted)
         plan.code = [(code.name, code.uuid, dict(code.files), False) for code in image.code]
     for layer in layers:

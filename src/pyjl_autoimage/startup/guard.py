@@ -16,6 +16,9 @@ the image is good. The two are told apart by what is left behind:
 Who is dead, its lock tells (`pyjl_autoimage.base.liveness`); the words are a verdict whoever wrote them, in whichever
 container or host.
 
+An image that another environment has built is condemned for the environment of the start alone: what killed it there
+may be something of that environment's.
+
 Where signals cannot be watched (Julia was told to handle them, or somebody else uses `faulthandler`) a crash looks
 like a kill. There the image is condemned at the second such death in a row.
 
@@ -41,13 +44,19 @@ _SUSPICION = ".once"
 
 
 class Guard:
-    """Stands while Julia loads an image: a context manager. Without an image it does nothing."""
+    """Stands while Julia loads an image: a context manager. Without an image it does nothing.
 
-    def __init__(self, directory: str, image_id: str | None, *, watch: bool = True) -> None:
-        self._image = image_id
-        self._suspicion = os.path.join(directory, f"{image_id}{_SUSPICION}")
+    Args:
+        directory: where the marks are.
+        key: what is condemned if it kills the process (see `pyjl_autoimage.store.places.Store.condemn`).
+        watch: whether fatal signals may be watched.
+    """
+
+    def __init__(self, directory: str, key: str | None, *, watch: bool = True) -> None:
+        self._image = key
+        self._suspicion = os.path.join(directory, f"{key}{_SUSPICION}")
         self._may_watch = watch
-        self._mark = os.path.join(directory, f"{mark_name()}-{image_id}")
+        self._mark = os.path.join(directory, f"{mark_name()}-{key}")
         self._descriptor = -1
         self._watches_signals = False
 
@@ -119,7 +128,7 @@ def _remove_at_c_exit(path: str) -> None:
 
 
 def verdicts(directory: str) -> Iterator[tuple[str, str]]:
-    """Judge the marks of dead processes, and remove them: (image id, what happened) of each guilty image.
+    """Judge the marks of dead processes, and remove them: (key, what happened) of each guilty image.
 
     A mark goes when whoever asks for the next one has taken notice of its verdict.
     """
@@ -135,10 +144,10 @@ def verdicts(directory: str) -> Iterator[tuple[str, str]]:
         if not is_dead(mark, 0.0 if words.startswith(_FATAL) else DAY):
             continue
         # Behind host and pid; the marks of old had it before the boot.
-        image = next((part for part in name.split("-")[3:] if len(part) == 16), None)
-        guilty = _judge(mark, words, os.path.join(directory, f"{image}{_SUSPICION}")) if image else None
-        if image and guilty:
-            yield image, guilty
+        key = "-".join([part for part in name.split("-")[3:] if len(part) == 16][:2])
+        guilty = _judge(mark, words, os.path.join(directory, f"{key}{_SUSPICION}")) if key else None
+        if guilty:
+            yield key, guilty
         _remove(mark)
 
 

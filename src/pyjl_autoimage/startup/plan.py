@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "editable_installs", "question", "quick_home", "recall", "remember"]
 
 # What a kept answer begins with; another one for another form of what follows.
-MAGIC = b"pyjl_autoimage plan 5\0"
+MAGIC = b"pyjl_autoimage plan 6\0"
 
 
 class Plan:
@@ -56,6 +56,7 @@ class Plan:
         "notes",
         "project",
         "record",
+        "shared",
         "theirs",
         "trusted",
     )
@@ -73,6 +74,7 @@ class Plan:
         image: str | None = None,
         image_path: str | None = None,
         image_files: Mapping[str, int] | None = None,
+        shared: bool = False,
         theirs: str | None = None,
         trusted: bool = False,
         layer: str | None = None,
@@ -94,6 +96,8 @@ class Plan:
         self.image: str | None = image
         self.image_path: str | None = image_path
         self.image_files: dict[str, int] = dict(image_files or {})
+        self.shared: bool = shared
+        """Whether another environment built the image."""
         self.theirs: str | None = theirs
         """Path of a system image of the user's own choice."""
         self.trusted: bool = trusted

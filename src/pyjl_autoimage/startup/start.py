@@ -225,7 +225,8 @@ def _guarded(plan: Plan) -> guard.Guard:
     """What stands while Julia loads the image, if there is one."""
     # Where Julia handles signals, our watching them would be in the way.
     watch = user_option("handle_signals") in (None, "no")
-    return guard.Guard((session.marks or Layout(plan.home)).booting, plan.image, watch=watch)
+    key = f"{plan.image}-{plan.environment}" if plan.image and plan.shared else plan.image
+    return guard.Guard((session.marks or Layout(plan.home)).booting, key, watch=watch)
 
 
 def _take_image(plan: Plan) -> None:
@@ -234,7 +235,8 @@ def _take_image(plan: Plan) -> None:
     store = Layout(plan.home)
     session.use = store.mark_use(plan.image)
     session.marks = store if session.use else _all_of(store).aside(make=True)
-    if _judge(store) or (session.marks is not store and _all_of(store).condemned(plan.image)):
+    aside = session.marks is not store
+    if _judge(store) or (aside and _all_of(store).condemned(plan.image, plan.environment or "")):
         _go_without_image(plan)
         return
     problem = None if plan.trusted else store.distrust(*plan.image_files)
@@ -277,12 +279,12 @@ def _judge(own: Layout) -> bool:
     """Condemn the images that earlier starts died of; whether there were any. Then this start is a plain one."""
     guilty = False
     places = [own] if session.marks in (own, None) else [own, session.marks]
-    for image_id, why in (verdict for place in places for verdict in guard.verdicts(place.booting)):
-        store = _all_of(own)
-        if store.condemned(image_id):
+    for key, why in (verdict for place in places for verdict in guard.verdicts(place.booting)):
+        store, image_id = _all_of(own), key.partition("-")[0]
+        if store.condemned(*key.split("-")):
             continue  # the mark is another user's, who has not seen it yet
         guilty = True
-        store.condemn(image_id, why)
+        store.condemn(key, why)
         import warnings
 
         message = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..base.files import names_in
 from ..julia.environment import Environment
 from .built import Image, Layer
 from .places import Store
@@ -62,7 +63,8 @@ def best_valid(
 
 def suspicious(images: Sequence[Image], store: Store) -> bool:
     """Whether checksums are compared: a disk that has spoiled one of them may have spoiled others."""
-    return any(store.condemned(image.id) for image in images)
+    condemned = {key.partition("-")[0] for key in names_in(store.condemnations)}
+    return any(image.id in condemned or store.condemned(image.id) for image in images)
 
 
 def layers_of(store: Store, program: str) -> list[Layer]:

@@ -278,8 +278,14 @@ class Store(Layout):
 
     # -- condemned images ------------------------------------------------------------------------------
 
-    def condemn(self, image_id: str, why: str) -> None:
-        """Never choose an image again, until it is restored. What cannot be written here is kept `aside`."""
+    def condemn(self, key: str, why: str) -> None:
+        """Never choose an image again, until it is restored. What cannot be written here is kept `aside`.
+
+        Args:
+            key: its id; for one that another environment built, behind that "-" and the id of the environment that it
+                kills programs of.
+            why: what happened.
+        """
         import time
 
         for store in (self, self.aside(make=True)):
@@ -287,32 +293,34 @@ class Store(Layout):
                 if store is not None:
                     store.ensure(store.condemnations)
                     verdict = {"schema": 1, "why": why, "when": time.time()}
-                    return write_json(os.path.join(store.condemnations, image_id), verdict)
+                    return write_json(os.path.join(store.condemnations, key), verdict)
             except (OSError, StoreError):
                 pass
 
-    def condemned(self, image_id: str) -> str | None:
-        """Why an image is condemned; None if it is not."""
-        for store in (self, self.aside()):
-            path = os.path.join(store.condemnations, image_id) if store is not None else ""
-            if os.path.exists(path):
-                return str((read_json(path) or {}).get("why", "it was condemned"))
+    def condemned(self, image_id: str, environment_id: str = "") -> str | None:
+        """Why an image is condemned, for all or for one environment; None if it is not."""
+        for store in filter(None, (self, self.aside())):
+            for key in (image_id, f"{image_id}-{environment_id}"):
+                path = os.path.join(store.condemnations, key)
+                if os.path.exists(path):
+                    return str((read_json(path) or {}).get("why", "it was condemned"))
         return None
 
     def restore(self, image_id: str) -> bool:
-        """Take a condemnation back; False if there was none.
+        """Take an image's condemnations back; False if there were none.
 
         Raises:
             OSError: the store cannot be written.
         """
         found = False
-        for store in (self.aside(), self):
-            try:
-                if store is not None:
-                    os.unlink(os.path.join(store.condemnations, image_id))
-                    found = True
-            except FileNotFoundError:
-                pass
+        for store in filter(None, (self.aside(), self)):
+            for key in names_in(store.condemnations):
+                if key.partition("-")[0] == image_id:
+                    try:
+                        os.unlink(os.path.join(store.condemnations, key))
+                        found = True
+                    except FileNotFoundError:
+                        pass
         return found
 
     # -- who uses an image -----------------------------------------------------------------------------

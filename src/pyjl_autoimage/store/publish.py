@@ -134,8 +134,8 @@ def remove_image(store: Store, image_id: str) -> int:
         return 0
     remove_tree(doomed)
     remove_tree(os.path.join(store.uses, image_id))
-    for path in (store.contents(image_id), os.path.join(store.condemnations, image_id)):
-        discard(path)
+    discard(store.contents(image_id))
+    store.restore(image_id)
     return size
 
 

@@ -83,7 +83,7 @@ def _plans(store: Store) -> Iterator[tuple[str, bool]]:
 def _condemnations(store: Store) -> Iterator[tuple[str, bool]]:
     """An image that is not here may be in another store, which the user trusts."""
     for path in _paths(store.condemnations):
-        gone = not os.path.exists(os.path.join(store.images, os.path.basename(path)))
+        gone = not os.path.exists(os.path.join(store.images, os.path.basename(path).partition("-")[0]))
         yield path, gone and _is_older(path, YEAR)
 
 

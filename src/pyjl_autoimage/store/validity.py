@@ -66,9 +66,20 @@ class Situation:
     juliacall: str
     flags: Mapping[str, str]
     cpu: str
+    environment: str = ""
+    """Id of the environment, in which an image may be condemned that works in others."""
 
     @classmethod
-    def of(cls, facts: JuliaFacts, project: str, *, juliacall: str, flags: Mapping[str, str], cpu: str) -> Situation:
+    def of(
+        cls,
+        facts: JuliaFacts,
+        project: str,
+        *,
+        juliacall: str,
+        flags: Mapping[str, str],
+        cpu: str,
+        environment: str = "",
+    ) -> Situation:
         """Read the project's files as they are now.
 
         Raises:
@@ -86,6 +97,7 @@ class Situation:
             juliacall,
             dict(flags),
             cpu,
+            environment,
         )
 
     def requirements(
@@ -279,7 +291,7 @@ def objections(
     image: Image, situation: Situation, store: Store, *, trusted: Sequence[str] = (), thorough: bool = False
 ) -> Iterator[str]:
     """`reasons_against`, one by one: who wants the first only need not wait for what the others take."""
-    condemned = store.condemned(image.id)
+    condemned = store.condemned(image.id, situation.environment)
     if condemned:
         yield f"condemned: {condemned}"
     distrusted = None if is_below(image.path, trusted) else store.distrust(*image.files)
@@ -310,6 +322,7 @@ def situation_of(environment: Environment, store: Store, flags: Mapping[str, str
         juliacall=version("juliacall"),
         flags=flags,
         cpu=cpu_identity(),
+        environment=environment.id,
     )
 
 
