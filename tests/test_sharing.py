@@ -20,6 +20,7 @@ from pyjl_autoimage.profile.profile import LoadedPackage, Origin, Profile, State
 from pyjl_autoimage.store import wants
 from pyjl_autoimage.store.built import BakedPackage
 from pyjl_autoimage.store.places import Store
+from test_builder import julia_that_precompiles_layers
 
 from standin import (
     EXAMPLE_TREE,
@@ -312,3 +313,13 @@ def test_what_others_know_is_taken_as_given_not_as_recorded(neighbours):
     found = known_elsewhere(world.store, other.environment.id, {EXAMPLE_UUID: "Example"}, {"Example"})
     assert {text: known.origin for text, known in found.statements.items()} == {OURS: Origin.IMPORTED}
     assert not found.programs and not found.runs
+
+
+def test_a_layer_holds_what_a_shared_image_lacks_though_that_is_newer(neighbours):
+    world, other = neighbours
+    julia_that_precompiles_layers(other, meanwhile=":")
+    image = world.publish(built_at=time.time() + 1e6)
+    other.record("", 0.5, 5.0, image=image.id)
+    result = cli(environ_of(other), "build", "--quick", "--json", cwd=other.root)
+    assert result.returncode == 0, result.stderr
+    assert [layer.image for layer in other.store.all_layers()] == [image.id]

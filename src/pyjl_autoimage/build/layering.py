@@ -62,7 +62,7 @@ def build_layers(
             trusted = work.settings.trusted_stores
             image = choice.valid_image(work.environment, work.store, name, situation, trusted)
             parts = _parts(name, program, recorded, situation, image, hosts_python)
-            if _has_nothing_new(name, program, parts, recorded, image, quick):
+            if _has_nothing_new(name, work.environment.id, parts, recorded, image, quick):
                 continue
             if any(layer.contents == parts.contents for layer in _valid_layers(work, situation, name, image)):
                 continue
@@ -99,14 +99,14 @@ def _parts(
 
 
 def _has_nothing_new(
-    name: str, program: Program, parts: Parts, recorded: Profile, image: Image | None, quick: bool
+    name: str, environment: str, parts: Parts, recorded: Profile, image: Image | None, quick: bool
 ) -> bool:
     if image is None:
         return not parts.statements
     baked = {code.name for code in image.code if unchanged(code.files)}
     if any(module not in baked for module in parts.code):
         return False
-    if quick:
+    if quick and image.environment == environment:  # another's was built from what others recorded
         known = map(recorded.statements.__getitem__, parts.statements)
         return all(one.last <= image.built_at or (one.inferred and one.given) for one in known)
     runs = [run for run in recorded.recent.values() if run.program == name and run.image == image.id]
