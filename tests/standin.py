@@ -293,7 +293,8 @@ class World:
         metadata = self.site / "juliacall-0.9.37.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: juliacall\nVersion: 0.9.37\n")
-        self.executable = root / "julia" / "bin" / "julia"
+        self.julia = root / "julia"
+        self.executable = self.julia / "bin" / "julia"
         self.libjulia = root / "julia" / "libjulia.so"
         self.libjulia.write_text("lib")
         (root / "julia" / "sys.so").write_text("sys")
@@ -316,11 +317,10 @@ class World:
     def write_julia(self, facts: JuliaFacts) -> None:
         """A script that counts how often it is started, and answers like Julia."""
         self.facts = facts
-        directory = self.executable.parent.parent
-        answer = directory / "answer"
+        answer = self.julia / "answer"
         answer.write_bytes(told_by_julia(facts))
         self.executable.write_text(
-            f'#!/bin/sh\necho "$@" >> "{directory}/started"\n'
+            f'#!/bin/sh\necho "$@" >> "{self.julia}/started"\n'
             f'case "$*" in *--version*) echo "julia version {facts.version}";; *) cat "{answer}";; esac\n'
         )
         self.executable.chmod(self.executable.stat().st_mode | stat.S_IXUSR)
@@ -329,7 +329,8 @@ class World:
         """Another environment of this store: a project with the same packages, and a copy of the same Julia."""
         other = copy.copy(self)
         other.project = shutil.copytree(self.project, self.root / name / "project")
-        other.executable = self.root / name / "julia" / "bin" / "julia"
+        other.julia = self.root / name / "julia"
+        other.executable = other.julia / "bin" / "julia"
         other.executable.parent.mkdir(parents=True)
         load_path = (str(other.project / "Project.toml"),)
         other.write_julia(replace(self.facts, bindir=str(other.executable.parent), load_path=load_path))
@@ -337,7 +338,7 @@ class World:
 
     def times_started(self) -> int:
         try:
-            return len((self.executable.parent.parent / "started").read_text().splitlines())
+            return len((self.julia / "started").read_text().splitlines())
         except FileNotFoundError:
             return 0
 

@@ -323,3 +323,14 @@ def test_a_layer_holds_what_a_shared_image_lacks_though_that_is_newer(neighbours
     result = cli(environ_of(other), "build", "--quick", "--json", cwd=other.root)
     assert result.returncode == 0, result.stderr
     assert [layer.image for layer in other.store.all_layers()] == [image.id]
+
+
+@pytest.mark.parametrize("manifest", [None, "broken ="])
+def test_where_no_manifest_says_what_there_is_a_start_is_plain_and_recorded(world, other, manifest):
+    """PythonCall may come from an environment further down Julia's load path."""
+    world.publish()
+    (other.project / "Manifest.toml").unlink()
+    if manifest:
+        (other.project / "Manifest.toml").write_text(manifest)
+    told = start_in(other)
+    assert told["sysimage"] is None and told["trace_compile"]

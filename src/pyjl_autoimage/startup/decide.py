@@ -10,11 +10,12 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from ..base.files import write_json
+from ..base.files import names_in, write_json
 from ..base.program import program_name
 from ..base.reads import Reads
 from ..base.settings import Settings, settle
@@ -22,13 +23,14 @@ from ..base.unchanged import version_said
 from ..errors import SetUpError, StoreError
 from ..julia.environment import Environment, juliaup_configuration, locate
 from ..julia.facts import JuliaFacts
+from ..julia.manifest import ManifestError
 from ..julia.sources import source_files
 from ..julia.versions import against_juliacall
 from ..store import wants
 from ..store.built import BakedPackage, Image, recorder_files
 from ..store.choice import best_first, best_valid, layers_of
 from ..store.places import Store
-from ..store.validity import Situation, is_below, julia_facts, reasons_against_layer, situation_of, stated
+from ..store.validity import Situation, is_below, julia_facts, may_hold, reasons_against_layer, situation_of, stated
 from .options import code_flags, user_options
 from .plan import Plan, editable_installs, quick_home, remember
 
@@ -162,11 +164,14 @@ def _choose(
     """
     trusted = settings.trusted_stores
     reads.all_of((store.images, store.layers, store.condemnations, *(Store(home).images for home in trusted)))
-    images = best_first(environment, store, program_name(), trusted)
     layers = layers_of(store, program_name())
-    if not images and not layers:
+    if not layers and not any(names_in(Store(home).images) for home in (store.home, *trusted)):
         return None
-    situation = situation_of(environment, store, plan.flags)
+    try:
+        situation = situation_of(environment, store, plan.flags)
+    except ManifestError as error:
+        plan.notes.append(f"no image: {error}")
+        return None
     facts = situation.facts
     reads.all_of((facts.libjulia, facts.base_sysimage))
     if environment.libjulia and not _same_file(environment.libjulia, facts.libjulia):
@@ -177,6 +182,8 @@ def _choose(
         reads.all_of((*image.files, *recorder_files()))
         _note_packages(image.packages, situation, reads)
 
+    may_be = partial(may_hold, now=situation)
+    images = best_first(environment, store, program_name(), trusted, may_be)
     image = best_valid(images, store, situation, trusted, look)
     if image is not None:
         plan.image, plan.image_path, plan.image_files = image.id, image.path, image.files

@@ -144,7 +144,16 @@ class Image(Requirements):
         Raises:
             ValueError: it is not one that this version can read.
         """
-        found: Image = _read(cls, text, path)
+        return cls.from_data(parsed_json(text), path)
+
+    @classmethod
+    def from_data(cls, data: Any, path: str) -> Image:
+        """The same, parsed.
+
+        Raises:
+            ValueError: it is not one that this version can read.
+        """
+        found: Image = _read(cls, data, path)
         return found
 
 
@@ -191,7 +200,7 @@ class Layer(Requirements):
         Raises:
             ValueError: it is not one that this version can read.
         """
-        found: Layer = _read(cls, text, path)
+        found: Layer = _read(cls, parsed_json(text), path)
         return found
 
 
@@ -219,11 +228,10 @@ def to_json(built: Requirements) -> dict[str, Any]:
     return {"schema": SCHEMA, **data}
 
 
-def _read(kind: Any, text: str, path: str) -> Any:
-    data = parsed_json(text)
-    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA or "path" in data:
+def _read(kind: Any, data: Any, path: str) -> Any:
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA or "path" in data:
         raise ValueError("not of this schema")
-    return typed(kind, {**data, "path": path})
+    return typed(kind, {**{name: value for name, value in data.items() if name != "schema"}, "path": path})
 
 
 def preferences_digest(values: Mapping[str, Any]) -> str:

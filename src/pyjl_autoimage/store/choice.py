@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from ..base.files import names_in
 from ..julia.environment import Environment
 from .built import Image, Layer
 from .places import Store
-from .validity import Situation, objections, stated
+from .validity import Situation, may_hold, objections, stated
 
 __all__ = ["best_first", "best_valid", "layers_of", "suspicious", "valid_image"]
 
@@ -17,17 +19,31 @@ def valid_image(
     environment: Environment, store: Store, program: str, situation: Situation, trusted: Sequence[str] = ()
 ) -> Image | None:
     """The image that a program starts on now; None if there is none that is valid."""
-    return best_valid(best_first(environment, store, program, trusted), store, situation, trusted)
+    images = best_first(environment, store, program, trusted, partial(may_hold, now=situation))
+    return best_valid(images, store, situation, trusted)
 
 
-def best_first(environment: Environment, store: Store, program: str, trusted: Sequence[str] = ()) -> list[Image]:
+def best_first(
+    environment: Environment,
+    store: Store,
+    program: str,
+    trusted: Sequence[str] = (),
+    may_be: Callable[[Any], bool] = lambda facts: True,
+) -> list[Image]:
     """The images of the user's store and of trusted ones, those first that would serve a program best.
 
     Those that know the program rank before others: they hold its own code and what it compiled. Then come this
     environment's own, the newest first, and others', those with the most packages first.
+
+    Args:
+        environment: in which the program starts.
+        store: the user's.
+        program: its name.
+        trusted: other stores.
+        may_be: as in `pyjl_autoimage.store.places.Store.all_images`.
     """
     stores = [store, *(type(store)(home) for home in trusted)]
-    images = {image.id: image for place in reversed(stores) for image in place.all_images()}
+    images = {image.id: image for place in reversed(stores) for image in place.all_images(may_be)}
 
     def rank(image: Image) -> tuple[bool, bool, int, float]:
         own = image.environment == environment.id

@@ -13,6 +13,7 @@ from ..base.files import (
     NO_HOME,
     make_private,
     names_in,
+    parsed_json,
     read_json,
     write_json,
 )
@@ -22,7 +23,7 @@ from ..errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 __all__ = ["Store", "default_home", "depot_of", "library_name"]
@@ -190,16 +191,23 @@ class Store(Layout):
         """File that says what an image is; it is there from the moment on in which the image can be selected."""
         return os.path.join(self.images, image_id, "image.json")
 
-    def all_images(self) -> Iterator[Any]:
-        """Every readable image, newest first. What cannot be read is passed over."""
+    def all_images(self, may_be: Callable[[Any], bool] = lambda data: True) -> Iterator[Any]:
+        """Every readable image, newest first. What cannot be read is passed over.
+
+        Args:
+            may_be: whether one is wanted, by its facts as they were parsed; it may raise what bad ones make it raise.
+        """
         from .built import Image
 
         found = []
         for name in _entries(self.images):
             try:
                 with open(self.facts_of_image(name), encoding="utf-8") as file:
-                    image = Image.from_json(file.read(), self.image_library(name))
-            except (OSError, ValueError, RecursionError):
+                    data = parsed_json(file.read())
+                if not may_be(data):
+                    continue
+                image = Image.from_data(data, self.image_library(name))
+            except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
                 continue
             if image.id == name:
                 found.append(image)

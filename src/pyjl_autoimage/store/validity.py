@@ -41,6 +41,7 @@ __all__ = [
     "Situation",
     "is_below",
     "julia_facts",
+    "may_hold",
     "mismatches",
     "objections",
     "preference_projects",
@@ -147,6 +148,26 @@ def stated(image: Requirements, now: Situation) -> Iterator[str]:
         elif not baked.in_julia:
             # A standard library that is part of Julia's own image need not be in a manifest.
             yield f"{baked.name} is in the image, not in the manifest"
+
+
+def may_hold(facts: Any, now: Situation) -> bool:
+    """Whether the facts of an image, as they stand in its file, say nothing against it that `stated` would.
+
+    Most of many images are refused for these, and need not be read in full.
+
+    Raises:
+        LookupError, TypeError, AttributeError: they are no facts of an image.
+    """
+    told = facts["julia_commit"], facts["base_build_id"], facts["juliacall"], facts["flags"]
+    if told != (now.facts.commit, now.facts.base_build_id, now.juliacall, now.flags):
+        return False
+    for baked in facts["packages"]:
+        current = now.manifest.packages.get(baked["uuid"])
+        if current is None and not baked["in_julia"]:
+            return False
+        if current is not None and (current.version, current.tree_sha1) != (baked["version"], baked["tree_sha1"]):
+            return False
+    return True
 
 
 def _found(image: Requirements, now: Situation) -> Iterator[str]:
