@@ -224,6 +224,40 @@ def third_party() -> str:
     )
 
 
+WRAPPERS = {
+    "wrapper-pysr": "PySR 1.5.10: a search, to the best equation",
+    "wrapper-pyclapeyron": "pyclapeyron 0.1.1: boiling points",
+    "wrapper-grizzlys": "grizzlys 0.0.1: a table, grouped",
+}
+
+
+def wrappers() -> str:
+    """Published packages that wrap Julia, each with an image of its own."""
+    names = [name for name in WRAPPERS if (HERE / "images" / f"{name}.json").exists()]
+    results = {WRAPPERS[name]: measured(name) for name in names}
+    rows, builds = [], []
+    for label, result in results.items():
+        (row,) = result["programs"]
+        layer, run = row["layered"]["median"]["layer"], row["median"]["run"]
+        for measure, what in (("first_output", "first output"), ("import", "import alone")):
+            ways = (row["median"]["stock"], layer, run, row["median"]["enabled"])
+            plain, *_, last = medians = [way[measure] for way in ways]
+            rows.append(
+                (label if measure == "first_output" else "", what, *map(seconds, medians), times(plain / last))
+            )
+        cost, quick = result["build"], result["quick"]
+        took = f"{quick['wall']:.0f} s", f"{cost['wall'] / 60:.1f} min"
+        size = f"{cost['peak_resident'] / 1e9:.1f} GB", f"{cost['bytes'] / 1e6:.0f} MB"
+        builds.append((label.partition(":")[0], *took, *size))
+    first = next(iter(results.values()))
+    return (
+        f"Medians of {first['runs']} processes of each kind, in turn; {first['machine']}, Julia {first['julia']}.\n\n"
+        + table(("", "", "plain", "`build --quick`, `run`", "`build`, `run`", "`build`, `enable`d", ""), rows)
+        + "\n\n"
+        + table(("", "`build --quick`", "`build`", "memory", "image"), builds)
+    )
+
+
 def callers() -> str:
     """First calls with PythonCall's callers specialised for each function, and compiled once."""
     results = [measured(name) for name in ("first_call", "first_call-1.12")]
@@ -277,6 +311,7 @@ FIGURES = {
     "build": build,
     "memory": memory,
     "third_party": third_party,
+    "wrappers": wrappers,
 }
 
 if __name__ == "__main__":
