@@ -119,11 +119,6 @@ def test_a_layer_goes_with_an_image_that_vanishes_at_the_last_moment(world):
     assert (told["sysimage"], told_of(told), told["own_code"]) == (None, [], [])
 
 
-def test_a_layer_of_another_environment_is_never_used(world):
-    world.publish_layer(environment="another")
-    assert not told_of(start_in(world))
-
-
 def test_a_layer_that_julia_cannot_set_up_is_done_without(world):
     stub = world.site / "juliacall" / "__init__.py"
     stub.write_text(stub.read_text().replace("return 1\n", "return None if b'use_layer' in code else 1\n"))
