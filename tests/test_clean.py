@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pyjl_autoimage.base.files import tree_size
+from pyjl_autoimage.base.words import bytes_text
 from pyjl_autoimage.build.clean import clean, prune, prune_caches
 from pyjl_autoimage.store import publish
 from pyjl_autoimage.store.publish import remove_image
@@ -262,6 +264,7 @@ def test_and_goes_after_long_disuse(here):
 
 
 def test_status_says_so(here):
-    built_by_another_version(here, 20)
+    image, _ = built_by_another_version(here, 20)
+    size = bytes_text(tree_size(str(image.parent)))
     told = cli(here.environ, "status", cwd=here.root)
-    assert "1 image, 1 kB, that only another version of pyjl_autoimage can read" in told.stdout.replace("\n", " ")
+    assert f"1 image, {size}, that only another version of pyjl_autoimage can read" in told.stdout.replace("\n", " ")

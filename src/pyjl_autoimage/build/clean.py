@@ -146,9 +146,6 @@ def prune(store: Store, *, keep: int, max_bytes: float, spare: str) -> list[str]
     for image_id in store.unreadable_images():
         if time.time() - _last_use(store, image_id) > MONTH and remove_image(store, image_id):
             removed.append(f"image {image_id}")
-    for layer_id in store.unreadable_layers():
-        if time.time() - os.stat(store.layer(layer_id)).st_mtime > MONTH:
-            remove_layer(store, layer_id)
     newest = {(layer.environment, layer.program): layer.id for layer in layers}
     for layer in sorted(layers, key=lambda layer: layer.id in newest.values()):
         orphan = layer.image is not None and not os.path.exists(store.image_library(layer.image))

@@ -140,7 +140,7 @@ def remove_image(store: Store, image_id: str) -> int:
 
 
 def remove_debris(store: Store) -> None:
-    """Remove what a killed removal or publication has left."""
+    """Remove what a killed removal or publication has left, and old layers that this version cannot read."""
     for name in names_in(store.images):
         path = os.path.join(store.images, name)
         # One that goes may come back: who removes it has yet to look whether it is in use.
@@ -149,6 +149,9 @@ def remove_debris(store: Store) -> None:
     for name in names_in(store.layers):
         if name.endswith(".gone") or _is_abandoned(store, name):
             remove_tree(store.layer(name))
+    for layer_id in store.unreadable_layers():
+        if _age(store.layer(layer_id)) > 30 * DAY:
+            remove_layer(store, layer_id)
 
 
 def _is_abandoned(store: Store, layer_id: str) -> bool:
